@@ -1,0 +1,73 @@
+"""What can go wrong on the way from data to a published model.
+
+    ModelsError                 everything below: expected, carries a message for the user
+    ├── InvalidRecipe           a recipe field is out of bounds or unknown (field, value, bound)
+    ├── DatasetError            generated data do not have the published hash
+    ├── CheckpointError         a checkpoint is missing, damaged or belongs to another run
+    ├── TrainingInterrupted     Ctrl-C or SIGTERM; names the checkpoint that was left
+    ├── ArtifactError           a published model is incomplete, damaged or not servable
+    │   └── GoldenMismatch      its goldens do not replay within their tolerance
+    ├── ProofFailed             a parity check failed; carries the report; nothing was published
+    └── PublicationError        the repository cannot take the new version
+
+Anything else that is raised is a defect.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class ModelsError(Exception):
+    """An expected failure whose message is meant for the user."""
+
+
+class InvalidRecipe(ModelsError):
+    """A recipe override that is unknown or out of bounds."""
+
+    def __init__(self, field: str, value: object, bound: str) -> None:
+        self.field = field
+        self.value = value
+        self.bound = bound
+        super().__init__(f"recipe field {field!r}: got {value!r}, {bound}")
+
+
+class DatasetError(ModelsError):
+    """The generated arrays differ from the published ones."""
+
+
+class CheckpointError(ModelsError):
+    """A checkpoint that cannot be resumed from."""
+
+
+class TrainingInterrupted(ModelsError):
+    """Training was asked to stop; ``checkpoint`` holds everything needed to go on."""
+
+    def __init__(self, step: int, checkpoint: Path | None) -> None:
+        self.step = step
+        self.checkpoint = checkpoint
+        where = f"checkpoint left at {checkpoint}" if checkpoint else "no checkpoint directory was given, nothing kept"
+        super().__init__(f"training stopped after step {step}: {where}")
+
+
+class ArtifactError(ModelsError):
+    """A published model that cannot be loaded as one."""
+
+
+class GoldenMismatch(ArtifactError):
+    """The goldens of a model do not replay within the recorded tolerance."""
+
+
+class ProofFailed(ModelsError):
+    """The exported model is not the trained one, as far as the proof can tell."""
+
+    def __init__(self, message: str, report: dict[str, Any]) -> None:
+        self.report = report
+        super().__init__(message)
+
+
+class PublicationError(ModelsError):
+    """A version that could not be written to the repository; nothing of it is visible."""

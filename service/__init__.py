@@ -1,0 +1,1 @@
+"""Serving (and later training) as gRPC services. Never imports torch."""

@@ -1,0 +1,1 @@
+"""One inference request, top to bottom: servicer, tensors, repository, runner."""

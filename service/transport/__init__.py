@@ -1,0 +1,1 @@
+"""How bytes arrive: one table of methods, and the engines that run it."""
