@@ -1,0 +1,193 @@
+"""What a published model is: one ONNX file, a manifest, and goldens. The seam between training and serving.
+
+``<repository>/<name>/<version>/`` holds ``model.onnx``, ``manifest.json`` and ``test_data_set_N/``. A directory with
+only a ``model.onnx`` is an artifact too; it says that it is unproven. Torch-free: the server imports this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from models.errors import ArtifactError
+from models.goldens import Golden, Infer, ReplayReport, Tolerance, read_goldens, replay
+from models.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a published model says of itself, as ``manifest.json`` keeps it."""
+
+    name: str
+    version: int
+    created: str
+    """UTC, ISO 8601."""
+    model_sha256: str
+    model_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tolerances: Mapping[str, Tolerance]
+    """Allowed difference for each output; an output that is not named must replay bit for bit."""
+    tolerance_rationale: str
+    """How the tolerances were set, in a sentence."""
+    goldens: tuple[str, ...]
+    """The folders that must be there; a proof that lost half its goldens is no proof."""
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Class labels for each output that has some."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """The report of the proof that let it be published."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Recipe, seed, data hashes, weight hash, code and library versions."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "created": self.created,
+            "model": {"file": MODEL_FILE, "sha256": self.model_sha256, "bytes": self.model_bytes},
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+            "labels": {output: list(labels) for output, labels in self.labels.items()},
+            "tolerances": {output: tolerance.to_dict() for output, tolerance in self.tolerances.items()},
+            "tolerance_rationale": self.tolerance_rationale,
+            "goldens": list(self.goldens),
+            "metrics": dict(self.metrics),
+            "parity": dict(self.parity),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
+        """The inverse of `to_dict`; raises ArtifactError naming the field, what it holds and what it should."""
+        if data.get("format_version") != FORMAT_VERSION:
+            raise ArtifactError(
+                f"manifest, format_version: got {data.get('format_version')!r}, this program reads {FORMAT_VERSION}"
+            )
+        model = _get(data, "model", dict)
+        return cls(
+            name=_get(data, "name", str),
+            version=_get(data, "version", int),
+            created=_get(data, "created", str),
+            model_sha256=_get(model, "sha256", str),
+            model_bytes=_get(model, "bytes", int),
+            inputs=tuple(TensorSpec.from_dict(spec) for spec in _get(data, "inputs", list)),
+            outputs=tuple(TensorSpec.from_dict(spec) for spec in _get(data, "outputs", list)),
+            tolerances={
+                output: Tolerance(_get(tolerance, "absolute", float), _get(tolerance, "relative", float))
+                for output, tolerance in _get(data, "tolerances", dict).items()
+            },
+            tolerance_rationale=_get(data, "tolerance_rationale", str),
+            goldens=tuple(_get(data, "goldens", list)),
+            labels={output: tuple(labels) for output, labels in _get(data, "labels", dict).items()},
+            metrics=_get(data, "metrics", dict),
+            parity=_get(data, "parity", dict),
+            provenance=_get(data, "provenance", dict),
+        )
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One version of a model, read once and checked against its own manifest."""
+
+    directory: Path
+    model_bytes: bytes
+    manifest: Manifest | None
+    """None for a plain ``model.onnx``: served, but unproven."""
+    goldens: tuple[Golden, ...]
+
+    @property
+    def is_provable(self) -> bool:
+        """Whether there is a manifest with goldens to replay."""
+        return self.manifest is not None and bool(self.goldens)
+
+    @classmethod
+    def load(cls, directory: Path) -> Artifact:
+        """Read a version directory.
+
+        Raises:
+            ArtifactError: no model file, a damaged manifest, a sha256 that does not match, or missing goldens.
+        """
+        model_bytes = _read(directory / MODEL_FILE)
+        manifest_path = directory / MANIFEST_FILE
+        if not manifest_path.exists():
+            return cls(directory, model_bytes, None, ())
+        manifest = read_manifest(directory)
+        digest = hashlib.sha256(model_bytes).hexdigest()
+        if digest != manifest.model_sha256:
+            raise ArtifactError(
+                f"{MODEL_FILE} is not what was proven: sha256 is {digest}, the manifest says {manifest.model_sha256}"
+            )
+        goldens = read_goldens(directory)
+        missing = sorted(set(manifest.goldens) - {golden.name for golden in goldens})
+        if missing:
+            raise ArtifactError(f"goldens named in the manifest are missing: {', '.join(missing)}")
+        return cls(directory, model_bytes, manifest, goldens)
+
+    def check_interface(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        """Raise ArtifactError unless the loaded model has the inputs and outputs that the manifest promises."""
+        if self.manifest is None:
+            return
+        for role, promised, got in (
+            ("inputs", self.manifest.inputs, inputs),
+            ("outputs", self.manifest.outputs, outputs),
+        ):
+            if promised != got:
+                raise ArtifactError(
+                    f"{role}: the manifest promises {_listing(promised)}, the model has {_listing(got)}"
+                )
+
+    def replay(self, infer: Infer) -> ReplayReport:
+        """Replay the goldens through ``infer`` within the manifest's tolerances; see `models.goldens.replay`."""
+        tolerances = self.manifest.tolerances if self.manifest is not None else {}
+        return replay(self.goldens, tolerances, infer)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check ``directory/manifest.json`` alone; raises ArtifactError."""
+    text = _read(directory / MANIFEST_FILE)
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ArtifactError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{MANIFEST_FILE}: expected an object, got {type(data).__name__}")
+    return Manifest.from_dict(data)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _listing(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(str(spec) for spec in specs)
+
+
+def _get(data: Mapping[str, Any], key: str, kind: type[T]) -> T:
+    value = data.get(key)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ArtifactError(f"manifest, {key}: got {value!r}, expected {kind.__name__}")
+    return value

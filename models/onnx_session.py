@@ -1,0 +1,182 @@
+"""From the bytes of a model to an onnxruntime session, the same way wherever this project runs a model.
+
+The proof and the server must run a model with the same options, otherwise the proof says nothing about the
+server. A model comes in as bytes that were read once; weights in other files are refused (onnxruntime would map
+them, and a file that shrinks under a map kills the process with SIGBUS).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from onnx.external_data_helper import uses_external_data
+
+from models.datatypes import BY_ORT, DATATYPES
+from models.errors import ArtifactError
+from models.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+MAX_MODEL_BYTES = 2**31 - 1
+"""Protobuf's own limit for one message."""
+
+_BF16 = DATATYPES["BF16"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An open session with the interface it declares."""
+
+    session: ort.InferenceSession
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+    """The model's ``metadata_props``."""
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Run the model once.
+
+        ``outputs`` names what is wanted, in order; ``feeds`` maps every input to an array of its spec's dtype.
+        Raises what onnxruntime raises for inputs that do not fit.
+        """
+        if self._has_bf16:
+            return self._run_with_bf16(outputs, feeds)
+        return [np.asarray(value) for value in self.session.run(list(outputs), dict(feeds))]
+
+    @property
+    def _has_bf16(self) -> bool:
+        return any(spec.datatype == "BF16" for spec in (*self.inputs, *self.outputs))
+
+    def _run_with_bf16(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        # onnxruntime's NumPy bridge has no bfloat16: such tensors pass as OrtValues over the same 16 bits.
+        bits = {name: a.view(np.uint16) if a.dtype == _BF16.numpy else a for name, a in feeds.items()}
+        values = {
+            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+                np.ascontiguousarray(bits[name]), TensorProto.BFLOAT16
+            )
+            if a.dtype == _BF16.numpy
+            else ort.OrtValue.ortvalue_from_numpy(a)
+            for name, a in feeds.items()
+        }
+        return [_to_numpy(value) for value in self.session.run_with_ort_values(outputs, values)]
+
+
+def _to_numpy(value: ort.OrtValue) -> np.ndarray:
+    if value.data_type() != _BF16.ort:
+        return np.asarray(value.numpy())
+    shape = value.shape()
+    data = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape))) if 0 not in shape else b""
+    return np.frombuffer(data, dtype=ml_dtypes.bfloat16).reshape(shape)
+
+
+def open_model(model_bytes: bytes) -> Model:
+    """Open a one-file ONNX model.
+
+    Raises:
+        ArtifactError: the bytes are no ONNX model, refer to external data, need a custom operator, or have an
+            input or output that is no tensor of a served datatype.
+    """
+    proto = _parse(model_bytes)
+    _refuse_external_data(proto)
+    _refuse_unknown_rank(proto)
+    try:
+        # enable_fallback=0: on an error the wrapper would print to stdout and build the session a second time.
+        session = ort.InferenceSession(model_bytes, _options(), providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+        raise ArtifactError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
+    return Model(
+        session=session,
+        inputs=tuple(_spec(arg, "input") for arg in session.get_inputs()),
+        outputs=tuple(_spec(arg, "output") for arg in session.get_outputs()),
+        metadata=dict(session.get_modelmeta().custom_metadata_map),
+    )
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # These models run in microseconds: a second thread costs more than it gains, and one thread keeps the order of
+    # every sum, hence every bit of the answer, the same.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # The arena keeps the memory of the largest batch ever seen, for each model, for ever.
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4  # errors reach the caller as exceptions; onnxruntime need not print them too
+    return options
+
+
+def _spec(arg: ort.NodeArg, role: str) -> TensorSpec:
+    datatype = BY_ORT.get(arg.type)
+    if datatype is None:
+        raise ArtifactError(
+            f"{role} {arg.name!r} has the type {arg.type}; served are tensors of {', '.join(DATATYPES)}"
+        )
+    # An unnamed free axis comes as None, an unknown rank as an empty shape.
+    return TensorSpec(arg.name, datatype.name, tuple("" if axis is None else axis for axis in arg.shape))
+
+
+def _parse(model_bytes: bytes) -> onnx.ModelProto:
+    if len(model_bytes) > MAX_MODEL_BYTES:
+        raise ArtifactError(f"the model has {len(model_bytes)} bytes, at most {MAX_MODEL_BYTES} can be loaded")
+    try:
+        model = onnx.ModelProto.FromString(model_bytes)
+    except DecodeError as error:
+        raise ArtifactError("the file is not an ONNX model: its protobuf cannot be parsed") from error
+    if not model.HasField("graph"):
+        raise ArtifactError("the file is not an ONNX model: it has no graph")
+    return model
+
+
+def _refuse_unknown_rank(model: onnx.ModelProto) -> None:
+    # onnxruntime reports an unknown rank as [], like a scalar's; a server that cannot tell them apart cannot check.
+    for value in model.graph.input:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            raise ArtifactError(f"input {value.name!r} has no shape; declare its axes (free axes may be symbolic)")
+
+
+def _refuse_external_data(model: onnx.ModelProto) -> None:
+    for tensor in _tensors(model):
+        if uses_external_data(tensor):
+            raise ArtifactError(
+                f"tensor {tensor.name!r} lies in another file (external data); export the model as one file"
+            )
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield sparse.values
+                yield sparse.indices
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor.values
+                yield attribute.sparse_tensor.indices
+            for sparse in attribute.sparse_tensors:
+                yield sparse.values
+                yield sparse.indices
+            if attribute.HasField("g"):
+                graphs.append(attribute.g)
+            graphs.extend(attribute.graphs)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
