@@ -1,0 +1,162 @@
+"""The proof of any ONNX file against goldens: recorded inputs and the answers that somebody vouches for.
+
+Nothing is known of the model but its file, and no torch is needed: the file loads, has the inputs and outputs that the
+goldens have, by name, dtype and shape, gives the recorded answers within tolerance, and gives every row the same bits
+alone and in a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from models.batch_identity import NAME as BIT_IDENTITY
+from models.batch_identity import CannotRun, batchable, bit_identity, run
+from models.datatypes import DATATYPES
+from models.goldens import Difference, Golden, Tolerance, replay
+from models.onnx_session import open_model
+from models.parity_report import Check, Comparison, ParityReport, value_check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+
+    from models.onnx_session import Model
+    from models.tensor_spec import TensorSpec
+
+
+def prove_against_goldens(
+    model_bytes: bytes, goldens: Sequence[Golden], tolerances: Mapping[str, Tolerance]
+) -> ParityReport:
+    """Prove any ONNX model; every check is made where the file loads, whatever the ones before it found.
+
+    ``tolerances`` maps output names to what is allowed; an output without one must be equal, bit for bit. Raises
+    ArtifactError if the file is no ONNX model that onnxruntime can load: there is nothing to prove then.
+    """
+    model = open_model(model_bytes)
+    checks = (
+        Check("file", passed=True, detail=f"{len(model_bytes):,} bytes, loads in onnxruntime"),
+        _names(model, goldens),
+        _dtypes(model, goldens),
+        _shapes(model, goldens),
+        golden_check(model, goldens, tolerances, name="values"),
+        _bit_identity(model, goldens),
+    )
+    return ParityReport(
+        model_sha256=hashlib.sha256(model_bytes).hexdigest(),
+        examples=sum(golden.batch for golden in goldens),
+        batch_sizes=tuple(sorted({golden.batch for golden in goldens})),
+        tolerances={spec.name: tolerances.get(spec.name, Tolerance()) for spec in model.outputs},
+        checks=checks,
+    )
+
+
+def golden_check(
+    model: Model, goldens: Sequence[Golden], tolerances: Mapping[str, Tolerance], *, name: str = "goldens"
+) -> Check:
+    """Replay ``goldens`` with onnxruntime, as a check; fails, and does not raise, if the model refuses their inputs."""
+    try:
+        report = replay(goldens, tolerances, lambda feeds: run(model, feeds))
+    except CannotRun as error:
+        return Check(name, passed=False, detail=f"cannot run: {error}")
+    return value_check(name, [_comparison(difference) for difference in report.differences])
+
+
+def _comparison(difference: Difference) -> Comparison:
+    example, position = None, None
+    if difference.worst_index is not None:
+        example = difference.worst_index[0] if difference.worst_index else 0
+        position = difference.worst_index[1:]
+    finite = difference.max_absolute < float("inf")
+    return Comparison(
+        against=difference.golden,
+        output=difference.output,
+        batch=difference.batch,
+        max_absolute=difference.max_absolute if finite else None,
+        example=example,
+        position=position,
+        argmax_mismatches=0,
+        passed=difference.passed,
+        detail=difference.detail or ("" if finite else f"not finite where {difference.golden} is, or the other way"),
+    )
+
+
+# ---- what the file and the goldens say of each other -------------------------------------------------------------
+
+
+def _pairs(model: Model, golden: Golden) -> list[tuple[str, TensorSpec, np.ndarray]]:
+    """(where, spec, recorded array) of every tensor that both have."""
+    return [
+        (f"{golden.name}, {role} {spec.name!r}", spec, arrays[spec.name])
+        for role, specs, arrays in (
+            ("input", model.inputs, golden.inputs),
+            ("output", model.outputs, golden.outputs),
+        )
+        for spec in specs
+        if spec.name in arrays
+    ]
+
+
+def _names(model: Model, goldens: Sequence[Golden]) -> Check:
+    """Goldens feed every input, and ask for nothing that the model lacks; they need not record every output."""
+    inputs, outputs = {spec.name for spec in model.inputs}, {spec.name for spec in model.outputs}
+    faults = []
+    for golden in goldens:
+        if set(golden.inputs) != inputs:
+            faults.append(f"{golden.name} has the inputs {_listed(golden.inputs)}, the model {_listed(inputs)}")
+        if not set(golden.outputs) <= outputs:
+            faults.append(f"{golden.name} has the outputs {_listed(golden.outputs)}, the model {_listed(outputs)}")
+    return _verdict("names", goldens, faults, f"{_listed(inputs)} -> {_listed(outputs)}")
+
+
+def _dtypes(model: Model, goldens: Sequence[Golden]) -> Check:
+    faults = [
+        f"{where} is {array.dtype}, the model has {spec.datatype}"
+        for golden in goldens
+        for where, spec, array in _pairs(model, golden)
+        if array.dtype != DATATYPES[spec.datatype].numpy
+    ]
+    return _verdict("dtypes", goldens, faults, ", ".join(str(spec.datatype) for spec in model.inputs + model.outputs))
+
+
+def _shapes(model: Model, goldens: Sequence[Golden]) -> Check:
+    """Fixed axes have their length, and a named axis has one length throughout a golden."""
+    faults = []
+    for golden in goldens:
+        lengths: dict[str, int] = {}
+        for where, spec, array in _pairs(model, golden):
+            if not spec.shape and array.ndim:
+                continue  # onnxruntime reports an unknown rank as an empty shape
+            fits = len(spec.shape) == array.ndim and all(
+                axis == length if isinstance(axis, int) else not axis or lengths.setdefault(axis, length) == length
+                for axis, length in zip(spec.shape, array.shape, strict=True)
+            )
+            if not fits:
+                faults.append(f"{where} has shape {list(array.shape)}, the model {spec}")
+    return _verdict("shapes", goldens, faults, ", ".join(str(spec) for spec in model.inputs + model.outputs))
+
+
+def _bit_identity(model: Model, goldens: Sequence[Golden]) -> Check:
+    """On the rows of the largest golden, where rows can be put into one batch at all."""
+    reason = batchable(model)
+    if reason is not None:
+        return Check(BIT_IDENTITY, passed=True, detail=f"does not apply: {reason}")
+    largest = max(goldens, key=lambda golden: golden.batch, default=None)
+    if largest is None:
+        return Check(BIT_IDENTITY, passed=False, detail="there are no goldens")
+    sizes = sorted({1, 2, 7, largest.batch})
+    return bit_identity(model, largest.inputs, sizes)
+
+
+def _verdict(name: str, goldens: Sequence[Golden], faults: list[str], fine: str) -> Check:
+    if not goldens:
+        return Check(name, passed=False, detail="there are no goldens")
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        return Check(name, passed=False, detail=f"{faults[0]}{more}")
+    return Check(name, passed=True, detail=fine)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
