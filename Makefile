@@ -1,0 +1,57 @@
+# make run    train what is missing, prove it, serve it on 127.0.0.1:8001
+# make test   every test
+# make check  linter, types, generated code
+# make protos regenerate service/pb from protos/
+# make bench  the measurements behind the figures in the documentation
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PROTOS := open_inference health
+
+.PHONY: run test test-serving check format protos bench clean
+
+run: $(VENV)/.installed
+	$(BIN)/mnist1d up
+
+# One stamp, so that a second `make run` starts at once; constraints.txt is what CI proved.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV) || { echo "Python has no venv module here; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test --group lint
+	touch $@
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_protos.py
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Messages go through a descriptor set into a pool of their own (service/pb/__init__.py); the types for mypy and the
+# client stubs are ordinary generated code. The virtual path makes protoc write `from service.pb import ...`.
+protos: $(VENV)/.installed-dev
+	@for name in $(PROTOS); do \
+	  $(BIN)/python -m grpc_tools.protoc -Iprotos --descriptor_set_out=service/pb/$$name.binpb protos/$$name.proto && \
+	  printf '"""Messages of protos/%s.proto; see service/pb/__init__.py."""\n\nfrom service.pb import load\n\nglobals().update(load("%s"))\n' $$name $$name \
+	    > service/pb/$${name}_pb2.py || exit 1; \
+	done
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos \
+	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/training_speed.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,55 @@
+"""The command line, ``mnist1d``. One file a command; each is imported when it is called for.
+
+Loading lazily keeps ``mnist1d --help`` and ``mnist1d serve`` free of what only training needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from models import __version__
+
+# Name -> (module, one line of help). The help is here so that `mnist1d --help` need not import anything.
+COMMANDS = {
+    "up": ("service.cli.up", "Train what is missing with a quick recipe, then serve."),
+    "train": ("service.cli.train", "Train a network, export it, prove the export, publish it."),
+    "prove": ("service.cli.prove", "Prove a published model again, or any ONNX file against goldens."),
+    "serve": ("service.cli.serve", "Serve a model repository over gRPC."),
+    "predict": ("service.cli.predict", "Send examples to a running server."),
+    "models": ("service.cli.models", "List what lies in a model repository."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the table: that of a first visit."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``service.cli.<name>`` and take its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{COMMANDS[cmd_name][0]}.command is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Names and one-liners, without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MNIST1D"},
+    epilog="Exit codes: 0 done, 1 failed, 2 unusable arguments, 3 a proof was refuted, 4 no server answered, 130 "
+    "interrupted.",
+)
+@click.version_option(__version__, prog_name="mnist1d")
+def main() -> None:
+    """Train, export, prove and serve small ONNX models over gRPC."""

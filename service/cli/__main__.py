@@ -1,0 +1,5 @@
+"""``python -m service.cli`` is ``mnist1d``."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,75 @@
+"""What every command shares: where output goes, how it looks, and what exit codes mean."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import Console
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command."""
+
+    OK = 0
+    FAILED = 1
+    """An expected failure; the message says which."""
+    USAGE = 2
+    """The command line or a setting cannot be used; nothing was done."""
+    REFUTED = 3
+    """A proof was carried out and failed."""
+    UNREACHABLE = 4
+    """No server answered."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+def stdout() -> Console:
+    """Results. Colours only on a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def stderr() -> Console:
+    """Progress and errors."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
+    """Print ``error: message`` to standard error and leave with ``code``."""
+    from rich.text import Text
+
+    stderr().print(Text("error: ", style="bold red").append(message, style="not bold default"))
+    raise click.exceptions.Exit(int(code))
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can write
+    """One JSON document on one line of standard output, for programs."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output. Columns whose title ends in a unit or count are the caller's to format."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    stdout().print(table)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json``, passed on as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables and colours.")(command)

@@ -1,0 +1,104 @@
+"""What a client can be told, and the one place where an exception becomes a status.
+
+    ServiceError                expected: a status and its message for the client, a debug line in the log
+    ├── InvalidRequest          INVALID_ARGUMENT     the request can never be answered as it is
+    ├── ModelNotFound           NOT_FOUND            no such model, or no such version of it
+    ├── ModelNotReady           UNAVAILABLE          it exists and may become ready: try again
+    ├── ServerStopping          UNAVAILABLE          try another server, or later
+    ├── ServiceUnknown          NOT_FOUND            a health check for a name nobody registered
+    ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
+    └── InferenceFailed         INTERNAL             the model itself failed on inputs that fit its declaration
+
+Anything else is a defect: INTERNAL, the traceback in the log, no detail to the client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """gRPC status codes. Our own, so that only the transport knows grpcio."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ends."""
+
+    code: Code
+    message: str = ""
+
+
+class ServiceError(Exception):
+    """An expected failure; the message is for the client."""
+
+    code: ClassVar[Code]
+
+
+class InvalidRequest(ServiceError):
+    """The message names the tensor or field, what was expected and what came."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class ModelNotFound(ServiceError):
+    """Unknown model, or unknown version of a known one."""
+
+    code = Code.NOT_FOUND
+
+
+class ModelNotReady(ServiceError):
+    """Known, but not (or no longer) ready. UNAVAILABLE is the code that clients retry."""
+
+    code = Code.UNAVAILABLE
+
+
+class ServerStopping(ServiceError):
+    """The server drains and takes no new work."""
+
+    code = Code.UNAVAILABLE
+
+
+class ServiceUnknown(ServiceError):
+    """No service of that name has a health status."""
+
+    code = Code.NOT_FOUND
+
+
+class Unsupported(ServiceError):
+    """Answering as if the part were not there would be a wrong answer."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class InferenceFailed(ServiceError):
+    """The runtime refused or failed; its own words are in the log, since they may name files of this machine."""
+
+    code = Code.INTERNAL
+
+
+def status_of(error: BaseException) -> Status:
+    """The status for whatever a handler raised."""
+    if isinstance(error, ServiceError):
+        return Status(error.code, str(error))
+    return Status(Code.INTERNAL, "internal error; the server's log has the details")

@@ -1,0 +1,179 @@
+"""From a request to arrays and from arrays to a response: every check a request must pass is here.
+
+Raw in, raw out; typed in, typed out. tritonclient always sends raw and reads only raw; clients that send typed
+contents read typed ones. The one exception: FP16 and BF16 have no typed form, so a response with such an output is
+raw as a whole (the protocol knows no mixture).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.datatypes import DATATYPES, Datatype
+from service.errors import InvalidRequest, Unsupported
+from service.pb.open_inference_pb2 import ModelInferResponse
+from service.raw_contents import from_raw, to_raw
+from service.typed_contents import FIELDS, add_typed, from_typed, is_filled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.tensor_spec import TensorSpec
+    from service.pb.open_inference_pb2 import InferParameter, ModelInferRequest
+
+# Parameters that change what the answer is. Ignoring one would be answering another question.
+_UNSUPPORTED = ("classification", "shared_memory_region", "sequence_id", "sequence_start", "sequence_end")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedRequest:
+    """What the model is to be asked."""
+
+    feeds: dict[str, np.ndarray]
+    outputs: tuple[TensorSpec, ...]
+    """Wanted outputs, in the order of the response."""
+    is_raw: bool
+
+
+def decode(
+    request: ModelInferRequest,
+    inputs: Mapping[str, TensorSpec],
+    outputs: Mapping[str, TensorSpec],
+    *,
+    allow_non_finite: bool,
+) -> DecodedRequest:
+    """Check a request against the model's declaration and view its contents as arrays.
+
+    ``inputs`` and ``outputs`` are the model's, by name and in its order.
+
+    Raises:
+        InvalidRequest: names the tensor, what was expected and what came.
+        Unsupported: a parameter that would change the answer and that this server does not have.
+    """
+    _refuse_unsupported(request.parameters, "request")
+    _check_names(request, inputs)
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise InvalidRequest(
+            f"raw_input_contents: expected {len(request.inputs)} entries, one an input, got {len(raw)}"
+        )
+    feeds: dict[str, np.ndarray] = {}
+    axes: dict[str, tuple[int, str]] = {}
+    for index, tensor in enumerate(request.inputs):
+        spec = inputs[tensor.name]
+        _refuse_unsupported(tensor.parameters, f"input {tensor.name!r}")
+        datatype = _check_datatype(tensor.datatype, spec)
+        shape = _check_shape(tuple(tensor.shape), spec, axes)
+        typed = tensor.HasField("contents") and is_filled(tensor.contents)
+        if raw and typed:
+            raise InvalidRequest(f"input {tensor.name!r}: got both raw and typed contents, expected one of them")
+        if not raw and not typed and 0 not in shape:
+            raise InvalidRequest(
+                f"input {tensor.name!r}: expected {datatype.name}{list(shape)} in raw_input_contents or contents, got "
+                "neither"
+            )
+        try:
+            array = from_raw(raw[index], datatype, shape) if raw else from_typed(tensor.contents, datatype, shape)
+        except ValueError as error:
+            raise InvalidRequest(f"input {tensor.name!r}: {error}") from error
+        if datatype.is_float and not allow_non_finite:
+            _check_finite(array, tensor.name)
+        feeds[tensor.name] = array
+    return DecodedRequest(feeds, _wanted(request, outputs), bool(raw) or not request.inputs)
+
+
+def encode(
+    request: ModelInferRequest, version: str, outputs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], *, raw: bool
+) -> ModelInferResponse:
+    """The response to ``request`` by that version: ``arrays`` in the order of ``outputs``."""
+    response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    raw = raw or any(spec.datatype not in FIELDS for spec in outputs)
+    for spec, array in zip(outputs, arrays, strict=True):
+        tensor = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(to_raw(array, DATATYPES[spec.datatype]))
+        else:
+            add_typed(tensor.contents, array, DATATYPES[spec.datatype])
+    return response
+
+
+def _check_names(request: ModelInferRequest, inputs: Mapping[str, TensorSpec]) -> None:
+    seen: set[str] = set()
+    for tensor in request.inputs:
+        if tensor.name not in inputs:
+            raise InvalidRequest(f"input {tensor.name!r} is unknown; the model takes {_names(inputs)}")
+        if tensor.name in seen:
+            raise InvalidRequest(f"input {tensor.name!r} is given twice")
+        seen.add(tensor.name)
+    missing = [spec for name, spec in inputs.items() if name not in seen]
+    if missing:
+        raise InvalidRequest(
+            f"input {missing[0].name!r} is missing; the model takes {', '.join(str(spec) for spec in inputs.values())}"
+        )
+
+
+def _check_datatype(datatype: str, spec: TensorSpec) -> Datatype:
+    if datatype != spec.datatype:
+        raise InvalidRequest(f"input {spec.name!r}: expected datatype {spec.datatype}, got {datatype or 'none'}")
+    return DATATYPES[datatype]
+
+
+def _check_shape(shape: tuple[int, ...], spec: TensorSpec, axes: dict[str, tuple[int, str]]) -> tuple[int, ...]:
+    """Check one shape; ``axes`` remembers the length of each named axis, and the input it was seen in."""
+    wrong = f"input {spec.name!r}: expected shape {list(spec.wire_shape)}, got {list(shape)}"
+    if len(shape) != len(spec.shape):
+        raise InvalidRequest(f"{wrong}: rank {len(spec.shape)} expected, rank {len(shape)} given")
+    for position, (length, declared) in enumerate(zip(shape, spec.shape, strict=True)):
+        if isinstance(declared, int):
+            if length != declared:
+                raise InvalidRequest(f"{wrong}: axis {position} must be {declared}")
+            continue
+        if length < 0 or (position == 0 and length == 0):
+            kind = "the batch axis must be at least 1" if position == 0 else f"axis {position} must be at least 0"
+            raise InvalidRequest(f"{wrong}: {kind}")
+        if not declared:
+            continue
+        bound, where = axes.setdefault(declared, (length, spec.name))
+        if bound != length:
+            raise InvalidRequest(
+                f"{wrong}: axis {position} ({declared!r}) is {length} here and {bound} in input {where!r}"
+            )
+    return shape
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    index = tuple(int(i) for i in np.argwhere(~np.atleast_1d(finite))[0])
+    raise InvalidRequest(
+        f"input {name!r}: expected finite values, got {np.atleast_1d(array)[index]} at {list(index)} "
+        "(--allow-non-finite accepts NaN and Inf)"
+    )
+
+
+def _wanted(request: ModelInferRequest, outputs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+    if not request.outputs:
+        return tuple(outputs.values())
+    wanted: dict[str, TensorSpec] = {}
+    for output in request.outputs:
+        if output.name not in outputs:
+            raise InvalidRequest(f"requested output {output.name!r} is unknown; the model has {_names(outputs)}")
+        if output.name in wanted:
+            raise InvalidRequest(f"requested output {output.name!r} is given twice")
+        _refuse_unsupported(output.parameters, f"requested output {output.name!r}")
+        wanted[output.name] = outputs[output.name]
+    return tuple(wanted.values())
+
+
+def _refuse_unsupported(parameters: Mapping[str, InferParameter], where: str) -> None:
+    for key in parameters:
+        if key in _UNSUPPORTED:
+            raise Unsupported(f"{where}: parameter {key!r} is not supported")
+
+
+def _names(specs: Mapping[str, TensorSpec]) -> str:
+    return ", ".join(repr(name) for name in specs)

@@ -1,0 +1,82 @@
+"""Whether the server and each model are ready, derived from the repository at the moment of asking.
+
+There is no second copy of the truth that could be left behind: ServerReady, the health service and (through them) an
+orchestrator's probe all read this file. Watchers are woken when something may have changed and derive again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.inference.repository import Repository
+
+INFERENCE_SERVICE = "inference.GRPCInferenceService"
+
+
+class Readiness:
+    """What may be called ready. Belongs to one event loop; `changed` may be called from any thread."""
+
+    def __init__(self, repository: Repository, *, strict: bool) -> None:
+        self._repository = repository
+        self._strict = strict
+        self._is_draining = False
+        self._waiters: set[asyncio.Event] = set()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server takes no new work and will exit."""
+        return self._is_draining
+
+    def server_is_ready(self) -> bool:
+        """Whether the server as a whole may be given requests.
+
+        Strict, as Triton does by default: every model in the repository has a ready version. Not strict: at least
+        one has. In both cases no model at all is not ready, and neither is a server still loading or draining.
+        """
+        models = self._repository.models.values()
+        if self._is_draining or not self._repository.is_loaded or not models:
+            return False
+        ready = [bool(model.ready) for model in models]
+        return all(ready) if self._strict else any(ready)
+
+    def statuses(self) -> Mapping[str, bool]:
+        """Every name that the health service knows: '' for the server, the inference service, one for each model."""
+        whole = self.server_is_ready()
+        models = {
+            f"model/{name}": bool(model.ready) and not self._is_draining
+            for name, model in self._repository.models.items()
+        }
+        return {"": whole, INFERENCE_SERVICE: whole, **models}
+
+    def start_draining(self) -> None:
+        """From now on nothing is ready, for good."""
+        self._is_draining = True
+        self._wake()
+
+    def changed(self) -> None:
+        """Say that the repository may have changed. Thread-safe."""
+        self._loop.call_soon_threadsafe(self._wake)
+
+    async def wait_for_change(self, event: asyncio.Event) -> None:
+        """Wait until something may have changed since ``event`` was subscribed or last waited for."""
+        await event.wait()
+        event.clear()
+
+    def subscribe(self) -> asyncio.Event:
+        """An event that is set on each change, until `unsubscribe`."""
+        event = asyncio.Event()
+        self._waiters.add(event)
+        return event
+
+    def unsubscribe(self, event: asyncio.Event) -> None:
+        """Stop setting the event."""
+        self._waiters.discard(event)
+
+    def _wake(self) -> None:
+        for event in self._waiters:
+            event.set()

@@ -1,0 +1,124 @@
+"""The composition root: builds every part from a `ServerConfig`, starts them in order and stops them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from service import reflection
+from service.health import HealthServicer
+from service.inference.repository import Repository
+from service.inference.servicer import InferenceServicer
+from service.readiness import INFERENCE_SERVICE, Readiness
+from service.transport.grpcio_engine import GrpcioEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from service.config import ServerConfig
+
+_log = logging.getLogger(__name__)
+
+_COMPUTE_THREADS = 2
+"""Threads for runs too long for the event loop: one computes while another hands over its result."""
+
+
+class Server:
+    """A running server.
+
+    ``async with Server(config) as server`` listens at once, answers "live", loads and proves the models, and is
+    ready when the block is entered (or says in its log and its health service why it is not). Leaving the block
+    drains: NOT_SERVING first, then running calls finish within the grace.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
+        self.repository = Repository(
+            config.repository,
+            config.version_policy,
+            require_proof=config.require_proof,
+            executor=self._executor,
+            on_change=self._repository_changed,
+        )
+        self.readiness = Readiness(self.repository, strict=config.strict_readiness)
+        inference = InferenceServicer(
+            self.repository, self.readiness.server_is_ready, allow_non_finite=config.allow_non_finite
+        )
+        methods = [
+            *inference.methods(),
+            *HealthServicer(self.readiness).methods(),
+            *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
+        ]
+        self._engine = GrpcioEngine(
+            methods,
+            address=config.address,
+            max_message_bytes=config.max_message_bytes,
+            max_metadata_bytes=config.max_metadata_bytes,
+            keepalive_min_ping_s=config.keepalive_min_ping_s,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is really listened on."""
+        return self._engine.port
+
+    async def __aenter__(self) -> Server:
+        began = time.perf_counter()
+        await self._engine.start()
+        await asyncio.to_thread(self.repository.load_all)
+        ready = self.readiness.server_is_ready()
+        _log.log(
+            logging.INFO if ready else logging.WARNING,
+            "server ready" if ready else "server is up and not ready",
+            extra={
+                "address": f"{self._config.host}:{self.port}",
+                "models": {name: len(model.ready) for name, model in self.repository.models.items()},
+                "took_ms": round(1e3 * (time.perf_counter() - began)),
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.readiness.start_draining()
+        await self._engine.stop(self._config.grace_s)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        _log.info("server stopped")
+
+    def _repository_changed(self) -> None:
+        self.readiness.changed()
+
+
+async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain at once.
+
+    Raises:
+        service.transport.grpcio_engine.BindError: the address cannot be listened on.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+
+    def on_signal() -> None:
+        if stopping.is_set() and task is not None:
+            task.cancel()
+        stopping.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, on_signal)
+    try:
+        async with Server(config) as server:
+            if not stopping.is_set():
+                on_ready(server)
+            await stopping.wait()
+            _log.info("signal received, draining", extra={"grace_s": config.grace_s})
+    finally:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(signum)
