@@ -4,6 +4,7 @@
     ├── InvalidRecipe           a recipe field is out of bounds or unknown (field, value, bound)
     ├── DatasetError            generated data do not have the published hash
     ├── CheckpointError         a checkpoint is missing, damaged or belongs to another run
+    ├── TrainingDiverged        the loss is no longer a finite number; names the step
     ├── TrainingInterrupted     Ctrl-C or SIGTERM; names the checkpoint that was left
     ├── ArtifactError           a published model is incomplete, damaged or not servable
     │   └── GoldenMismatch      its goldens do not replay within their tolerance
@@ -41,6 +42,18 @@ class DatasetError(ModelsError):
 
 class CheckpointError(ModelsError):
     """A checkpoint that cannot be resumed from."""
+
+
+class TrainingDiverged(ModelsError):
+    """The loss became infinite or not a number; the weights are lost, and a smaller learning rate is the usual cure."""
+
+    def __init__(self, step: int, learning_rate: float) -> None:
+        self.step = step
+        self.learning_rate = learning_rate
+        super().__init__(
+            f"training diverged: the loss is not finite after step {step} (learning_rate {learning_rate:g}); "
+            "try a smaller learning_rate"
+        )
 
 
 class TrainingInterrupted(ModelsError):
