@@ -275,8 +275,10 @@ RECIPES: Final[Mapping[str, TrainingRecipe]] = MappingProxyType(
         "lecture": _LECTURE,
         "best": _BEST,
         "quick": dataclasses.replace(_BEST, name="quick", steps=4_000),
+        "plain": dataclasses.replace(_BEST, name="plain", steps=4_000, augmentation=None),
     }
 )
 """``lecture``: 100,000 steps of plain SGD, as the lecture trains; it overfits, and that is part of the lesson.
 ``best``: AdamW, cosine schedule, averaged weights and augmentation; the most accurate known here.
-``quick``: ``best`` in 4,000 steps, seconds instead of minutes."""
+``quick``: ``best`` in 4,000 steps, seconds instead of minutes.
+``plain``: ``quick`` on the examples as they are: what an architecture can do without being shown more of them."""
