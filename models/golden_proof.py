@@ -7,12 +7,14 @@ alone and in a batch.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models.batch_identity import NAME as BIT_IDENTITY
 from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
+from models.errors import ArtifactError
 from models.goldens import Difference, Golden, Tolerance, replay
 from models.onnx_session import open_model
 from models.parity_report import Check, Comparison, ParityReport, value_check
@@ -22,34 +24,69 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from models.artifact import Artifact
     from models.onnx_session import Model
     from models.tensor_spec import TensorSpec
 
+EXACT: Final = Tolerance()
+"""Equal, bit for bit."""
+
 
 def prove_against_goldens(
-    model_bytes: bytes, goldens: Sequence[Golden], tolerances: Mapping[str, Tolerance]
+    model_bytes: bytes,
+    goldens: Sequence[Golden],
+    tolerances: Mapping[str, Tolerance],
+    *,
+    default: Tolerance = EXACT,
 ) -> ParityReport:
     """Prove any ONNX model; every check is made where the file loads, whatever the ones before it found.
 
-    ``tolerances`` maps output names to what is allowed; an output without one must be equal, bit for bit. Raises
-    ArtifactError if the file is no ONNX model that onnxruntime can load: there is nothing to prove then.
+    ``tolerances`` maps output names to what is allowed; ``default`` is for floating-point outputs without an entry.
+    Other outputs without one must be equal. Raises ArtifactError if the file is no ONNX model that onnxruntime can
+    load: there is nothing to prove then.
     """
     model = open_model(model_bytes)
+    allowed = {
+        spec.name: tolerances.get(spec.name, default if DATATYPES[spec.datatype].is_float else EXACT)
+        for spec in model.outputs
+    }
     checks = (
         Check("file", passed=True, detail=f"{len(model_bytes):,} bytes, loads in onnxruntime"),
         _names(model, goldens),
         _dtypes(model, goldens),
         _shapes(model, goldens),
-        golden_check(model, goldens, tolerances, name="values"),
+        golden_check(model, goldens, allowed, name="values"),
         _bit_identity(model, goldens),
     )
     return ParityReport(
         model_sha256=hashlib.sha256(model_bytes).hexdigest(),
         examples=sum(golden.batch for golden in goldens),
         batch_sizes=tuple(sorted({golden.batch for golden in goldens})),
-        tolerances={spec.name: tolerances.get(spec.name, Tolerance()) for spec in model.outputs},
+        tolerances=allowed,
         checks=checks,
     )
+
+
+def prove_artifact(artifact: Artifact) -> ParityReport:
+    """Replay a published version's goldens within its manifest's tolerances, and hold its manifest to its word.
+
+    Raises ArtifactError if the file cannot be loaded.
+    """
+    tolerances = artifact.manifest.tolerances if artifact.manifest is not None else {}
+    report = prove_against_goldens(artifact.model_bytes, artifact.goldens, tolerances)
+    return dataclasses.replace(report, checks=(manifest_check(artifact), *report.checks))
+
+
+def manifest_check(artifact: Artifact) -> Check:
+    """The model's interface is the one that the manifest promises. `Artifact.load` has compared the sha256."""
+    if artifact.manifest is None:
+        return Check("manifest", passed=False, detail="there is none")
+    model = open_model(artifact.model_bytes)
+    try:
+        artifact.check_interface(model.inputs, model.outputs)
+    except ArtifactError as error:
+        return Check("manifest", passed=False, detail=str(error))
+    return Check("manifest", passed=True, detail=f"sha256 {artifact.manifest.model_sha256}, interface as promised")
 
 
 def golden_check(

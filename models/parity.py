@@ -11,10 +11,9 @@ raises because a model is wrong: the report says so, and whoever asked decides.
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import dataclasses
 import hashlib
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -24,25 +23,24 @@ import torch
 from torch import nn
 
 from models import reference
-from models.architectures import architecture as architecture_named
-from models.artifact import Artifact
+from models.architectures import ARCHITECTURES
 from models.batch_identity import CannotRun, bit_identity, run_batched
 from models.errors import ArtifactError
 from models.export import BATCH_AXIS, INPUT, OUTPUTS
-from models.golden_proof import golden_check
+from models.golden_proof import golden_check, manifest_check
 from models.goldens import Golden, Tolerance
 from models.networks import CLASSES, LENGTH, ConvNet, build, dense_twin, state_arrays, weights_sha256
 from models.onnx_session import Model, open_model
 from models.onnx_weights import weights_of
 from models.parity_report import Check, Comparison, ParityReport, compare, unanswered, value_check
+from models.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
+    from collections.abc import Callable, Mapping, Sequence
     from numpy.typing import NDArray
 
     from models.architectures import Architecture
+    from models.artifact import Artifact
     from models.dataset import Examples
 
 BATCH_SIZES: Final = (1, 2, 7, 64, 1000)
@@ -67,7 +65,7 @@ REFERENCE: Final = "NumPy reference"
 TWIN: Final = "dense twin"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Opinion:
     """Somebody's answers to all examples, by output name, at a batch size."""
 
@@ -101,7 +99,7 @@ def prove(
         _weights(model_bytes, expected_weights_sha256 or weights_sha256(network), network),
     ]
     x_BL = np.ascontiguousarray(examples.x_BL)
-    with _one_thread():
+    with one_thread():
         comparisons = _compare_all(model, _opinions(network, architecture, x_BL), x_BL, sizes)
     checks += [value_check(f"values: {opinion}", rows) for opinion, rows in comparisons.items()]
     checks.append(_argmax([row for rows in comparisons.values() for row in rows]))
@@ -117,14 +115,13 @@ def prove(
     )
 
 
-def prove_published(directory: Path, examples: Examples) -> ParityReport:
-    """Prove a published version again, from nothing but its own directory.
+def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
+    """Prove a published version again, from nothing but its own files.
 
     The PyTorch network is rebuilt from the weights inside ``model.onnx``; they must have the hash that the manifest's
-    provenance recorded when they were trained. Raises ArtifactError if the directory is no artifact, or was not
-    published by this project's pipeline (then only its goldens can be replayed, see ``golden_proof``).
+    provenance recorded when they were trained. Raises ArtifactError if the version was not published by this project's
+    pipeline (then only its goldens can be replayed, see ``golden_proof``) or holds the weights of another network.
     """
-    artifact = Artifact.load(directory)
     name, recorded = published_network(artifact)
     network = build(name, seed=0)
     weights = {key: torch.from_numpy(array) for key, array in weights_of(artifact.model_bytes).items()}
@@ -132,14 +129,15 @@ def prove_published(directory: Path, examples: Examples) -> ParityReport:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ArtifactError(f"the weights in the file are not those of a network {name}: {_one_line(error)}") from error
-    return prove(
+    report = prove(
         network.eval(),
-        architecture_named(name),
+        ARCHITECTURES[name],
         artifact.model_bytes,
         examples,
         goldens=artifact.goldens,
         expected_weights_sha256=recorded,
     )
+    return dataclasses.replace(report, checks=(manifest_check(artifact), *report.checks))
 
 
 def published_network(artifact: Artifact) -> tuple[str, str]:
@@ -150,6 +148,8 @@ def published_network(artifact: Artifact) -> tuple[str, str]:
     recorded = provenance.get("weights_sha256")
     if not isinstance(name, str) or not isinstance(recorded, str):
         raise ArtifactError("the manifest names no network and weight hash: it was not published by this pipeline")
+    if name not in ARCHITECTURES:
+        raise ArtifactError(f"the manifest names the network {name!r}; known are {', '.join(ARCHITECTURES)}")
     return name, recorded
 
 
@@ -241,7 +241,7 @@ def _weights(model_bytes: bytes, expected_sha256: str, network: nn.Module) -> Ch
 
 def _opinions(network: nn.Module, architecture: Architecture, x_BL: NDArray[np.float32]) -> list[_Opinion]:
     x_BL_torch = torch.tensor(x_BL)  # a copy: the dataset's arrays are read-only
-    opinions = [_Opinion(PYTORCH, lambda batch: _torch_answers(network, x_BL_torch, batch))]
+    opinions = [_Opinion(PYTORCH, lambda batch: torch_answers(network, x_BL_torch, batch))]
     weights = state_arrays(network)
     logits_BK = reference.logits(architecture, weights, x_BL)
     by_equation = {"probabilities": reference.probabilities(architecture, weights, x_BL), "logits": logits_BK}
@@ -249,12 +249,13 @@ def _opinions(network: nn.Module, architecture: Architecture, x_BL: NDArray[np.f
     if isinstance(network, ConvNet):
         # In float64, so that the difference is onnxruntime's own and not the sum of two roundings.
         twin = dense_twin(copy.deepcopy(network).double())
-        by_twin = _torch_answers(twin, x_BL_torch.double(), max(len(x_BL), 1))
+        by_twin = torch_answers(twin, x_BL_torch.double(), max(len(x_BL), 1))
         opinions.append(_Opinion(TWIN, lambda _: by_twin))
     return opinions
 
 
-def _torch_answers(network: nn.Module, x_BL: torch.Tensor, batch: int) -> dict[str, NDArray[Any]]:
+def torch_answers(network: nn.Module, x_BL: torch.Tensor, batch: int) -> dict[str, NDArray[Any]]:
+    """PyTorch's answers to all examples in batches of ``batch``, by output name, in the network's own dtype."""
     with torch.inference_mode():
         logits_BK = torch.cat([network(part_BL) for part_BL in torch.split(x_BL, batch)])
         probabilities_BK = torch.softmax(logits_BK, dim=-1)
@@ -310,17 +311,6 @@ def _argmax(comparisons: Sequence[Comparison]) -> Check:
 
 def _not_run(name: str) -> Check:
     return Check(name, passed=False, detail="not run: the file does not load")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """These networks are far faster with one thread than with two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,274 @@
+"""From a recipe to a published model: data, training, evaluation, export, proof, publication.
+
+`run` reads like the method section of a paper. What it publishes was proven first; what cannot be proven is not
+published, and the exception carries the report. Knows nothing of terminals, processes or gRPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from models import provenance
+from models.architectures import architecture
+from models.artifact import Manifest
+from models.checkpoint import path_in
+from models.dataset import CLASSES, Dataset, canonical
+from models.errors import ProofFailed, PublicationError, TrainingInterrupted
+from models.evaluation import Evaluation, evaluate
+from models.events import EventSink, StageFinished, StageStarted, ignore
+from models.export import INPUT, export
+from models.goldens import Golden
+from models.onnx_session import open_model
+from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
+from models.publication import MODEL_NAME, publish
+from models.threads import one_thread
+from models.training import TrainedNetwork, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from torch import nn
+
+    from models.dataset import Examples
+    from models.parity_report import ParityReport
+    from models.recipes import TrainingRecipe
+
+GOLDEN_BATCHES: Final = (1, 2, 64)
+"""Sizes of the recorded batches, consecutive examples of the test set."""
+LABELS: Final = tuple(str(digit) for digit in range(CLASSES))
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """What a run has made."""
+
+    path: Path
+    """The version's directory."""
+    name: str
+    version: int
+    manifest: Manifest
+    evaluation: Evaluation
+    """On the test set."""
+    parity: ParityReport
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as other programs want it; everything else is in the manifest."""
+        return {
+            "path": str(self.path),
+            "name": self.name,
+            "version": self.version,
+            "network": self.manifest.provenance["network"],
+            "metrics": dict(self.manifest.metrics),
+            "parity": {
+                "passed": self.parity.passed,
+                "summary": self.parity.summary,
+                "max_absolute": {output: self.parity.max_absolute(output) for output in self.parity.tolerances},
+            },
+            "model_sha256": self.manifest.model_sha256,
+            "weights_sha256": self.manifest.provenance["weights_sha256"],
+        }
+
+
+def default_name(network: str) -> str:
+    """The name a network is published under unless another is given: ``conv`` -> ``mnist1d-conv``."""
+    return f"mnist1d-{network}"
+
+
+@one_thread()
+def run(
+    recipe: TrainingRecipe,
+    *,
+    repository: Path,
+    publish_as: str | None = None,
+    data: Dataset | None = None,
+    on_event: EventSink = ignore,
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    stop: Callable[[], bool] | None = None,
+) -> PublishedModel:
+    """Train ``recipe`` and publish the result as the next version of ``publish_as``.
+
+    ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume`` and ``stop`` are those of
+    `train`. Events of every stage go to ``on_event``.
+
+    Raises:
+        PublicationError: the name or the repository cannot be used (noticed before training), or the disk refuses.
+        ProofFailed: the exported file is not the trained network; carries the report, and nothing was published.
+        TrainingInterrupted: ``stop`` said so, during training or between the stages after it.
+        InvalidRecipe, CheckpointError, TrainingDiverged, DatasetError: as `train` and `canonical` raise them.
+    """
+    name = default_name(recipe.network) if publish_as is None else publish_as
+    _check_target(repository, name)
+
+    with _stage("data", on_event) as detail:
+        data = canonical() if data is None else data
+        detail.update(train=len(data.train), test=len(data.test))
+
+    with _stage("train", on_event) as detail:
+        trained = train(recipe, data, on_event=on_event, checkpoint_dir=checkpoint_dir, resume=resume, stop=stop)
+        detail.update(steps=trained.steps, weights_sha256=trained.weights_sha256)
+
+    def leave_if_stopped() -> None:
+        if stop is not None and stop():
+            raise TrainingInterrupted(trained.steps, None if checkpoint_dir is None else path_in(checkpoint_dir))
+
+    with _stage("evaluate", on_event) as detail:
+        evaluation = evaluate(trained.network, data.test)
+        metrics = _metrics(trained, data, evaluation)
+        detail.update(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
+
+    leave_if_stopped()
+    with _stage("export", on_event) as detail:
+        origin = _origin(trained, data)
+        model_bytes = export(trained.network, provenance=_as_text(origin))
+        detail.update(bytes=len(model_bytes), sha256=hashlib.sha256(model_bytes).hexdigest())
+
+    leave_if_stopped()
+    with _stage("prove", on_event) as detail:
+        goldens = record_goldens(trained.network, data.test)
+        parity = prove(
+            trained.network,
+            architecture(recipe.network),
+            model_bytes,
+            data.test,
+            goldens=goldens,
+            expected_weights_sha256=trained.weights_sha256,
+        )
+        detail.update(passed=parity.passed, summary=parity.summary)
+    if not parity.passed:
+        raise ProofFailed(f"nothing was published: {parity.summary}", parity.to_dict())
+
+    leave_if_stopped()  # the last chance: from here on there is a new version
+    with _stage("publish", on_event) as detail:
+        manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s)
+        path = publish(repository, name, model_bytes, goldens, manifest_for)
+        version = int(path.name)
+        detail.update(name=name, version=version, path=path)
+
+    return PublishedModel(path, name, version, manifest_for(version), evaluation, parity)
+
+
+def record_goldens(network: nn.Module, examples: Examples) -> list[Golden]:
+    """Consecutive examples in batches of `GOLDEN_BATCHES`, with PyTorch's answers: the reference, not the file's."""
+    goldens = []
+    start = 0
+    for index, batch in enumerate(GOLDEN_BATCHES):
+        x_BL = examples.x_BL[np.arange(start, start + batch) % len(examples)]
+        outputs = torch_answers(network, torch.from_numpy(x_BL), batch)
+        goldens.append(Golden(f"test_data_set_{index}", {INPUT: x_BL}, outputs))
+        start += batch
+    return goldens
+
+
+# ---- the manifest ------------------------------------------------------------------------------------------------
+
+
+def _metrics(trained: TrainedNetwork, data: Dataset, test: Evaluation) -> dict[str, Any]:
+    """Figures by split; those of the held-out examples as training saw them at the step that the weights are of."""
+    train_set = evaluate(trained.network, data.train)
+    metrics: dict[str, Any] = {
+        "test": test.to_dict(),
+        "train": {"accuracy": train_set.accuracy, "loss": train_set.loss, "count": train_set.count},
+    }
+    for event in trained.history:
+        if event.split == "validation" and event.step == trained.steps:
+            held_out = trained.recipe.validation
+            metrics["validation"] = {"accuracy": event.accuracy, "loss": event.loss, "count": held_out}
+    return metrics
+
+
+def _origin(trained: TrainedNetwork, data: Dataset) -> dict[str, Any]:
+    """Everything that decides the file's content; the same run gives the same origin, so the same bytes."""
+    spec = architecture(trained.recipe.network)
+    return {
+        "network": {"name": spec.name, "title": spec.title, "parameters": spec.parameters, "baseline": spec.baseline},
+        "recipe": trained.recipe.to_dict(),
+        "seed": trained.recipe.seed,
+        "steps": trained.steps,
+        "weights_sha256": trained.weights_sha256,
+        "data_sha256": dict(data.sha256),
+        "code": provenance.code(),
+        "libraries": provenance.libraries(),
+        "machine": provenance.machine(),
+    }
+
+
+def _as_text(origin: Mapping[str, Any]) -> dict[str, str]:
+    """For the file's own metadata, which holds strings: plain ones stay, everything else becomes JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
+        for key, value in origin.items()
+    }
+
+
+def _manifest(
+    name: str,
+    model_bytes: bytes,
+    goldens: list[Golden],
+    metrics: Mapping[str, Any],
+    parity: ParityReport,
+    origin: Mapping[str, Any],
+    duration_s: float,
+) -> Callable[[int], Manifest]:
+    """Given a version number, the manifest with it."""
+    model = open_model(model_bytes)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def manifest_for(version: int) -> Manifest:
+        return Manifest(
+            name=name,
+            version=version,
+            created=created,
+            model_sha256=hashlib.sha256(model_bytes).hexdigest(),
+            model_bytes=len(model_bytes),
+            inputs=model.inputs,
+            outputs=model.outputs,
+            tolerances=TOLERANCES,
+            tolerance_rationale=TOLERANCE_RATIONALE,
+            goldens=tuple(golden.name for golden in goldens),
+            labels={spec.name: LABELS for spec in model.outputs},
+            metrics=metrics,
+            parity=parity.to_dict(),
+            provenance={**origin, "training_duration_s": round(duration_s, 3)},
+        )
+
+    return manifest_for
+
+
+# ---- the frame ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _stage(stage: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
+    """Announce a stage, and its end with what was put into the dict; a stage that raises has no end."""
+    on_event(StageStarted(stage))
+    started_s = time.monotonic()
+    detail: dict[str, Any] = {}
+    yield detail
+    on_event(StageFinished(stage, time.monotonic() - started_s, detail))
+
+
+def _check_target(repository: Path, name: str) -> None:
+    """Notice now, not after minutes of training, that nothing could be published; writes nothing."""
+    if not MODEL_NAME.fullmatch(name):
+        raise PublicationError(
+            f"model name: got {name!r}, expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    existing = (repository / name).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise PublicationError(f"{name} cannot be published to {repository}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PublicationError(f"{name} cannot be published to {repository}: no permission to write to {existing}")
