@@ -52,5 +52,6 @@ def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # grpcio's own poller reports harmless wake-ups as errors.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # What these two tell at debug level is about themselves, a line a call.
+    for library in ("asyncio", "grpc"):
+        logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))

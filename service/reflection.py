@@ -53,10 +53,11 @@ def _describe_reflection() -> None:
     v1.name, v1.package = "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1"
     for message in v1.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(".grpc.reflection.v1alpha.", ".grpc.reflection.v1.")
+            if field.type_name:
+                field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
     for method in v1.service[0].method:
-        method.input_type = method.input_type.replace(".grpc.reflection.v1alpha.", ".grpc.reflection.v1.")
-        method.output_type = method.output_type.replace(".grpc.reflection.v1alpha.", ".grpc.reflection.v1.")
+        method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
+        method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
     # Adding the same file again changes nothing.
     POOL.AddSerializedFile(v1alpha)
     POOL.Add(v1)

@@ -88,9 +88,15 @@ class InferenceServicer:
                 parse=request.FromString,
                 serialize=lambda response: response.SerializeToString(),
                 handler=handler,
+                describe=_described if request is pb.ModelInferRequest else lambda _: {},
             )
             for name, request, handler in rows
         )
+
+
+def _described(request: pb.ModelInferRequest) -> dict[str, str]:
+    shapes = ",".join(f"{tensor.name}{list(tensor.shape)}" for tensor in request.inputs)
+    return {"model": request.model_name, "version": request.model_version, "id": request.id, "inputs": shapes}
 
 
 def _metadata(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -52,6 +52,8 @@ class Method:
     """``/package.Service/Method``."""
     parse: Callable[[bytes], Any]
     serialize: Callable[[Any], bytes]
+    describe: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
+    """What a request says of itself in the log, at debug level only."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,16 @@ class CallFailed(Exception):
         super().__init__(status.message)
 
 
-async def call_unary(method: Unary, request: bytes, context: CallContext) -> bytes:
+async def call_unary(method: Unary, data: bytes, context: CallContext) -> bytes:
     """Run a unary handler from bytes to bytes; raises CallFailed with the status to send."""
     began = time.perf_counter()
+    request = None
     try:
-        response = method.serialize(await method.handler(_parse(method, request), context))
+        request = _parse(method, data)
+        response = method.serialize(await method.handler(request, context))
     except Exception as error:
-        raise _failed(method, error, context, began) from error
-    _log_call(method, Status(Code.OK), context, began)
+        raise _failed(method, error, context, began, request) from error
+    _log_call(method, Status(Code.OK), context, began, request)
     return response
 
 
@@ -132,24 +136,24 @@ def _parse(method: Method, data: bytes) -> Any:  # noqa: ANN401 - the row's mess
         ) from error
 
 
-def _failed(method: Method, error: Exception, context: CallContext, began: float) -> CallFailed:
+def _failed(method: Method, error: Exception, context: CallContext, began: float, request: object = None) -> CallFailed:
     status = status_of(error)
     if not isinstance(error, ServiceError):
         _log.error("unexpected error", extra={"method": method.path, "peer": context.peer}, exc_info=error)
-    _log_call(method, status, context, began)
+    _log_call(method, status, context, began, request)
     return CallFailed(status)
 
 
-def _log_call(method: Method, status: Status, context: CallContext, began: float) -> None:
+def _log_call(method: Method, status: Status, context: CallContext, began: float, request: object = None) -> None:
     if not _log.isEnabledFor(logging.DEBUG):
         return
-    _log.debug(
-        "request",
-        extra={
-            "method": method.path,
-            "code": status.code.name,
-            "detail": status.message,
-            "peer": context.peer,
-            "took_us": round(1e6 * (time.perf_counter() - began)),
-        },
-    )
+    fields = {
+        "method": method.path,
+        **(method.describe(request) if request is not None else {}),
+        "code": status.code.name,
+        "peer": context.peer,
+        "took_us": round(1e6 * (time.perf_counter() - began)),
+    }
+    if status.message:
+        fields["detail"] = status.message
+    _log.debug("request", extra=fields)

@@ -1,0 +1,172 @@
+"""``mnist1d predict``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from service.cli.console import Exit, fail, json_option, print_json, print_table
+from service.client import Answer, InferenceClient, ServerError
+from service.errors import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--model", default="mnist1d-conv", show_default=True, help="Model to ask.")
+@click.option("--version", default="", help="Version to ask; default: the newest that is ready.")
+@click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server.")
+@click.option(
+    "--example",
+    "examples",
+    multiple=True,
+    type=click.IntRange(0, 999),
+    help="Index into the MNIST-1D test set; may be given several times. Default without FILES: 0 to 9.",
+)
+@click.option("--timeout-s", default=30.0, show_default=True, help="How long to wait for an answer.")
+@json_option
+def command(
+    files: tuple[Path, ...],
+    model: str,
+    version: str,
+    server: str,
+    examples: tuple[int, ...],
+    timeout_s: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Send examples to a running server and print the digits and their probabilities.
+
+    FILES are .npy arrays of shape (40,) or (n, 40), or CSV files with 40 numbers a line ('-': CSV from standard
+    input). Without any, examples of the MNIST-1D test set are sent, whose true digit is known.
+    """
+    if files and examples:
+        fail("give FILES or --example, not both", Exit.USAGE)
+    x, names, truth = _from_files(files) if files else _from_test_set(examples or tuple(range(10)))
+    try:
+        with InferenceClient(server, timeout_s=timeout_s) as client:
+            info = client.model(model, version)
+            if len(info.inputs) != 1:
+                fail(f"model {model!r} has {len(info.inputs)} inputs; predict fills one", Exit.USAGE)
+            answer = client.infer(model, {info.inputs[0].name: x}, version=version)
+    except ServerError as error:
+        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+            fail(f"{server} does not answer ({error}); start one with `mnist1d serve`", Exit.UNREACHABLE)
+        fail(str(error))
+    if as_json:
+        print_json(_as_json(answer, names, truth))
+    elif "probabilities" in answer.outputs:
+        _print_digits(answer, x, names, truth)
+    else:
+        _print_outputs(answer)
+
+
+def _from_test_set(examples: Sequence[int]) -> tuple[np.ndarray, list[str], list[int | None]]:
+    from models.dataset import canonical
+
+    chosen = canonical().test.take(np.array(examples))
+    return chosen.x_BL, [f"test[{index}]" for index in examples], [int(y) for y in chosen.y_B]
+
+
+def _from_files(files: Sequence[Path]) -> tuple[np.ndarray, list[str], list[int | None]]:
+    rows: list[np.ndarray] = []
+    names: list[str] = []
+    for path in files:
+        array = _read(path)
+        rows.append(array)
+        names += [path.name if len(array) == 1 else f"{path.name}[{row}]" for row in range(len(array))]
+    widths = {array.shape[1:] for array in rows}
+    if len(widths) > 1:
+        fail(f"the files hold examples of different shapes: {sorted(widths)}", Exit.USAGE)
+    return np.concatenate(rows), names, [None] * len(names)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        if str(path) == "-":
+            array = _from_csv(sys.stdin.read(), "standard input")
+        elif path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+        else:
+            array = _from_csv(path.read_text(encoding="utf-8-sig"), str(path))
+    except (OSError, ValueError) as error:
+        fail(f"{path}: {error}", Exit.USAGE)
+    if array.dtype.kind not in "fiu" or array.ndim == 0:
+        fail(f"{path}: expected an array of numbers, got {array.dtype} of shape {array.shape}", Exit.USAGE)
+    array = array.astype(np.float32)
+    return array[np.newaxis] if array.ndim == 1 else array
+
+
+def _from_csv(text: str, name: str) -> np.ndarray:
+    rows: list[list[float]] = []
+    for number, line in enumerate(csv.reader(io.StringIO(text)), start=1):
+        if not line:
+            continue
+        try:
+            rows.append([float(cell) for cell in line])
+        except ValueError as error:
+            raise ValueError(f"line {number} of {name}: {error}") from error
+        if len(rows[-1]) != len(rows[0]):
+            raise ValueError(f"line {number} of {name} has {len(rows[-1])} numbers, the first has {len(rows[0])}")
+    if not rows:
+        raise ValueError(f"{name} has no numbers")
+    return np.array(rows)
+
+
+def _as_json(answer: Answer, names: Sequence[str], truth: Sequence[int | None]) -> dict[str, Any]:
+    result: dict[str, Any] = {"model": answer.model, "version": answer.version}
+    if "probabilities" not in answer.outputs:
+        return {**result, "outputs": {name: array.tolist() for name, array in answer.outputs.items()}}
+    result["predictions"] = [
+        {
+            "example": name,
+            "digit": int(np.argmax(row)),
+            "probabilities": [float(p) for p in row],
+            **({"truth": true} if true is not None else {}),
+        }
+        for name, row, true in zip(names, answer.outputs["probabilities"], truth, strict=True)
+    ]
+    return result
+
+
+def _print_digits(answer: Answer, x: np.ndarray, names: Sequence[str], truth: Sequence[int | None]) -> None:
+    rows = []
+    for name, signal, p, true in zip(names, x, answer.outputs["probabilities"], truth, strict=True):
+        first, second = np.argsort(p)[::-1][:2]
+        verdict = "" if true is None else ("[green]right[/]" if true == first else f"[red]wrong, it is {true}[/]")
+        rows.append(
+            (name, sparkline(signal), f"[bold]{first}[/]", f"{p[first]:.4f}", f"{second} {p[second]:.4f}", verdict)
+        )
+    print_table(
+        f"{answer.model}, version {answer.version}",
+        ("example", "signal", "digit", "probability", "next", "truth" if any(t is not None for t in truth) else ""),
+        rows,
+    )
+
+
+def _print_outputs(answer: Answer) -> None:
+    print_table(
+        f"{answer.model}, version {answer.version}",
+        ("output", "shape", "values"),
+        [
+            (name, list(array.shape), np.array2string(array, threshold=20, precision=5))
+            for name, array in answer.outputs.items()
+        ],
+    )
+
+
+def sparkline(signal: np.ndarray) -> str:
+    """A signal as a line of blocks, scaled to its own range."""
+    low, high = float(signal.min()), float(signal.max())
+    levels = (signal - low) / (high - low if high > low else 1.0) * (len(_BLOCKS) - 1)
+    return "".join(_BLOCKS[round(float(level))] for level in levels.ravel())

@@ -1,0 +1,84 @@
+"""``mnist1d up``: from nothing to a server that answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from models.publication import versions
+from service.cli.console import Exit, fail, stdout
+from service.cli.serve import DEFAULT_REPOSITORY, config_from, run_server, server_options
+
+if TYPE_CHECKING:
+    from service.server import Server
+
+NETWORKS = ("conv", "fc")
+"""The convolutional net and its fully connected baseline."""
+
+
+@click.command()
+@click.argument("repository", type=click.Path(path_type=Path), default=DEFAULT_REPOSITORY)
+@click.option("--recipe", default="quick", show_default=True, help="Recipe for what has to be trained.")
+@click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
+@server_options
+def command(repository: Path, recipe: str, seed: int, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
+    """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
+    missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
+    for network in missing:
+        _train(network, recipe, seed, repository)
+    config = config_from(repository, options)
+    run_server(config, lambda server: _print_next_steps(server, config.host))
+
+
+def _train(network: str, recipe: str, seed: int, repository: Path) -> None:
+    if importlib.util.find_spec("torch") is None:
+        fail(
+            f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
+            Exit.USAGE,
+        )
+    # A process of its own: the one that serves must never have imported torch.
+    arguments = [
+        "train",
+        "--network",
+        network,
+        "--recipe",
+        recipe,
+        "--seed",
+        str(seed),
+        "--repository",
+        str(repository),
+    ]
+    trained = subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
+    if trained.returncode:
+        raise click.exceptions.Exit(trained.returncode)
+
+
+def _print_next_steps(server: Server, host: str) -> None:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - shown, not listened on
+    address = f"{reachable}:{server.port}"
+    elsewhere = "" if address == "127.0.0.1:8001" else f" --server {address}"
+    console = stdout()
+    console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(_described(server)))
+    console.print("\nIn another terminal, from this folder:\n")
+    for line in (
+        f".venv/bin/mnist1d predict{elsewhere}",
+        f".venv/bin/mnist1d predict --model mnist1d-fc{elsewhere}",
+        ".venv/bin/mnist1d models",
+        f"grpcurl -plaintext {address} list",
+    ):
+        console.print(f"    [cyan]{line}[/]")
+    console.print("\nCtrl-C stops the server.\n")
+
+
+def _described(server: Server) -> list[str]:
+    described = []
+    for name, model in server.repository.models.items():
+        for version in model.ready:
+            proof = "proven here" if version.is_proven else "unproven"
+            described.append(f"{name} version {version.version} ({proof})")
+    return described
