@@ -37,6 +37,7 @@ from models.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from models.architectures import Architecture
@@ -233,7 +234,7 @@ def _weights(model_bytes: bytes, expected_sha256: str, network: nn.Module) -> Ch
     if digest != expected_sha256:
         return Check("weights", passed=False, detail=f"sha256 is {digest}, recorded was {expected_sha256}")
     count = sum(array.size for array in weights.values())
-    return Check("weights", passed=True, detail=f"{count:,} parameters, sha256 {digest}")
+    return Check("weights", passed=True, detail=f"{count:,} parameters, sha256 {digest[:16]}...")
 
 
 # ---- values ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,72 @@
+"""A parity report as tables: what was checked, and how far the values lie apart.
+
+Draws the JSON form of ``models.parity_report.ParityReport``, which is also what manifests and ``ProofFailed`` carry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from rich.console import Console
+
+
+def draw_report(console: Console, report: Mapping[str, Any], *, title: str) -> None:
+    """The checks, the values compared, and the verdict on a line of its own."""
+    checks = _table(title, "check", "", "found")
+    for check in report["checks"]:
+        checks.add_row(check["name"], _mark(passed=check["passed"]), Text(check["detail"], overflow="fold"))
+    console.print(checks)
+    rows = list(_value_rows(report))
+    if rows:
+        sizes = ", ".join(str(size) for size in report["batch_sizes"])
+        values = _table(f"Values, in batches of {sizes}", "output", "against", "difference", "allowed", "argmax", "")
+        for row in rows:
+            values.add_row(*row)
+        console.print(values)
+    verdict = Text("proven: ", style="bold green") if report["passed"] else Text("refuted: ", style="bold red")
+    console.print(verdict.append(report["summary"], style="not bold default"))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("check", "output", "against"))
+    return table
+
+
+def _value_rows(report: Mapping[str, Any]) -> Iterable[tuple[str | Text, ...]]:
+    """One row for each output and opinion, over all batch sizes: the largest difference, and the verdict."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for check in report["checks"]:
+        against = check["name"].removeprefix("values: ") if check["name"] != "values" else "goldens"
+        for comparison in check["comparisons"]:
+            groups.setdefault((comparison["output"], against), []).append(comparison)
+    for (output, against), comparisons in groups.items():
+        seen = [item["max_absolute"] for item in comparisons]
+        mismatches = sum(item["argmax_mismatches"] for item in comparisons)
+        yield (
+            output,
+            against,
+            "none" if None in seen else f"{max(seen):.2g}",
+            _allowed(report["tolerances"].get(output)),
+            f"{mismatches} differ" if mismatches else "same",
+            _mark(passed=not mismatches and all(item["passed"] for item in comparisons)),
+        )
+
+
+def _allowed(tolerance: Mapping[str, float] | None) -> str:
+    if tolerance is None or not (tolerance["absolute"] or tolerance["relative"]):
+        return "none"
+    relative = f" + {tolerance['relative']:g}|v|" if tolerance["relative"] else ""
+    return f"{tolerance['absolute']:g}{relative}"
+
+
+def _mark(*, passed: bool) -> Text:
+    return Text("ok", style="green") if passed else Text("FAILED", style="bold red")

@@ -1,0 +1,217 @@
+"""``mnist1d train``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from models.architectures import ARCHITECTURES
+from models.errors import InvalidRecipe, ModelsError, ProofFailed, TrainingInterrupted
+from models.recipes import RECIPES, fields, parse_override
+from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
+
+if TYPE_CHECKING:
+    from models.pipeline import PublishedModel
+    from models.recipes import TrainingRecipe
+
+DEFAULT_RECIPE = "best"
+RUNS = Path("runs")
+
+
+@click.command(epilog=f"Fields of a recipe, for --set: {', '.join(fields())}.")
+@click.option(
+    "--network",
+    type=click.Choice(list(ARCHITECTURES)),
+    default="conv",
+    show_default=True,
+    help="What to train: "
+    + "; ".join(f"{name}: {spec.title}, {spec.parameters:,} parameters" for name, spec in ARCHITECTURES.items())
+    + ".",
+)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    type=click.Choice(list(RECIPES)),
+    default=DEFAULT_RECIPE,
+    show_default=True,
+    help="How to train it.",
+)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe; may be repeated."
+)
+@click.option("--seed", type=int, help="Short for --set seed=N.")
+@click.option("--steps", type=int, help="Short for --set steps=N.")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("repository"),
+    show_default=True,
+    help="Where to publish the model.",
+)
+@click.option("--name", help="Publish it under this name.  [default: mnist1d-NETWORK]")
+@click.option(
+    "--checkpoint-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to keep what is needed to resume.  [default: runs/NETWORK-RECIPE-seedN]",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in the checkpoint directory.")
+@click.option("--quiet", is_flag=True, help="No progress; the result only.")
+@json_option
+def command(
+    network: str,
+    recipe_name: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    steps: int | None,
+    repository: Path,
+    name: str | None,
+    checkpoint_dir: Path | None,
+    resume: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Train a network on MNIST-1D, export it to ONNX, prove the export, and publish it.
+
+    A proof that fails publishes nothing and leaves with exit code 3. Ctrl-C leaves a checkpoint and the command that
+    goes on from it.
+
+    \b
+    mnist1d train --network conv
+    mnist1d train --network fc --recipe lecture --seed 1
+    mnist1d train --steps 4000 --set learning_rate=0.005 --set validation=500
+    """
+    shorthands = {"seed": seed, "steps": steps}
+    given = [*overrides, *(f"{field}={value}" for field, value in shorthands.items() if value is not None)]
+    try:
+        recipe = RECIPES[recipe_name].replace(**{"network": network, **dict(map(parse_override, given))})
+    except InvalidRecipe as error:
+        fail(str(error), Exit.USAGE)
+    if checkpoint_dir is None:
+        checkpoint_dir = RUNS / f"{recipe.network}-{recipe_name}-seed{recipe.seed}"
+    again = ["mnist1d", "train", "--network", recipe.network, "--recipe", recipe_name]
+    again += [word for override in given for word in ("--set", override)]
+    again += ["--repository", str(repository), "--checkpoint-dir", str(checkpoint_dir)]
+    again += [] if name is None else ["--name", name]
+    published = train_and_publish(
+        recipe,
+        repository=repository,
+        publish_as=name,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        quiet=quiet,
+        as_json=as_json,
+        resume_with=shlex.join([*again, "--resume"]),
+    )
+    if as_json:
+        print_json({"event": "result", **published.to_dict()})
+    else:
+        _print_result(published)
+
+
+def train_and_publish(
+    recipe: TrainingRecipe,
+    *,
+    repository: Path,
+    publish_as: str | None = None,
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+    resume_with: str | None = None,
+) -> PublishedModel:
+    """Run the pipeline with a display; every expected failure is told to the user and leaves with its exit code.
+
+    ``resume_with`` is the command to show after Ctrl-C.
+    """
+    try:
+        from models import pipeline
+        from models.interruption import interruptible
+    except ModuleNotFoundError as error:
+        fail(f"training needs {error.name}, which is not installed: pip install 'mnist1d-service[train]'")
+    from service.cli import run_display
+
+    if as_json:
+        display = run_display.json_lines()
+    elif quiet:
+        display = run_display.silent()
+    else:
+        display = run_display.live()
+    _remark_on_old_checkpoint(checkpoint_dir, resume=resume, quiet=quiet or as_json)
+    try:
+        with interruptible() as stop, display as on_event:
+            return pipeline.run(
+                recipe,
+                repository=repository,
+                publish_as=publish_as,
+                on_event=on_event,
+                checkpoint_dir=checkpoint_dir,
+                resume=resume,
+                stop=stop,
+            )
+    except ModelsError as error:
+        _leave(error, as_json=as_json, resume_with=resume_with)
+
+
+def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quiet: bool) -> None:
+    from models.checkpoint import path_in
+
+    if checkpoint_dir is None or resume or quiet or not path_in(checkpoint_dir).exists():
+        return
+    stderr().print(f"  the checkpoint in {checkpoint_dir} will be replaced (--resume would go on from it)", style="dim")
+
+
+def _leave(error: ModelsError, *, as_json: bool, resume_with: str | None) -> NoReturn:
+    """Tell the user of an expected failure, on standard output too where a program listens, and leave."""
+    report = error.report if isinstance(error, ProofFailed) else None
+    if as_json:
+        failure: dict[str, Any] = {"event": "failed", "error": type(error).__name__, "message": str(error)}
+        if report is not None:
+            failure["parity"] = report
+        if isinstance(error, TrainingInterrupted) and error.checkpoint is not None:
+            failure["resume_with"] = resume_with
+        print_json(failure)
+    elif report is not None:
+        from service.cli.parity_table import draw_report
+
+        draw_report(stderr(), report, title="Proof of the exported model")
+    message = str(error)
+    if isinstance(error, TrainingInterrupted):
+        if error.checkpoint is not None and resume_with is not None:
+            message += f"\ngo on with: {resume_with}"
+        fail(message, Exit.INTERRUPTED)
+    if isinstance(error, InvalidRecipe):
+        fail(message, Exit.USAGE)
+    fail(message, Exit.FAILED if report is None else Exit.REFUTED)
+
+
+def _print_result(published: PublishedModel) -> None:
+    from rich.table import Table
+
+    manifest, parity = published.manifest, published.parity
+    network, metrics = manifest.provenance["network"], manifest.metrics
+    rows = [
+        ("network", f"{network['name']}: {network['title']}, {network['parameters']:,} parameters"),
+        ("test accuracy", f"{published.evaluation.accuracy:.2%} of {published.evaluation.count:,}"),
+        ("test loss", f"{published.evaluation.loss:.4f}"),
+    ]
+    rows += [
+        (f"{split} accuracy", f"{metrics[split]['accuracy']:.2%} of {metrics[split]['count']:,}")
+        for split in ("validation", "train")
+        if split in metrics
+    ]
+    rows.append(("proof", parity.summary))
+    for output, tolerance in parity.tolerances.items():
+        amount = parity.max_absolute(output)
+        seen = "nothing" if amount is None else f"{amount:.2g}"
+        relative = f" + {tolerance.relative:g}|v|" if tolerance.relative else ""
+        rows.append((f"{output} differ by", f"{seen}, allowed {tolerance.absolute:g}{relative}"))
+    rows.append(("weights", f"sha256 {manifest.provenance['weights_sha256'][:16]}..."))
+    rows.append(("published", str(published.path)))
+    grid = Table(title=f"{published.name} version {published.version}", title_justify="left", title_style="bold")
+    grid.box, grid.show_header = None, False
+    for row in rows:
+        grid.add_row(*row)
+    stdout().print(grid)
