@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from service.inference.version_policy import PolicyError, VersionPolicy
+
+
+@pytest.mark.parametrize(
+    ("text", "present", "candidates"),
+    [
+        ("latest", [1, 2, 10], [10, 2, 1]),
+        ("latest:2", [1, 2, 10], [10, 2, 1]),
+        ("all", [1, 2, 10], [10, 2, 1]),
+        ("specific:1,3", [1, 2, 3], [3, 1]),
+        ("specific:7", [1, 2], []),
+    ],
+)
+def test_candidates_are_tried_newest_first(text, present, candidates) -> None:
+    assert VersionPolicy.parse(text).candidates(present) == candidates
+
+
+@pytest.mark.parametrize("text", ["latest:1", "latest:3", "all", "specific:1,2"])
+def test_a_policy_prints_as_it_is_read(text) -> None:
+    assert str(VersionPolicy.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "newest", "latest:0", "latest:-1", "latest:x", "all:1", "specific:", "specific:a"]
+)
+def test_what_is_no_policy_is_refused_with_the_text(text) -> None:
+    with pytest.raises(PolicyError, match="version policy"):
+        VersionPolicy.parse(text)

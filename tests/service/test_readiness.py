@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.inference.repository import ModelVersion, ServedModel, State
+from service.readiness import Readiness
+
+
+class FakeRepository:
+    """Whatever states a test wants."""
+
+    def __init__(self, *, is_loaded: bool = True, **states: State) -> None:
+        self.is_loaded = is_loaded
+        self.models = {name: ServedModel(name, {1: ModelVersion(name, 1, state)}) for name, state in states.items()}
+
+
+READY, BROKEN, LOADING = State.READY, State.UNAVAILABLE, State.LOADING
+
+
+@pytest.mark.parametrize(
+    ("states", "is_loaded", "strict", "not_strict"),
+    [
+        ({}, True, False, False),
+        ({"a": READY}, True, True, True),
+        ({"a": READY}, False, False, False),
+        ({"a": BROKEN}, True, False, False),
+        ({"a": LOADING}, True, False, False),
+        ({"a": READY, "b": BROKEN}, True, False, True),
+        ({"a": READY, "b": LOADING}, True, False, True),
+        ({"a": READY, "b": READY}, True, True, True),
+    ],
+)
+async def test_the_truth_table_of_readiness(states, is_loaded, strict, not_strict) -> None:
+    repository = FakeRepository(is_loaded=is_loaded, **states)
+    assert Readiness(repository, strict=True).server_is_ready() is strict
+    assert Readiness(repository, strict=False).server_is_ready() is not_strict
+
+
+async def test_one_model_never_flips_another() -> None:
+    statuses = Readiness(FakeRepository(a=READY, b=BROKEN), strict=True).statuses()
+    assert statuses == {"": False, "inference.GRPCInferenceService": False, "model/a": True, "model/b": False}
+
+
+async def test_nothing_is_ready_once_the_server_drains() -> None:
+    readiness = Readiness(FakeRepository(a=READY), strict=True)
+    assert all(readiness.statuses().values())
+    readiness.start_draining()
+    assert readiness.is_draining
+    assert not any(readiness.statuses().values())
+
+
+async def test_a_change_from_another_thread_wakes_every_subscriber() -> None:
+    readiness = Readiness(FakeRepository(a=READY), strict=True)
+    events = [readiness.subscribe() for _ in range(3)]
+    readiness.unsubscribe(events[2])
+    await asyncio.to_thread(readiness.changed)
+    await asyncio.wait_for(asyncio.gather(*(readiness.wait_for_change(event) for event in events[:2])), 5)
+    assert not any(event.is_set() for event in events)
