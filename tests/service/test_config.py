@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from service.config import ConfigError, ServerConfig
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("port", -1, "port: got -1, expected 0 to 65535"),
+        ("port", 65536, "port: got 65536, expected 0 to 65535"),
+        ("max_message_bytes", 10, "max_message_bytes: got 10, expected 1024 to 2147483647"),
+        ("max_metadata_bytes", 0, "max_metadata_bytes: got 0"),
+        ("keepalive_min_ping_s", 0, "keepalive_min_ping_s: got 0"),
+        ("grace_s", -1.0, "grace_s: got -1.0, expected 0 to 3600"),
+        ("grace_s", float("nan"), "grace_s: got nan"),
+        ("host", "", "host: got ''"),
+    ],
+)
+def test_an_unusable_setting_is_named_with_its_bound(tmp_path, setting, value, says) -> None:
+    with pytest.raises(ConfigError) as failure:
+        ServerConfig(repository=tmp_path, **{setting: value})
+    assert says in str(failure.value)
+
+
+def test_a_repository_that_is_not_there_is_named(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="is no directory; `mnist1d train`"):
+        ServerConfig(repository=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("127.0.0.1", "127.0.0.1:8001"), ("::1", "[::1]:8001"), ("localhost", "localhost:8001")]
+)
+def test_the_address_takes_ipv6(tmp_path, host, address) -> None:
+    assert ServerConfig(repository=tmp_path, host=host).address == address
+
+
+def test_a_config_can_be_logged_as_json(tmp_path) -> None:
+    text = json.dumps(ServerConfig(repository=tmp_path).to_dict())
+    assert json.loads(text)["version_policy"] == "latest:1"

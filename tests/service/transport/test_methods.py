@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import inspect
+import logging
+
+import pytest
+
+from service import errors
+from service.errors import Code, InvalidRequest, ServiceError, status_of
+from service.transport.methods import (
+    BidiStream,
+    CallFailed,
+    ServerStream,
+    Unary,
+    call_bidi_stream,
+    call_server_stream,
+    call_unary,
+)
+
+
+class Context:
+    """A call from nowhere."""
+
+    peer = "test"
+    metadata = ()
+
+    def time_remaining_s(self) -> float | None:
+        return None
+
+
+async def upper(request: str, _) -> str:
+    return request.upper()
+
+
+async def letters(request: str, _):
+    for letter in request:
+        if letter == "!":
+            raise InvalidRequest("no shouting")
+        yield letter
+
+
+async def echo(requests, _):
+    async for request in requests:
+        yield request * 2
+
+
+async def defect(request, _):
+    raise KeyError("a secret of the implementation")
+
+
+def row(kind, handler):
+    return kind("/test.Service/Method", bytes.decode, str.encode, handler)
+
+
+async def test_a_unary_call_goes_from_bytes_to_bytes() -> None:
+    assert await call_unary(row(Unary, upper), b"abc", Context()) == b"ABC"
+
+
+async def test_streams_go_from_bytes_to_bytes() -> None:
+    async def requests():
+        yield b"a"
+        yield b"b"
+
+    assert [x async for x in call_server_stream(row(ServerStream, letters), b"ab", Context())] == [b"a", b"b"]
+    assert [x async for x in call_bidi_stream(row(BidiStream, echo), requests(), Context())] == [b"aa", b"bb"]
+
+
+async def test_an_expected_error_carries_its_code_and_message() -> None:
+    got = []
+    with pytest.raises(CallFailed) as failure:
+        async for response in call_server_stream(row(ServerStream, letters), b"ab!", Context()):
+            got.append(response)  # noqa: PERF401 - what came before the error is the point
+    assert got == [b"a", b"b"]
+    assert failure.value.status == errors.Status(Code.INVALID_ARGUMENT, "no shouting")
+
+
+async def test_a_defect_is_internal_without_detail_and_a_traceback_in_the_log(caplog) -> None:
+    with pytest.raises(CallFailed) as failure:
+        await call_unary(row(Unary, defect), b"", Context())
+    assert failure.value.status.code is Code.INTERNAL
+    assert "secret" not in failure.value.status.message
+    assert "a secret of the implementation" in caplog.text
+
+
+async def test_one_line_a_request_at_debug_and_none_at_info(caplog) -> None:
+    method = Unary("/test.Service/Method", bytes.decode, str.encode, upper, describe=lambda request: {"asked": request})
+    with caplog.at_level(logging.INFO):
+        await call_unary(method, b"abc", Context())
+    assert not caplog.records
+    with caplog.at_level(logging.DEBUG):
+        await call_unary(method, b"abc", Context())
+    (record,) = caplog.records
+    assert (record.levelno, record.method, record.asked, record.code, record.peer) == (
+        logging.DEBUG,
+        "/test.Service/Method",
+        "abc",
+        "OK",
+        "test",
+    )
+    assert record.took_us >= 0
+
+
+def test_every_service_error_has_a_status_of_its_own_class() -> None:
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, ServiceError)]
+    leaves = [c for c in classes if c is not ServiceError]
+    assert len(leaves) >= 7
+    for leaf in leaves:
+        assert status_of(leaf("why")) == errors.Status(leaf.code, "why")
+        assert leaf.code is not Code.OK
+    drawn = (errors.__doc__ or "").split()
+    assert {leaf.__name__ for leaf in leaves} <= set(drawn)
+
+
+def test_anything_else_is_internal() -> None:
+    for error in (ValueError("x"), RuntimeError("x"), MemoryError()):
+        assert status_of(error).code is Code.INTERNAL
+        assert "x" not in status_of(error).message.split()
