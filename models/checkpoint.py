@@ -85,11 +85,14 @@ def load(directory: Path) -> Checkpoint:
     """The checkpoint in ``directory``. CheckpointError if there is none, or if it is damaged or of another format."""
     path = path_in(directory)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        content = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint at {path}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, NotImplementedError) as error:
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    try:
+        arrays = _read_arrays(content)
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
     try:
         header = json.loads(arrays.pop(_HEADER).tobytes())
@@ -114,6 +117,14 @@ def check_belongs(checkpoint: Checkpoint, recipe: Mapping[str, Any], data_sha256
         theirs = checkpoint.data_sha256.get(name)
         if theirs != ours:
             raise CheckpointError(f"the checkpoint was made with other data: {name} has sha256 {theirs}, here {ours}")
+
+
+def _read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    file = np.load(io.BytesIO(content), allow_pickle=False)
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError("it is one array, not an archive of several")  # noqa: TRY004  (bad contents, not a bad call)
+    with file:
+        return {name: file[name] for name in file.files}
 
 
 def _arrays_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:

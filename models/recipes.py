@@ -19,9 +19,10 @@ from models.augmentation import Augmentation
 from models.errors import InvalidRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_STEPS: Final = 100_000_000
+MAX_LEARNING_RATE: Final = 1e6
 MAX_SEED: Final = 2**63 - 1
 
 
@@ -36,7 +37,7 @@ class TrainingRecipe:
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """sgd, or adamw with betas 0.9 and 0.999 and epsilon 1e-8."""
     learning_rate: float = 0.01
-    """Peak learning rate; above 0."""
+    """Peak learning rate; above 0, at most 1,000,000."""
     momentum: float = 0.0
     """Momentum of sgd; 0 up to, not including, 1. 0 for adamw."""
     weight_decay: float = 0.0
@@ -73,8 +74,9 @@ class TrainingRecipe:
         _one_of("optimiser", self.optimiser, "sgd", "adamw")
         _one_of("schedule", self.schedule, "constant", "cosine")
         _one_of("init", self.init, "he", "pytorch")
-        if not 0 < self.learning_rate < math.inf:
-            raise InvalidRecipe("learning_rate", self.learning_rate, "must be above 0 and finite")
+        if not 0 < self.learning_rate <= MAX_LEARNING_RATE:
+            bound = f"must be above 0 and at most {MAX_LEARNING_RATE:,.0f}"
+            raise InvalidRecipe("learning_rate", self.learning_rate, bound)
         _fraction("momentum", self.momentum)
         if self.momentum and self.optimiser == "adamw":
             raise InvalidRecipe("momentum", self.momentum, "must be 0 with optimiser adamw, which has its own")
@@ -120,7 +122,7 @@ class TrainingRecipe:
     def from_dict(values: Mapping[str, Any]) -> TrainingRecipe:
         """The recipe that ``to_dict`` described. InvalidRecipe for an unknown field or a bad value."""
         for field in values:
-            _known_field(field)
+            _known_field(field, _TYPES)
         if "name" not in values:
             raise InvalidRecipe("name", None, "must be given")
         values = dict(values)
@@ -196,7 +198,7 @@ _KINDS: Final[Mapping[Any, str]] = {
 }
 
 
-def recipe(name: str, **overrides: object) -> TrainingRecipe:
+def recipe(name: str, /, **overrides: object) -> TrainingRecipe:
     """The recipe called ``name``, some fields replaced. InvalidRecipe for an unknown name, field or bad value."""
     if name not in RECIPES:
         raise InvalidRecipe("name", name, f"must be one of {', '.join(RECIPES)}")
@@ -237,9 +239,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     return field, int(number)
 
 
-def _known_field(field: str) -> None:
-    if field not in fields():
-        raise InvalidRecipe(field, None, f"no such field; the fields are {', '.join(fields())}")
+def _known_field(field: str, known: Iterable[str] = ()) -> None:
+    known = tuple(known) or fields()
+    if field not in known:
+        raise InvalidRecipe(field, None, f"no such field; the fields are {', '.join(known)}")
 
 
 def _one_of(field: str, value: str, *allowed: str) -> None:
