@@ -65,4 +65,5 @@ def _convolutions(layers: list[str], weights: Weights, x_BL: NDArray[Any]) -> Ar
     for layer in layers:
         weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
         h_BCL = convolve_1d(h_BCL, weight, bias, stride=_STRIDE, activation=relu)
-    return h_BCL.reshape(len(h_BCL), -1)
+    batch, channels, length = h_BCL.shape
+    return h_BCL.reshape(batch, channels * length)
