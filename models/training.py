@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,9 +26,10 @@ from models.events import CheckpointSaved, Evaluated, EventSink, Finished, Progr
 from models.gradients import gradients_of
 from models.networks import build, weights_sha256
 from models.optimisers import WeightAverage, optimiser_for
+from models.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -81,7 +81,7 @@ def train(
     if resume and checkpoint_dir is None:
         raise ValueError("resume needs a checkpoint_dir")
     started_s = time.perf_counter()
-    with _one_thread():
+    with one_thread():
         run = _Run(recipe, data)
         if resume and checkpoint_dir is not None:
             run.restore(checkpoints.load(checkpoint_dir))
@@ -302,13 +302,3 @@ class _Meter:
         self._on_event(Progress(step, self._total_steps, loss, accuracy, steps_per_s, remaining_s))
         self._answers.clear()
         self._reported_s = now_s
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    former = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(former)
