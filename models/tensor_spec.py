@@ -38,8 +38,10 @@ class TensorSpec:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> TensorSpec:
+    def from_dict(cls, data: object) -> TensorSpec:
         """The inverse of `to_dict`; raises ArtifactError naming the field at fault."""
+        if not isinstance(data, dict):
+            raise ArtifactError(f"tensor: got {data!r}, expected an object with name, datatype and shape")
         name, datatype, shape = data.get("name"), data.get("datatype"), data.get("shape")
         if not isinstance(name, str) or not name:
             raise ArtifactError(f"tensor name: got {name!r}, expected a non-empty string")

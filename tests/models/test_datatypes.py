@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from models.datatypes import BY_ONNX, BY_ORT, DATATYPES
+from tests.conftest import identity_model
+
+NUMBERS = [datatype for datatype in DATATYPES.values() if datatype.name != "BYTES"]
+
+
+def test_the_datatypes_are_the_protocols():
+    assert list(DATATYPES) == [
+        *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+        *("FP16", "BF16", "FP32", "FP64", "BYTES"),
+    ]
+
+
+def test_every_datatype_is_found_under_each_of_its_names():
+    assert len(BY_ORT) == len(BY_ONNX) == len(DATATYPES)
+    for name, datatype in DATATYPES.items():
+        assert datatype.name == name
+        assert BY_ORT[datatype.ort] is datatype
+        assert BY_ONNX[datatype.onnx] is datatype
+
+
+@pytest.mark.parametrize("datatype", DATATYPES.values(), ids=DATATYPES)
+def test_onnx_has_the_same_numpy_dtype(datatype):
+    assert helper.tensor_dtype_to_np_dtype(datatype.onnx) == datatype.numpy
+
+
+@pytest.mark.parametrize("datatype", DATATYPES.values(), ids=DATATYPES)
+def test_onnxruntime_has_the_same_name(datatype):
+    session = ort.InferenceSession(identity_model(datatype.onnx), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == datatype.ort
+
+
+@pytest.mark.parametrize("datatype", NUMBERS, ids=lambda datatype: datatype.name)
+def test_the_wire_is_little_endian_and_has_numpys_item_size(datatype):
+    assert datatype.itemsize_bytes == datatype.numpy.itemsize
+    one = np.ones((), datatype.numpy).tobytes()
+    little = {"FP16": b"\x00\x3c", "BF16": b"\x80\x3f", "FP32": b"\x00\x00\x80\x3f", "FP64": b"\x00" * 6 + b"\xf0\x3f"}
+    assert one == little.get(datatype.name, (1).to_bytes(datatype.itemsize_bytes, "little"))
+
+
+def test_strings_have_no_item_size_and_are_python_objects():
+    text = DATATYPES["BYTES"]
+    assert (text.itemsize_bytes, text.numpy, text.onnx) == (0, np.dtype(object), TensorProto.STRING)
+
+
+def test_only_floating_point_can_be_nan_or_infinite():
+    assert {name for name, datatype in DATATYPES.items() if datatype.is_float} == {"FP16", "BF16", "FP32", "FP64"}
