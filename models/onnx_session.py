@@ -58,16 +58,15 @@ class Model:
 
     def _run_with_bf16(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         # onnxruntime's NumPy bridge has no bfloat16: such tensors pass as OrtValues over the same 16 bits.
-        bits = {name: a.view(np.uint16) if a.dtype == _BF16.numpy else a for name, a in feeds.items()}
-        values = {
-            name: ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                np.ascontiguousarray(bits[name]), TensorProto.BFLOAT16
-            )
-            if a.dtype == _BF16.numpy
-            else ort.OrtValue.ortvalue_from_numpy(a)
-            for name, a in feeds.items()
-        }
-        return [_to_numpy(value) for value in self.session.run_with_ort_values(outputs, values)]
+        values = {name: _to_ort_value(array) for name, array in feeds.items()}
+        return [_to_numpy(value) for value in self.session.run_with_ort_values(list(outputs), values)]
+
+
+def _to_ort_value(array: np.ndarray) -> ort.OrtValue:
+    contiguous = np.asarray(array, order="C")  # np.ascontiguousarray would give a scalar an axis
+    if array.dtype != _BF16.numpy:
+        return ort.OrtValue.ortvalue_from_numpy(contiguous)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous.view(np.uint16), TensorProto.BFLOAT16)
 
 
 def _to_numpy(value: ort.OrtValue) -> np.ndarray:
@@ -82,8 +81,8 @@ def open_model(model_bytes: bytes) -> Model:
     """Open a one-file ONNX model.
 
     Raises:
-        ArtifactError: the bytes are no ONNX model, refer to external data, need a custom operator, or have an
-            input or output that is no tensor of a served datatype.
+        ArtifactError: the bytes are no ONNX model, refer to external data, need a custom operator, have an input of
+            unknown rank, or have an input or output that is no tensor of a served datatype.
     """
     proto = _parse(model_bytes)
     _refuse_external_data(proto)
@@ -93,12 +92,10 @@ def open_model(model_bytes: bytes) -> Model:
         session = ort.InferenceSession(model_bytes, _options(), providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
         raise ArtifactError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
-    return Model(
-        session=session,
-        inputs=tuple(_spec(arg, "input") for arg in session.get_inputs()),
-        outputs=tuple(_spec(arg, "output") for arg in session.get_outputs()),
-        metadata=dict(session.get_modelmeta().custom_metadata_map),
-    )
+    inputs = tuple(_spec(arg, "input") for arg in session.get_inputs())
+    outputs = tuple(_spec(arg, "output") for arg in session.get_outputs())
+    _refuse_text_beside_bf16(inputs, outputs)
+    return Model(session, inputs, outputs, metadata=dict(session.get_modelmeta().custom_metadata_map))
 
 
 def _options() -> ort.SessionOptions:
@@ -110,6 +107,9 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # The arena keeps the memory of the largest batch ever seen, for each model, for ever.
     options.enable_cpu_mem_arena = False
+    # Otherwise a producer named "ORTM..." at the right offset makes onnxruntime take the file for its own format, which
+    # nothing in this module has checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # errors reach the caller as exceptions; onnxruntime need not print them too
     return options
 
@@ -138,9 +138,23 @@ def _parse(model_bytes: bytes) -> onnx.ModelProto:
 
 def _refuse_unknown_rank(model: onnx.ModelProto) -> None:
     # onnxruntime reports an unknown rank as [], like a scalar's; a server that cannot tell them apart cannot check.
+    # What has an initializer is a constant with a default, which no caller sends.
+    constants = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
+        if value.name in constants:
+            continue
         if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
             raise ArtifactError(f"input {value.name!r} has no shape; declare its axes (free axes may be symbolic)")
+
+
+def _refuse_text_beside_bf16(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    # BF16 passes only in OrtValues, and onnxruntime's Python API makes none of strings.
+    text = next((spec.name for spec in inputs if spec.datatype == "BYTES"), None)
+    bf16 = next((spec.name for spec in (*inputs, *outputs) if spec.datatype == "BF16"), None)
+    if text is not None and bf16 is not None:
+        raise ArtifactError(
+            f"input {text!r} is BYTES and {bf16!r} is BF16: onnxruntime's Python API cannot run a model with both"
+        )
 
 
 def _refuse_external_data(model: onnx.ModelProto) -> None:
