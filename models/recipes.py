@@ -284,5 +284,5 @@ RECIPES: Final[Mapping[str, TrainingRecipe]] = MappingProxyType(
 """``lecture``: 100,000 steps of plain SGD, as the lecture trains; it overfits, and that is part of the lesson.
 ``best``: AdamW, cosine schedule, averaged weights and augmentation; the most accurate known here.
 ``quick``: ``best`` in 10,000 steps, seconds instead of a minute, for a point or two of accuracy.
-``plain``: 4,000 steps of the same without augmentation: what an architecture makes of the examples as they are, which
-is where a convolutional net and its fully connected twin differ most."""
+``plain``: 4,000 steps of the same without augmentation: what an architecture makes of the examples as they are.
+Augmentation teaches a fully connected net by example what a convolution knows by its shape, so compare the two here."""
