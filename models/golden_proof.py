@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from models.architectures import ARCHITECTURES
 from models.batch_identity import NAME as BIT_IDENTITY
 from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
@@ -87,6 +88,19 @@ def manifest_check(artifact: Artifact) -> Check:
     except ArtifactError as error:
         return Check("manifest", passed=False, detail=str(error))
     return Check("manifest", passed=True, detail="sha256 and interface are as promised")
+
+
+def published_network(artifact: Artifact) -> tuple[str, str]:
+    """(network name, weights sha256) from an artifact's provenance; ArtifactError if it does not say."""
+    provenance = artifact.manifest.provenance if artifact.manifest is not None else {}
+    network = provenance.get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    recorded = provenance.get("weights_sha256")
+    if not isinstance(name, str) or not isinstance(recorded, str):
+        raise ArtifactError("the manifest names no network and weight hash: it was not published by this pipeline")
+    if name not in ARCHITECTURES:
+        raise ArtifactError(f"the manifest names the network {name!r}; known are {', '.join(ARCHITECTURES)}")
+    return name, recorded
 
 
 def golden_check(

@@ -27,7 +27,7 @@ from models.architectures import ARCHITECTURES
 from models.batch_identity import CannotRun, bit_identity, run_batched
 from models.errors import ArtifactError
 from models.export import BATCH_AXIS, INPUT, OUTPUTS
-from models.golden_proof import golden_check, manifest_check
+from models.golden_proof import golden_check, manifest_check, published_network
 from models.goldens import Golden, Tolerance
 from models.networks import CLASSES, LENGTH, ConvNet, build, dense_twin, state_arrays, weights_sha256
 from models.onnx_session import Model, open_model
@@ -139,19 +139,6 @@ def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
         expected_weights_sha256=recorded,
     )
     return dataclasses.replace(report, checks=(manifest_check(artifact), *report.checks))
-
-
-def published_network(artifact: Artifact) -> tuple[str, str]:
-    """(network name, weights sha256) from an artifact's provenance; ArtifactError if it does not say."""
-    provenance = artifact.manifest.provenance if artifact.manifest is not None else {}
-    network = provenance.get("network")
-    name = network.get("name") if isinstance(network, dict) else None
-    recorded = provenance.get("weights_sha256")
-    if not isinstance(name, str) or not isinstance(recorded, str):
-        raise ArtifactError("the manifest names no network and weight hash: it was not published by this pipeline")
-    if name not in ARCHITECTURES:
-        raise ArtifactError(f"the manifest names the network {name!r}; known are {', '.join(ARCHITECTURES)}")
-    return name, recorded
 
 
 # ---- what the file says of itself --------------------------------------------------------------------------------

@@ -132,15 +132,13 @@ def _prove_version(directory: Path, *, replay_only: bool, quiet: bool) -> dict[s
 
 def _no_full_proof(artifact: Artifact) -> str | None:
     """Why the proof with PyTorch cannot be made here; None if it can."""
-    if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed"
-    from models.parity import published_network
+    from models.golden_proof import published_network
 
     try:
         published_network(artifact)
     except ArtifactError as error:
         return str(error)
-    return None
+    return None if importlib.util.find_spec("torch") is not None else "PyTorch is not installed"
 
 
 def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float) -> dict[str, Any]:

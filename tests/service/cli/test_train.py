@@ -1,0 +1,212 @@
+"""``mnist1d train``: what it prints, where it publishes, and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli import main
+
+pytestmark = pytest.mark.needs_torch
+pytest.importorskip("torch")
+
+from models import interruption, pipeline  # noqa: E402  (torch may be missing)
+from models.artifact import Artifact  # noqa: E402
+from models.checkpoint import path_in  # noqa: E402
+
+TINY = ("--recipe", "quick", "--steps", "60", "--set", "warmup_steps=5")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def quick_export(published_conv, monkeypatch):
+    """The file of another run in place of an export: saves a second, and the proof must fail."""
+    model_bytes = (published_conv / "model.onnx").read_bytes()
+    monkeypatch.setattr(pipeline, "export", lambda network, provenance: model_bytes)
+
+
+def train(*arguments: object):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def stop_after(questions: int, monkeypatch) -> None:
+    """As if Ctrl-C came before that step."""
+
+    @contextlib.contextmanager
+    def interruptible():
+        asked = iter(range(10**9))
+        yield lambda: next(asked) >= questions
+
+    monkeypatch.setattr(interruption, "interruptible", interruptible)
+
+
+def test_a_run_for_people(tmp_path):
+    result = train(*TINY, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert "mnist1d-conv version 1" in result.stdout
+    for word in (
+        "2,050 parameters",
+        "test accuracy",
+        "all 12 checks passed on 1000 examples",
+        "allowed 0.0001 + 1e-06",
+    ):
+        assert word in result.stdout
+    for word in (
+        "training conv with recipe quick, 60 steps",
+        "step 60: test accuracy",
+        "publish   mnist1d-conv version 1",
+    ):
+        assert word in result.stderr
+    artifact = Artifact.load(tmp_path / "repository" / "mnist1d-conv" / "1")
+    assert artifact.manifest.provenance["recipe"]["seed"] == 3
+    assert path_in(tmp_path / "runs" / "conv-quick-seed3").is_file()
+
+
+def test_a_run_for_programs_and_one_that_is_quiet(tmp_path):
+    result = train(*TINY, "--network", "fc", "--repository", "models", "--name", "baseline", "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines[0] == {"event": "stage_started", "stage": "data"}
+    assert {"started", "evaluated", "finished", "stage_finished", "checkpoint_saved"} <= {
+        line["event"] for line in lines
+    }
+    assert lines[-1]["event"] == "result"
+    assert lines[-1]["path"] == "models/baseline/1"
+    assert lines[-1]["parity"]["passed"] is True
+    assert (tmp_path / "models" / "baseline" / "1" / "model.onnx").is_file()
+
+    quiet = train(*TINY, "--network", "fc", "--repository", "models", "--name", "baseline", "--quiet")
+    assert quiet.exit_code == 0
+    assert quiet.stderr == ""
+    assert "baseline version 2" in quiet.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "stepz=3"], "recipe field 'stepz'"),
+        (["--set", "steps"], "must be written field=value"),
+        (["--set", "steps=many"], "recipe field 'steps': got 'many'"),
+        (["--steps", "0"], "recipe field 'steps': got 0, must be between 1"),
+        (["--seed", "-1"], "recipe field 'seed'"),
+        (["--set", "early_stopping_patience=3"], "must be 0 unless validation is above 0"),
+        (["--set", "network=resnet"], "recipe field 'network': got 'resnet', must be one of conv, fc"),
+        (["--set", "validation=4000", "--quiet"], "recipe field 'validation'"),
+        (["--network", "resnet"], "'resnet' is not one of"),
+        (["--recipe", "perfect"], "'perfect' is not one of"),
+    ],
+)
+def test_an_unusable_recipe_is_a_usage_error(arguments, message, tmp_path):
+    result = train(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_name_fails_before_training(tmp_path):
+    result = train(*TINY, "--name", "a/b")
+    assert result.exit_code == 1
+    assert "error: model name: got 'a/b'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_resume():
+    result = train(*TINY, "--resume")
+    assert result.exit_code == 1
+    assert "there is no checkpoint at runs/conv-quick-seed0" in result.stderr
+
+
+def test_a_run_that_diverges_fails_and_publishes_nothing(tmp_path):
+    result = train(*TINY, "--set", "optimiser=sgd", "--set", "learning_rate=1e6", "--json")
+    assert result.exit_code == 1
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert (last["event"], last["error"]) == ("failed", "TrainingDiverged")
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.usefixtures("quick_export")
+def test_a_refuted_proof_shows_the_report_and_publishes_nothing(tmp_path):
+    result = train(*TINY)
+    assert result.exit_code == 3
+    assert "Proof of the exported model" in result.stderr
+    assert "FAILED" in result.stderr
+    assert "nothing was published" in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "repository").exists()
+
+    as_json = train(*TINY, "--json")
+    assert as_json.exit_code == 3
+    last = json.loads(as_json.stdout.splitlines()[-1])
+    assert (last["event"], last["error"], last["parity"]["passed"]) == ("failed", "ProofFailed", False)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monkeypatch):
+    arguments = [*TINY, "--set", "learning_rate=0.02", "--name", "my-net", "--repository", "a folder"]
+    with monkeypatch.context() as patch:
+        stop_after(25, patch)
+        stopped = train(*arguments)
+    assert stopped.exit_code == 130
+    assert "training stopped after step 25: checkpoint left at" in stopped.stderr.replace("\n", " ")
+    assert not (tmp_path / "a folder").exists()
+
+    (line,) = (line for line in stopped.stderr.splitlines() if line.startswith("go on with: "))
+    program, *again = shlex.split(line.removeprefix("go on with: "))
+    assert program == "mnist1d"
+    resumed = CliRunner().invoke(main, [*again, "--json"])
+    assert resumed.exit_code == 0, resumed.output
+    lines = [json.loads(line) for line in resumed.stdout.splitlines()]
+    (started,) = (line for line in lines if line["event"] == "started")
+    assert started["start_step"] == 25
+    assert lines[-1]["path"] == "a folder/my-net/1"
+
+    straight = train(*arguments, "--json", "--checkpoint-dir", "another")
+    assert json.loads(straight.stdout.splitlines()[-1])["weights_sha256"] == lines[-1]["weights_sha256"]
+
+
+def test_ctrl_c_tells_programs_how_to_go_on(monkeypatch):
+    stop_after(0, monkeypatch)
+    result = train(*TINY, "--json")
+    assert result.exit_code == 130
+    last = json.loads(result.stdout.splitlines()[-1])
+    assert (last["event"], last["error"]) == ("failed", "TrainingInterrupted")
+    assert last["resume_with"].endswith("--checkpoint-dir runs/conv-quick-seed0 --resume")
+
+
+def test_an_old_checkpoint_is_not_replaced_unannounced(monkeypatch):
+    stop_after(0, monkeypatch)
+    assert "will be replaced" not in train(*TINY).stderr
+    assert "the checkpoint in runs/conv-quick-seed0 will be replaced" in train(*TINY).stderr
+    assert "will be replaced" not in train(*TINY, "--resume").stderr
+
+
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_without_torch_the_message_says_what_to_install():
+    done = run_python("import sys; sys.modules['torch'] = None; from service.cli import main; main(['train'])")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: training needs torch, which is not installed: pip install")
+
+
+def test_help_lists_the_fields_and_does_not_import_torch():
+    done = run_python(
+        "import sys\nfrom service.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "finally: print('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+    )
+    assert done.returncode == 0
+    assert done.stdout.rstrip().endswith("False")
+    for word in ("conv25", "lecture", "augmentation.noise", "warmup_steps", "2,050 parameters"):
+        assert word in " ".join(done.stdout.split())
