@@ -8,6 +8,7 @@ folders. This file knows files and numbers; it does not know which runtime is as
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,16 +16,19 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
+from onnx.external_data_helper import uses_external_data
 
-from models.datatypes import BY_ONNX
+from models.datatypes import BY_ONNX, DATATYPES
 from models.errors import ArtifactError, GoldenMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Arrays = dict[str, np.ndarray]
-_DATA_SET = re.compile(r"test_data_set_(\d+)")
+_DATA_SET = re.compile(r"test_data_set_([0-9]+)")
+_TEXT = DATATYPES["BYTES"]
+_DTYPES = {datatype.numpy for datatype in DATATYPES.values()}
 
 
 class Infer(Protocol):
@@ -45,9 +49,14 @@ class Tolerance:
     def __post_init__(self) -> None:
         for field in ("absolute", "relative"):
             value = getattr(self, field)
-            # `not >=` also catches NaN, with which every comparison would pass as "not greater".
-            if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            # `not <=` also catches NaN, with which every comparison would pass as "not greater"; the upper bound
+            # catches infinity, and whole numbers that no float can hold.
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= sys.float_info.max:
                 raise ArtifactError(f"tolerance, {field}: got {value!r}, expected a finite number of at least 0")
+
+    def __str__(self) -> str:
+        return f"{self.absolute:g} + {self.relative:g} x |reference|"
 
     def to_dict(self) -> dict[str, float]:
         """The form the manifest keeps."""
@@ -77,19 +86,22 @@ class Difference:
     batch: int
     output: str
     max_absolute: float
-    """Largest absolute difference seen; 0 for identical strings, booleans and integers."""
+    """Largest absolute difference seen; infinite where only one of the two is finite; 1 for unequal strings and
+    booleans; 0 if nothing could be compared (``detail`` says why)."""
     worst_index: tuple[int, ...] | None
+    """Where the difference lies farthest outside, or least inside, the tolerance."""
     tolerance: Tolerance
     passed: bool
     detail: str = ""
+    """What is wrong; empty if it passed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For reports and ``--json``."""
+        """For reports and ``--json``; JSON has no infinity, so that a difference that is not finite is None."""
         return {
             "golden": self.golden,
             "batch": self.batch,
             "output": self.output,
-            "max_absolute": self.max_absolute,
+            "max_absolute": self.max_absolute if np.isfinite(self.max_absolute) else None,
             "worst_index": list(self.worst_index) if self.worst_index is not None else None,
             "tolerance": self.tolerance.to_dict(),
             "passed": self.passed,
@@ -100,8 +112,8 @@ class Difference:
         if self.detail:
             return f"{self.golden} (batch {self.batch}), output {self.output!r}: {self.detail}"
         return (
-            f"{self.golden} (batch {self.batch}), output {self.output!r}: difference {self.max_absolute:.3g} at "
-            f"{self.worst_index}, allowed {self.tolerance.absolute:g} + {self.tolerance.relative:g} x |reference|"
+            f"{self.golden} (batch {self.batch}), output {self.output!r}: largest difference {self.max_absolute:.3g}, "
+            f"allowed {self.tolerance}"
         )
 
 
@@ -135,8 +147,9 @@ class ReplayReport:
 def replay(goldens: Sequence[Golden], tolerances: Mapping[str, Tolerance], infer: Infer) -> ReplayReport:
     """Ask ``infer`` every golden's inputs and compare its answers with the recorded outputs.
 
-    ``tolerances`` maps output names to what is allowed; an output without one must be equal, bit for bit.
-    Never raises for a wrong answer: the report says what differs. What ``infer`` raises passes through.
+    ``tolerances`` maps output names to what is allowed; an output without one must be equal. NaN equals NaN, and
+    0.0 equals -0.0. Never raises for a wrong answer: the report says what differs. What ``infer`` raises passes
+    through.
     """
     differences: list[Difference] = []
     for golden in goldens:
@@ -170,27 +183,51 @@ def _compare(
         return difference(passed=False, amount=1.0, at=at, why=f"expected {expected[at]!r} at {at}, got {got[at]!r}")
     if expected.size == 0:
         return difference(passed=True)
-    # Python-exact for 64-bit integers too: long double has 64 bits of mantissa where it matters.
-    wide: type[np.floating[Any]] = np.longdouble if expected.dtype.kind in "iu" else np.float64
-    a, b = got.astype(wide), expected.astype(wide)
-    with np.errstate(invalid="ignore"):  # inf - inf is dealt with just below
-        off = np.abs(a - b)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite differences and allowances are dealt with below
+        off, same = _distances(got, expected)
+        size = np.abs(expected.astype(np.float64))
+        allowed = tolerance.absolute + tolerance.relative * np.where(np.isfinite(size), size, 0)
+        excess = np.where(same, -np.inf, np.where(np.isinf(off), np.inf, off - allowed))
+    at = tuple(int(i) for i in np.unravel_index(int(np.argmax(excess)), off.shape))
+    amount = float(off.max())
+    if excess[at] <= 0:
+        return difference(passed=True, amount=amount, at=at)
+    why = f"difference {off[at]:.3g} at {at}: expected {expected[at]}, got {got[at]}, allowed {tolerance}"
+    return difference(passed=False, amount=amount, at=at, why=why)
+
+
+def _distances(got: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """|got - expected| as float64, infinite where one of them is not finite, and which elements are the same.
+
+    NaN is the same as NaN, inf as inf.
+    """
+    if expected.dtype.kind in "iu":
+        # Exact for 64 bits too, where float64 is not: unsigned subtraction is modulo 2**64.
+        high, low = np.maximum(got, expected), np.minimum(got, expected)
+        return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64), got == expected
+    a, b = got.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    off = np.where(same, 0, np.where(np.isnan(off), np.inf, off))
-    excess = off - (tolerance.absolute + tolerance.relative * np.where(np.isfinite(b), np.abs(b), 0))
-    worst = np.unravel_index(int(np.argmax(np.where(same, -np.inf, excess))), off.shape)
-    passed = bool(np.all(same | (excess <= 0)))
-    return difference(passed=passed, amount=float(off.max()), at=tuple(int(i) for i in worst))
+    off = np.abs(a - b)
+    return np.where(same, 0.0, np.where(np.isnan(off), np.inf, off)), same
+
+
+def is_golden_name(name: str) -> bool:
+    """Whether a folder of this name can be a golden: ``test_data_set_N``, and so never a path to somewhere else."""
+    return _DATA_SET.fullmatch(name) is not None
 
 
 def write_golden(directory: Path, golden: Golden) -> None:
     """Write one golden as ``directory/test_data_set_N/*.pb``, where ``golden.name`` is ``test_data_set_N``."""
-    if not _DATA_SET.fullmatch(golden.name):
+    if not is_golden_name(golden.name):
         raise ArtifactError(f"golden name: got {golden.name!r}, expected test_data_set_N")
+    if not golden.outputs:
+        raise ArtifactError(f"{golden.name} records no outputs: it would prove nothing")
     folder = directory / golden.name
     folder.mkdir()
     for role, arrays in (("input", golden.inputs), ("output", golden.outputs)):
         for index, (name, array) in enumerate(arrays.items()):
+            if array.dtype not in _DTYPES:
+                raise ArtifactError(f"{golden.name}, {role} {name!r}: {array.dtype} is no served datatype")
             (folder / f"{role}_{index}.pb").write_bytes(numpy_helper.from_array(array, name).SerializeToString())
 
 
@@ -199,25 +236,37 @@ def read_goldens(directory: Path) -> tuple[Golden, ...]:
 
     Raises ArtifactError naming the file that is damaged or missing.
     """
-    numbered = [(int(m[1]), p) for p in directory.iterdir() if (m := _DATA_SET.fullmatch(p.name)) and p.is_dir()]
+    try:
+        numbered = [(int(m[1]), p) for p in directory.iterdir() if (m := _DATA_SET.fullmatch(p.name)) and p.is_dir()]
+    except OSError as error:
+        raise ArtifactError(f"{directory} cannot be read: {error.strerror}") from error
     return tuple(read_golden(folder) for _, folder in sorted(numbered))
 
 
 def read_golden(folder: Path) -> Golden:
-    """Read one folder of ``input_N.pb`` and ``output_N.pb`` files."""
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder} is no folder")
-    inputs, outputs = _read_role(folder, "input"), _read_role(folder, "output")
+    """Read one folder of ``input_N.pb`` and ``output_N.pb`` files; other files are left alone.
+
+    A model may have no inputs, so that there may be no ``input_0.pb``; without outputs there is nothing to replay.
+    Raises ArtifactError naming the file that is damaged or missing.
+    """
+    try:
+        files = [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise ArtifactError(f"golden {folder} cannot be read: {error.strerror}") from error
+    inputs, outputs = _read_role(folder, files, "input"), _read_role(folder, files, "output")
+    if not outputs:
+        raise ArtifactError(f"{folder.name} has no output_0.pb")
     return Golden(folder.name, inputs, outputs)
 
 
-def _read_role(folder: Path, role: str) -> Arrays:
-    count = len(list(folder.glob(f"{role}_*.pb")))
-    if not count:
-        raise ArtifactError(f"{folder.name} has no {role}_0.pb")
+def _read_role(folder: Path, files: Sequence[str], role: str) -> Arrays:
+    present = {name for name in files if re.fullmatch(rf"{role}_[0-9]+\.pb", name)}
     arrays: Arrays = {}
-    for index in range(count):
-        name, array = _read_tensor(folder / f"{role}_{index}.pb", default_name=f"{role}_{index}")
+    for index in range(len(present)):
+        file = f"{role}_{index}.pb"
+        if file not in present:
+            raise ArtifactError(f"{folder.name} has no {file}, but {', '.join(sorted(present))}")
+        name, array = _read_tensor(folder / file, default_name=f"{role}_{index}")
         if name in arrays:
             raise ArtifactError(f"{folder.name}: two {role}s are named {name!r}")
         arrays[name] = array
@@ -228,27 +277,24 @@ def _read_tensor(path: Path, default_name: str) -> tuple[str, np.ndarray]:
     where = f"{path.parent.name}/{path.name}"
     try:
         tensor = onnx.TensorProto.FromString(path.read_bytes())
-        datatype = BY_ONNX.get(tensor.data_type)
-        if datatype is None:
-            raise ArtifactError(f"{where}: tensors of type {tensor.data_type} are not served")
-        array = numpy_helper.to_array(tensor)
-    except (DecodeError, ValueError, TypeError) as error:
+    except DecodeError as error:
         raise ArtifactError(f"{where} is not a tensor: {error}") from error
     except OSError as error:
         raise ArtifactError(f"{where} cannot be read: {error.strerror}") from error
-    if datatype.name == "BYTES":
-        return tensor.name or default_name, _as_text(array, where)
-    return tensor.name or default_name, np.ascontiguousarray(array)
-
-
-def _as_text(array: np.ndarray, where: str) -> np.ndarray:
-    def text(items: Iterable[object]) -> list[str]:
-        return [item.decode("utf-8") if isinstance(item, bytes) else str(item) for item in items]
-
+    datatype = BY_ONNX.get(tensor.data_type)
+    if datatype is None:
+        raise ArtifactError(f"{where}: tensors of type {tensor.data_type} are not served")
+    if uses_external_data(tensor):
+        raise ArtifactError(f"{where} keeps its numbers in another file (external data)")
     try:
-        decoded = text(array.ravel())
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"{where}: an ONNX string is not UTF-8: {error}") from error
-    result = np.empty(len(decoded), dtype=np.object_)
-    result[:] = decoded
-    return result.reshape(array.shape)
+        array = _text(tensor) if datatype is _TEXT else numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError
+        raise ArtifactError(f"{where} is not a tensor: {error}") from error
+    return tensor.name or default_name, array
+
+
+def _text(tensor: onnx.TensorProto) -> np.ndarray:
+    # numpy_helper goes by way of NumPy's fixed-width strings, which lose trailing NULs.
+    result = np.empty(len(tensor.string_data), dtype=np.object_)
+    result[:] = [item.decode("utf-8") for item in tensor.string_data]
+    return result.reshape(tuple(tensor.dims))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.datatypes import DATATYPES
@@ -20,6 +20,7 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(specs)
 def test_json_keeps_a_spec(spec):
     assert TensorSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
