@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import ArtifactError
-from models.goldens import Golden, Infer, ReplayReport, Tolerance, read_goldens, replay
+from models.goldens import Golden, Infer, ReplayReport, Tolerance, is_golden_name, read_goldens, replay
 from models.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 MODEL_FILE = "model.onnx"
@@ -39,7 +39,7 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tolerances: Mapping[str, Tolerance]
-    """Allowed difference for each output; an output that is not named must replay bit for bit."""
+    """Allowed difference for each output; an output that is not named must replay exactly."""
     tolerance_rationale: str
     """How the tolerances were set, in a sentence."""
     goldens: tuple[str, ...]
@@ -51,6 +51,13 @@ class Manifest:
     """The report of the proof that let it be published."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, data hashes, weight hash, code and library versions."""
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Share of the test set that is classified rightly, 0 to 1; None where nobody measured it."""
+        test = self.metrics.get("test")
+        accuracy = test.get("accuracy") if isinstance(test, dict) else None
+        return float(accuracy) if isinstance(accuracy, int | float) else None
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -74,26 +81,26 @@ class Manifest:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
         """The inverse of `to_dict`; raises ArtifactError naming the field, what it holds and what it should."""
-        if data.get("format_version") != FORMAT_VERSION:
+        # First, and alone: whatever else another format holds, it is not what this program knows.
+        if _get(data, "format_version", int) != FORMAT_VERSION:
             raise ArtifactError(
-                f"manifest, format_version: got {data.get('format_version')!r}, this program reads {FORMAT_VERSION}"
+                f"manifest, format_version: got {data['format_version']!r}, this program reads {FORMAT_VERSION}"
             )
         model = _get(data, "model", dict)
+        if _get(model, "file", str, within="model") != MODEL_FILE:
+            raise ArtifactError(f"manifest, model.file: got {model['file']!r}, expected {MODEL_FILE!r}")
         return cls(
             name=_get(data, "name", str),
             version=_get(data, "version", int),
             created=_get(data, "created", str),
-            model_sha256=_get(model, "sha256", str),
-            model_bytes=_get(model, "bytes", int),
-            inputs=tuple(TensorSpec.from_dict(spec) for spec in _get(data, "inputs", list)),
-            outputs=tuple(TensorSpec.from_dict(spec) for spec in _get(data, "outputs", list)),
-            tolerances={
-                output: Tolerance(_get(tolerance, "absolute", float), _get(tolerance, "relative", float))
-                for output, tolerance in _get(data, "tolerances", dict).items()
-            },
+            model_sha256=_get(model, "sha256", str, within="model"),
+            model_bytes=_get(model, "bytes", int, within="model"),
+            inputs=_specs(data, "inputs"),
+            outputs=_specs(data, "outputs"),
+            tolerances={output: _tolerance(data, output) for output in _get(data, "tolerances", dict)},
             tolerance_rationale=_get(data, "tolerance_rationale", str),
-            goldens=tuple(_get(data, "goldens", list)),
-            labels={output: tuple(labels) for output, labels in _get(data, "labels", dict).items()},
+            goldens=_texts(data, "goldens", is_golden_name, "test_data_set_N with digits for N"),
+            labels={output: _labels(data, output) for output in _get(data, "labels", dict)},
             metrics=_get(data, "metrics", dict),
             parity=_get(data, "parity", dict),
             provenance=_get(data, "provenance", dict),
@@ -124,11 +131,13 @@ class Artifact:
         """Read a version directory.
 
         Raises:
-            ArtifactError: no model file, a damaged manifest, a sha256 that does not match, or missing goldens.
+            ArtifactError: no model file, a damaged manifest, a sha256 that does not match, or goldens that are missing,
+                damaged, or do not record every input and output.
         """
         model_bytes = _read(directory / MODEL_FILE)
         manifest_path = directory / MANIFEST_FILE
-        if not manifest_path.exists():
+        # A link to nowhere is a manifest that was lost, not a model that never had one.
+        if not manifest_path.exists() and not manifest_path.is_symlink():
             return cls(directory, model_bytes, None, ())
         manifest = read_manifest(directory)
         digest = hashlib.sha256(model_bytes).hexdigest()
@@ -140,6 +149,8 @@ class Artifact:
         missing = sorted(set(manifest.goldens) - {golden.name for golden in goldens})
         if missing:
             raise ArtifactError(f"goldens named in the manifest are missing: {', '.join(missing)}")
+        for golden in goldens:
+            _check_complete(golden, manifest)
         return cls(directory, model_bytes, manifest, goldens)
 
     def check_interface(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
@@ -165,8 +176,8 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check ``directory/manifest.json`` alone; raises ArtifactError."""
     text = _read(directory / MANIFEST_FILE)
     try:
-        data = json.loads(text)
-    except ValueError as error:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:  # bytes that are no text raise a ValueError too
         raise ArtifactError(f"{MANIFEST_FILE} is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ArtifactError(f"{MANIFEST_FILE}: expected an object, got {type(data).__name__}")
@@ -184,10 +195,74 @@ def _listing(specs: tuple[TensorSpec, ...]) -> str:
     return ", ".join(str(spec) for spec in specs)
 
 
-def _get(data: Mapping[str, Any], key: str, kind: type[T]) -> T:
+def _refuse_constant(constant: str) -> object:
+    raise ValueError(f"it contains {constant}, which JSON does not have")
+
+
+def _check_complete(golden: Golden, manifest: Manifest) -> None:
+    for role, arrays, specs in (
+        ("inputs", golden.inputs, manifest.inputs),
+        ("outputs", golden.outputs, manifest.outputs),
+    ):
+        promised = {spec.name for spec in specs}
+        if set(arrays) != promised:
+            raise ArtifactError(
+                f"{golden.name} records the {role} {_names(arrays)}, the manifest promises {_names(promised)}"
+            )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _specs(data: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:
+    specs = _get(data, key, list)
+    try:
+        return tuple(TensorSpec.from_dict(spec) for spec in specs)
+    except ArtifactError as error:
+        raise ArtifactError(f"manifest, {key}: {error}") from error
+
+
+def _tolerance(data: Mapping[str, Any], output: str) -> Tolerance:
+    where = f"tolerances.{output}"
+    fields = _get(data["tolerances"], output, dict, within="tolerances")
+    absolute, relative = (_get(fields, key, float, within=where) for key in ("absolute", "relative"))
+    try:
+        return Tolerance(absolute, relative)
+    except ArtifactError as error:
+        raise ArtifactError(f"manifest, {where}: {error}") from error
+
+
+def _labels(data: Mapping[str, Any], output: str) -> tuple[str, ...]:
+    return _texts(data["labels"], output, lambda _: True, "a string", within="labels")
+
+
+def _texts(
+    data: Mapping[str, Any], key: str, fits: Callable[[str], bool], expected: str, *, within: str = ""
+) -> tuple[str, ...]:
+    values = _get(data, key, list, within=within)
+    for value in values:
+        if not isinstance(value, str) or not fits(value):
+            raise ArtifactError(f"manifest, {_path(within, key)}: got {value!r}, expected {expected}")
+    return tuple(values)
+
+
+def _get(data: Mapping[str, Any], key: str, kind: type[T], *, within: str = "") -> T:
     value = data.get(key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = _as_float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ArtifactError(f"manifest, {key}: got {value!r}, expected {kind.__name__}")
+        got = repr(value) if key in data else "nothing"
+        raise ArtifactError(f"manifest, {_path(within, key)}: got {got}, expected {kind.__name__}")
     return value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")  # which nothing here accepts
+
+
+def _path(within: str, key: str) -> str:
+    return f"{within}.{key}" if within else key

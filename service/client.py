@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-import numpy as np
 
 from models.datatypes import DATATYPES, Datatype
 from service.errors import Code
@@ -21,6 +20,8 @@ from service.typed_contents import add_typed, from_typed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+
+    import numpy as np
 
 T = TypeVar("T")
 

@@ -40,8 +40,10 @@ class ServerConfig:
     """Largest set of request headers."""
     keepalive_min_ping_s: float = 10.0
     """How often a client may ping without being told to calm down."""
+    lame_duck_s: float = 0.0
+    """After SIGTERM: how long to go on serving while saying NOT_SERVING, so that load balancers notice first."""
     grace_s: float = 10.0
-    """How long running calls may take to finish after SIGTERM."""
+    """How long running calls may take to finish after that."""
 
     def __post_init__(self) -> None:
         if not self.repository.is_dir():
@@ -54,6 +56,7 @@ class ServerConfig:
         _check("max_message_bytes", self.max_message_bytes, 1024, 2**31 - 1)
         _check("max_metadata_bytes", self.max_metadata_bytes, 1024, 2**24)
         _check("keepalive_min_ping_s", self.keepalive_min_ping_s, 0.1, 7200)
+        _check("lame_duck_s", self.lame_duck_s, 0, 3600)
         _check("grace_s", self.grace_s, 0, 3600)
 
     @property

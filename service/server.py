@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from service import reflection
 from service.health import HealthServicer
+from service.inference.admission import Admission
 from service.inference.repository import Repository
 from service.inference.servicer import InferenceServicer
 from service.readiness import INFERENCE_SERVICE, Readiness
@@ -27,13 +28,19 @@ _log = logging.getLogger(__name__)
 _COMPUTE_THREADS = 2
 """Threads for runs too long for the event loop: one computes while another hands over its result."""
 
+_REFUSAL_S = 0.1
+"""How long new calls are refused before the transport stops: what is on its way gets an answer, not a cut."""
+_TRANSPORT_GRACE_S = 0.2
+"""For answers that are written and not yet sent, once nothing runs any more."""
+
 
 class Server:
     """A running server.
 
     ``async with Server(config) as server`` listens at once, answers "live", loads and proves the models, and is
     ready when the block is entered (or says in its log and its health service why it is not). Leaving the block
-    drains: NOT_SERVING first, then running calls finish within the grace.
+    drains: NOT_SERVING first, then (after the lame-duck time) new calls are refused and running ones finish within
+    the grace.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -47,8 +54,12 @@ class Server:
             on_change=self._repository_changed,
         )
         self.readiness = Readiness(self.repository, strict=config.strict_readiness)
+        self._admission = Admission()
         inference = InferenceServicer(
-            self.repository, self.readiness.server_is_ready, allow_non_finite=config.allow_non_finite
+            self.repository,
+            self._admission,
+            self.readiness.server_is_ready,
+            allow_non_finite=config.allow_non_finite,
         )
         methods = [
             *inference.methods(),
@@ -88,9 +99,19 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.readiness.start_draining()
-        await self._engine.stop(self._config.grace_s)
+        if kind is None:
+            await asyncio.sleep(self._config.lame_duck_s)
+            await self._refuse_and_finish()
+        await self._engine.stop(_TRANSPORT_GRACE_S if kind is None else 0)
         self._executor.shutdown(wait=False, cancel_futures=True)
         _log.info("server stopped")
+
+    async def _refuse_and_finish(self) -> None:
+        until = time.monotonic() + self._config.grace_s
+        self._admission.close()
+        await asyncio.sleep(min(_REFUSAL_S, self._config.grace_s))
+        if not await self._admission.wait_until_idle(max(0.0, until - time.monotonic())):
+            _log.warning("calls still run after the grace, they are cancelled", extra={"grace_s": self._config.grace_s})
 
     def _repository_changed(self) -> None:
         self.readiness.changed()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
+pytest_plugins = ["tests.trained"]
+
 # grpcio's C core asks for this when a process forks after using it; some tests start servers as processes.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 

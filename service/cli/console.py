@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Console
+
+
+_PIPE_COLUMNS = 200
 
 
 class Exit(IntEnum):
@@ -34,14 +38,15 @@ def stdout() -> Console:
     """Results. Colours only on a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    # Where nobody looks at columns, in a pipe or a file, a table keeps its full width.
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
 def stderr() -> Console:
     """Progress and errors."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_COLUMNS)
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:

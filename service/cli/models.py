@@ -37,7 +37,7 @@ def command(repository: Path, *, as_json: bool) -> None:
         return
     print_table(
         f"Models in {repository}",
-        ("model", "version", "test accuracy", "parameters", "proof", "trained by", "published"),
+        ("model", "version", "accuracy", "parameters", "proof", "recipe", "published"),
         [_row(entry) for entry in found],
     )
 
@@ -61,6 +61,7 @@ def _from_manifest(manifest: Manifest) -> dict[str, Any]:
         "proof": f"{len(manifest.goldens)} goldens" if manifest.goldens else "none",
         "problem": None,
         "created": manifest.created,
+        "test_accuracy": manifest.test_accuracy,
         "sha256": manifest.model_sha256,
         "inputs": [str(spec) for spec in manifest.inputs],
         "outputs": [str(spec) for spec in manifest.outputs],
@@ -71,17 +72,20 @@ def _from_manifest(manifest: Manifest) -> dict[str, Any]:
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     provenance = entry.get("provenance", {})
-    recipe = provenance.get("recipe", {})
-    accuracy = entry.get("metrics", {}).get("test_accuracy")
-    parameters = provenance.get("parameters")
+    recipe, network = (_mapping(provenance.get(key)) for key in ("recipe", "network"))
+    accuracy = entry.get("test_accuracy")
+    parameters = network.get("parameters")
     return (
         entry["model"],
         str(entry["version"]),
         f"{100 * accuracy:.1f} %" if isinstance(accuracy, float) else "-",
         f"{parameters:,}" if isinstance(parameters, int) else "-",
         entry["problem"] or entry["proof"],
-        f"{recipe['name']}, {recipe['steps']:,} steps, seed {recipe['seed']}"
-        if {"name", "steps", "seed"} <= set(recipe)
-        else "-",
-        entry.get("created", "-"),
+        f"{recipe['name']}, seed {recipe['seed']}" if {"name", "seed"} <= set(recipe) else "-",
+        entry.get("created", "-").partition("T")[0],
     )
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    # The manifest keeps provenance as it was written, by this program or by another.
+    return value if isinstance(value, dict) else {}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_SPARKLINE_COLUMNS = 24
 
 
 @click.command()
@@ -166,7 +167,10 @@ def _print_outputs(answer: Answer) -> None:
 
 
 def sparkline(signal: np.ndarray) -> str:
-    """A signal as a line of blocks, scaled to its own range."""
-    low, high = float(signal.min()), float(signal.max())
-    levels = (signal - low) / (high - low if high > low else 1.0) * (len(_BLOCKS) - 1)
-    return "".join(_BLOCKS[round(float(level))] for level in levels.ravel())
+    """A signal as a short line of blocks, scaled to its own range."""
+    samples = signal.ravel()
+    if len(samples) > _SPARKLINE_COLUMNS:
+        samples = np.interp(np.linspace(0, len(samples) - 1, _SPARKLINE_COLUMNS), np.arange(len(samples)), samples)
+    low, high = float(samples.min()), float(samples.max())
+    levels = (samples - low) / (high - low if high > low else 1.0) * (len(_BLOCKS) - 1)
+    return "".join(_BLOCKS[round(float(level))] for level in levels)

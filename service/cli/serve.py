@@ -64,10 +64,16 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How often clients may ping.",
         ),
         click.option(
+            "--lame-duck-s",
+            default=defaults["lame_duck_s"].default,
+            show_default=True,
+            help="After SIGTERM, how long to serve on while saying NOT_SERVING.",
+        ),
+        click.option(
             "--grace-s",
             default=defaults["grace_s"].default,
             show_default=True,
-            help="How long running calls may take to finish after SIGTERM.",
+            help="How long running calls may take to finish after that.",
         ),
         click.option(
             "--log-level",

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from models.tensor_spec import TensorSpec
+    from service.inference.admission import Admission
     from service.inference.repository import ModelVersion, Repository
+    from service.inference.runner import Runner
 
 SERVER_NAME = "mnist1d-service"
 EXTENSIONS = ("binary_tensor_data",)
@@ -27,20 +29,25 @@ class InferenceServicer:
     """Answers inference requests from a repository."""
 
     def __init__(
-        self, repository: Repository, server_is_ready: Callable[[], bool], *, allow_non_finite: bool = False
+        self,
+        repository: Repository,
+        admission: Admission,
+        server_is_ready: Callable[[], bool],
+        *,
+        allow_non_finite: bool = False,
     ) -> None:
         self._repository = repository
+        self._admission = admission
         self._server_is_ready = server_is_ready
         self._allow_non_finite = allow_non_finite
 
     async def model_infer(self, request: pb.ModelInferRequest, _: CallContext) -> pb.ModelInferResponse:
         """One inference: find the model, read the tensors, run, write the tensors."""
-        model = self._repository.get(request.model_name, request.model_version).runner
-        if model is None:
-            raise RuntimeError("a ready version without a runner")
-        asked = tensors.decode(request, model.inputs, model.outputs, allow_non_finite=self._allow_non_finite)
-        arrays = await model.infer(asked.feeds, [spec.name for spec in asked.outputs])
-        return tensors.encode(request, model.version, asked.outputs, arrays, raw=asked.is_raw)
+        with self._admission.enter():
+            model = _runner(self._repository.get(request.model_name, request.model_version))
+            asked = tensors.decode(request, model.inputs, model.outputs, allow_non_finite=self._allow_non_finite)
+            arrays = await model.infer(asked.feeds, [spec.name for spec in asked.outputs])
+            return tensors.encode(request, model.version, asked.outputs, arrays, raw=asked.is_raw)
 
     async def server_live(self, _: pb.ServerLiveRequest, __: CallContext) -> pb.ServerLiveResponse:
         """Live is whoever can answer this."""
@@ -61,14 +68,13 @@ class InferenceServicer:
     async def model_metadata(self, request: pb.ModelMetadataRequest, _: CallContext) -> pb.ModelMetadataResponse:
         """The declaration of a ready version; its proof and accuracy under ``properties``."""
         chosen = self._repository.get(request.name, request.version)
-        if chosen.runner is None:
-            raise RuntimeError("a ready version without a runner")
+        runner = _runner(chosen)
         return pb.ModelMetadataResponse(
             name=request.name,
             versions=[str(version.version) for version in self._repository.models[request.name].ready],
             platform="onnxruntime_onnx",
-            inputs=_metadata(chosen.runner.inputs.values()),
-            outputs=_metadata(chosen.runner.outputs.values()),
+            inputs=_metadata(runner.inputs.values()),
+            outputs=_metadata(runner.outputs.values()),
             properties=_properties(chosen),
         )
 
@@ -94,6 +100,12 @@ class InferenceServicer:
         )
 
 
+def _runner(version: ModelVersion) -> Runner:
+    if version.runner is None:
+        raise RuntimeError(f"{version.name} version {version.version} is ready and has no runner")
+    return version.runner
+
+
 def _described(request: pb.ModelInferRequest) -> dict[str, str]:
     shapes = ",".join(f"{tensor.name}{list(tensor.shape)}" for tensor in request.inputs)
     return {"model": request.model_name, "version": request.model_version, "id": request.id, "inputs": shapes}
@@ -115,9 +127,8 @@ def _properties(chosen: ModelVersion) -> dict[str, str]:
         return properties
     properties["sha256"] = manifest.model_sha256
     properties["created"] = manifest.created
-    accuracy = manifest.metrics.get("test_accuracy")
-    if isinstance(accuracy, float):
-        properties["test_accuracy"] = f"{accuracy:.4f}"
+    if manifest.test_accuracy is not None:
+        properties["test_accuracy"] = f"{manifest.test_accuracy:.4f}"
     for output, labels in manifest.labels.items():
         properties[f"labels.{output}"] = ",".join(labels)
     return properties

@@ -140,7 +140,7 @@ def policy_all():
 
 
 async def test_live_ready_and_metadata(repository, serving, connect) -> None:
-    publish_affine(repository, metrics={"test_accuracy": 0.97125}, labels={"y": ("a", "b", "c")})
+    publish_affine(repository, metrics={"test": {"accuracy": 0.97125}}, labels={"y": ("a", "b", "c")})
     put_plain(repository, "broken", b"junk")
     async with serving(repository) as server, connect(server) as stubs:
         inference = stubs.inference

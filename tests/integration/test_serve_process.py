@@ -1,0 +1,182 @@
+"""``mnist1d serve`` as a process: signals, exit codes, and what it must never import."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from service.client import InferenceClient, ServerError
+from service.errors import Code
+from tests.conftest import publish_affine, put_plain
+from tests.processes import serve
+
+X = {"x": np.ones((1, 3), np.float32)}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_leaves_with_zero(repository, tmp_path, signum) -> None:
+    publish_affine(repository)
+    with serve(repository, tmp_path / "log") as server:
+        with InferenceClient(f"127.0.0.1:{server.port}") as client:
+            assert client.is_ready()
+            assert client.infer("affine", X).outputs["y"].tolist() == [[3, 3, 3]]
+        assert server.stop(signum) == 0
+        messages = [line["message"] for line in server.lines()]
+        assert messages[-2:] == ["signal received, draining", "server stopped"]
+
+
+def test_calls_that_run_when_the_signal_comes_are_answered(repository, tmp_path) -> None:
+    publish_affine(repository)
+    outcomes: list[str] = []
+
+    def ask(port: int, started: threading.Event) -> None:
+        with InferenceClient(f"127.0.0.1:{port}") as client:
+            while True:
+                try:
+                    answer = client.infer("affine", {"x": np.ones((20_000, 3), np.float32)})
+                except ServerError as error:
+                    outcomes.append(str(error))
+                    return
+                outcomes.append("right" if (answer.outputs["y"] == 3).all() else "wrong")
+                started.set()
+
+    with serve(repository, tmp_path / "log") as server:
+        started = [threading.Event() for _ in range(4)]
+        threads = [threading.Thread(target=ask, args=(server.port, event)) for event in started]
+        for thread in threads:
+            thread.start()
+        assert all(event.wait(30) for event in started)
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join(30)
+    # Each thread ends with its first refused call: told to go elsewhere, never cut off in the middle.
+    refused = f"{Code.UNAVAILABLE.name}: Server exiting"
+    assert outcomes.count(refused) == 4
+    assert set(outcomes) == {"right", refused}
+
+
+def test_serving_imports_nothing_of_training(repository, tmp_path) -> None:
+    publish_affine(repository)
+    program = """
+import sys, asyncio, signal, threading, os
+from pathlib import Path
+from service.config import ServerConfig
+from service.server import serve
+def ready(server):
+    from service.client import InferenceClient
+    import numpy as np
+    def use():
+        with InferenceClient(f"127.0.0.1:{server.port}") as client:
+            client.infer("affine", {"x": np.ones((1, 3), np.float32)})
+        os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=use).start()
+asyncio.run(serve(ServerConfig(repository=Path(sys.argv[1]), port=0), ready))
+heavy = {"torch", "scipy", "onnxscript", "matplotlib", "models.networks", "models.training", "models.pipeline"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(repository)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_port_in_use_is_said_and_leaves_with_one(repository, tmp_path) -> None:
+    with serve(repository, tmp_path / "log") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "service.cli", "serve", str(repository), "--port", str(server.port)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert f"error: cannot listen on 127.0.0.1:{server.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
+        (["--version-policy", "newest"], "version policy: got 'newest'"),
+        (["--grace-s", "-1"], "grace_s: got -1.0"),
+    ],
+)
+def test_unusable_settings_leave_with_two(repository, options, says) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", str(repository), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_settings_come_from_the_environment_too(repository, tmp_path, monkeypatch) -> None:
+    put_plain(repository, "broken", b"junk")
+    monkeypatch.setenv("MNIST1D_SERVE_LOG_LEVEL", "error")
+    monkeypatch.setenv("MNIST1D_SERVE_PORT", "70000")
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", str(repository)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "port: got 70000" in done.stderr
+
+
+def test_a_request_leaves_one_line_at_debug_level_and_none_at_info(repository, tmp_path) -> None:
+    publish_affine(repository)
+    for level, expected in (("debug", 1), ("info", 0)):
+        with serve(repository, tmp_path / level, "--log-level", level) as server:
+            with InferenceClient(f"127.0.0.1:{server.port}") as client:
+                client.infer("affine", X, request_id="abc")
+            assert server.stop() == 0
+            lines = [
+                line for line in server.lines() if line.get("method") == "/inference.GRPCInferenceService/ModelInfer"
+            ]
+        assert len(lines) == expected
+        if lines:
+            assert {key: lines[0][key] for key in ("level", "model", "id", "code", "inputs")} == {
+                "level": "debug",
+                "model": "affine",
+                "id": "abc",
+                "code": "OK",
+                "inputs": "x[1, 3]",
+            }
+
+
+def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) -> None:
+    publish_affine(repository)
+    with (
+        serve(repository, tmp_path / "log") as server,
+        InferenceClient(f"127.0.0.1:{server.port}") as busy,
+        InferenceClient(f"127.0.0.1:{server.port}") as probe,
+    ):
+        stop = time.monotonic() + 1.0
+        answers = []
+
+        def load() -> None:
+            while time.monotonic() < stop:
+                answers.append(busy.infer("affine", {"x": np.ones((300_000, 3), np.float32)}).version)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        asked = 0
+        while time.monotonic() < stop:
+            assert probe.is_live()
+            asked += 1
+        thread.join(60)
+    assert answers
+    # Were the loop held up by each run, a probe would come through only between two of them.
+    assert asked > 2 * len(answers)
