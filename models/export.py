@@ -17,6 +17,7 @@ import warnings
 from typing import TYPE_CHECKING, Final
 
 import onnx
+import onnxscript  # noqa: F401  (torch's exporter needs it: better missed now than after minutes of training)
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ OUTPUTS: Final = ("probabilities", "logits")
 BATCH_AXIS: Final = "batch"
 """Name of the free first axis of the input and of both outputs."""
 
-_WRAPPED = "network"
+_WRAPPED = "network"  # the attribute of _WithSoftmax below, and so the prefix of every exported name
 _EXAMPLE_BATCH = 2  # the exporter takes 0 and 1 for constants
 
 

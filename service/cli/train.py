@@ -153,6 +153,8 @@ def train_and_publish(
             )
     except ModelsError as error:
         _leave(error, as_json=as_json, resume_with=resume_with)
+    except KeyboardInterrupt:
+        fail("stopped at once by a second Ctrl-C; what the last checkpoint does not hold is lost", Exit.INTERRUPTED)
 
 
 def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quiet: bool) -> None:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.architectures import ARCHITECTURES
 from models.artifact import Artifact
 from models.dataset import canonical
 from models.errors import ArtifactError
@@ -20,7 +21,9 @@ from models.goldens import Golden
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
-from models.parity import BATCH_SIZES, TOLERANCES, prove, prove_published  # noqa: E402  (torch may be missing)
+from models.export import export  # noqa: E402  (torch may be missing)
+from models.networks import build  # noqa: E402
+from models.parity import BATCH_SIZES, TOLERANCES, prove, prove_published  # noqa: E402
 
 VALUES = ("values: PyTorch", "values: NumPy reference", "values: dense twin")
 EVERYTHING = ("file", "names", "axes", "shapes", "dtypes", "weights", *VALUES, "argmax", "bit identity")
@@ -55,6 +58,12 @@ def test_the_baseline_is_proven_and_has_no_twin(fc, few):
     assert report.passed, report.summary
     assert "values: dense twin" not in [check.name for check in report.checks]
     assert report.batch_sizes == (1, 2, 7, 64)
+
+
+@pytest.mark.parametrize("name", ["conv25", "fc-slide"])
+def test_the_other_networks_are_proven_untrained(name, few):
+    network = build(name, seed=1).eval()
+    assert failed(prove(network, ARCHITECTURES[name], export(network, provenance={}), few)) == []
 
 
 def weights_changed(name: str, index: tuple[int, ...], by: float):

@@ -183,6 +183,16 @@ def test_ctrl_c_tells_programs_how_to_go_on(monkeypatch):
     assert last["resume_with"].endswith("--checkpoint-dir runs/conv-quick-seed0 --resume")
 
 
+def test_a_second_ctrl_c_stops_at_once(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    result = train(*TINY)
+    assert result.exit_code == 130
+    assert "stopped at once" in result.stderr
+
+
 def test_an_old_checkpoint_is_not_replaced_unannounced(monkeypatch):
     stop_after(0, monkeypatch)
     assert "will be replaced" not in train(*TINY).stderr
@@ -194,10 +204,11 @@ def run_python(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_without_torch_the_message_says_what_to_install():
-    done = run_python("import sys; sys.modules['torch'] = None; from service.cli import main; main(['train'])")
+@pytest.mark.parametrize("library", ["torch", "onnxscript"])
+def test_what_is_not_installed_is_noticed_before_training(library):
+    done = run_python(f"import sys; sys.modules['{library}'] = None; from service.cli import main; main(['train'])")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: training needs torch, which is not installed: pip install")
+    assert done.stderr.startswith(f"error: training needs {library}, which is not installed: pip install")
 
 
 def test_help_lists_the_fields_and_does_not_import_torch():
