@@ -6,7 +6,7 @@ Each display is a sink for the events of ``models.events``; none of them knows h
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.console import Console
+
+EVALUATIONS_SHOWN: Final = 10
+"""About so many in a run are worth a line each; programs get them all."""
 
 
 @contextlib.contextmanager
@@ -59,17 +62,20 @@ class _Live:
     def __init__(self, console: Console, progress: Progress) -> None:
         self._console, self._progress = console, progress
         self._task = progress.add_task("train", total=None, figures="", visible=False)
+        self._total_steps = self._due_step = 0
+        self._shown_step = -1
 
     def __call__(self, event: events.Event) -> None:
         match event:
             case events.Started():
+                self._total_steps = event.total_steps
                 self._progress.update(
                     self._task, total=event.total_steps, completed=event.start_step, figures="", visible=True
                 )
                 self._print(_beginning(event))
             case events.Progress():
                 self._progress.update(self._task, completed=event.step, figures=_figures(event))
-            case events.Evaluated() if event.split != "train":
+            case events.Evaluated() if event.split != "train" and self._is_due(event.step):
                 self._print(
                     f"step {event.step:,}: {event.split} accuracy {event.accuracy:.2%}, loss {event.loss:.4f}", "dim"
                 )
@@ -79,6 +85,12 @@ class _Live:
                 self._print(stage_line(event))
             case _:
                 pass
+
+    def _is_due(self, step: int) -> bool:
+        """Whether to show the evaluations of this step: about ten in a run, the first and the last among them."""
+        if step >= self._due_step or step == self._total_steps:
+            self._shown_step, self._due_step = step, step + self._total_steps // EVALUATIONS_SHOWN
+        return step == self._shown_step
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text("  ").append(line, style=style))

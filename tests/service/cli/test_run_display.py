@@ -44,6 +44,17 @@ def test_on_a_terminal_there_is_a_bar_with_figures():
     assert "loss 0.500  accuracy  87.5%  1,234 steps/s  1 min 05 s left" in text
 
 
+def test_a_long_run_shows_about_ten_evaluations_and_the_last():
+    steps = [*range(1000, 100_000, 1000), 100_000]
+    evaluations = [events.Evaluated(step, split, 0.5, 0.9) for step in steps for split in ("validation", "test")]
+    lines = show(events.Started(100_000, 0, RECIPE), *evaluations, terminal=False).splitlines()[1:]
+    assert [line.split(":")[0].strip() for line in lines[::2]] == [
+        *(f"step {step:,}" for step in range(1000, 100_000, 10_000)),
+        "step 100,000",
+    ]
+    assert [("validation" in line, "test" in line) for line in lines] == [(True, False), (False, True)] * 11
+
+
 def test_a_resumed_run_says_so():
     assert "200 steps, going on from step 120" in show(events.Started(200, 120, RECIPE), terminal=False)
 
