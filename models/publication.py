@@ -1,7 +1,8 @@
 """Publishing a version: all of it or nothing, on a crash and on a full disk too.
 
 Everything is written into a hidden directory beside the target, forced to disk, and renamed to the next version
-number. Readers ignore names that are not plain numbers, so that they see a version entirely or not at all.
+number. Readers ignore names that are not plain numbers, so that they see a version entirely or not at all. What a
+killed publisher leaves behind is swept by the next one. Permissions follow the umask, as for any other file.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,27 +20,34 @@ from models.errors import PublicationError
 from models.goldens import Golden, write_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_STAGING_PREFIX = ".publishing-"
+STALE_AFTER_S = 3600.0
+"""Age at which what a publisher was writing counts as abandoned; writing takes seconds."""
 _ATTEMPTS = 100
 
 
 def model_names(repository: Path) -> list[str]:
     """The names below a repository that can be models, sorted; empty if the repository does not exist."""
-    if not repository.is_dir():
-        return []
-    return sorted(path.name for path in repository.iterdir() if path.is_dir() and MODEL_NAME.fullmatch(path.name))
+    return sorted(path.name for path in _entries(repository) if MODEL_NAME.fullmatch(path.name) and path.is_dir())
 
 
 def versions(model_directory: Path) -> list[int]:
     """The published versions of one model, ascending. Only names such as ``7`` count: no zeros in front, no signs."""
-    if not model_directory.is_dir():
-        return []
     return sorted(
-        int(path.name) for path in model_directory.iterdir() if _VERSION.fullmatch(path.name) and path.is_dir()
+        int(path.name) for path in _entries(model_directory) if _VERSION.fullmatch(path.name) and path.is_dir()
     )
+
+
+def _entries(directory: Path) -> list[Path]:
+    # Not asked beforehand whether it exists: a publisher that fails removes the directory it made.
+    try:
+        return list(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def publish(
@@ -52,7 +60,11 @@ def publish(
     """Write a new version of a model and make it visible at once; returns its directory.
 
     ``manifest_for`` is given the version number that the model will have. Two publishers at the same time get two
-    numbers. Raises PublicationError; whatever happens, nothing partial becomes visible.
+    numbers. Whatever happens, nothing partial becomes visible.
+
+    Raises:
+        PublicationError: the name is no model name, or the repository cannot take the version.
+        ArtifactError: a golden that could not be read back.
     """
     if not MODEL_NAME.fullmatch(name):
         raise PublicationError(
@@ -60,26 +72,77 @@ def publish(
         )
     model_directory = repository / name
     try:
-        model_directory.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".publishing-", dir=model_directory))
-        try:
+        with _staging(model_directory) as staging:
+            _sweep(model_directory, now_s=staging.stat().st_mtime)
             (staging / MODEL_FILE).write_bytes(model_bytes)
             for golden in goldens:
                 write_golden(staging, golden)
             return _place(staging, model_directory, manifest_for)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise PublicationError(f"{name} could not be published to {repository}: {why}") from error
+
+
+@contextlib.contextmanager
+def _staging(model_directory: Path) -> Iterator[Path]:
+    """A hidden directory to write into; gone afterwards, and the model's directory too where it is left empty."""
+    try:
+        staging = _make_staging(model_directory)
+        try:
+            yield staging
         finally:
             # After a success the directory has another name and there is nothing left to remove.
             shutil.rmtree(staging, ignore_errors=True)
-            _remove_if_empty(model_directory)
-    except OSError as error:
-        raise PublicationError(f"{name} could not be published to {repository}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            model_directory.rmdir()
+
+
+def _make_staging(model_directory: Path) -> Path:
+    for _ in range(_ATTEMPTS):
+        model_directory.mkdir(parents=True, exist_ok=True)
+        # Not tempfile.mkdtemp: that is private, and a server under another user must be able to read it.
+        staging = model_directory / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
+        try:
+            staging.mkdir()
+        except FileNotFoundError:
+            continue  # between the two calls another publisher failed and removed the directory it left empty
+        return staging
+    raise PublicationError(f"{model_directory} is removed as often as it is made, giving up")
+
+
+def _sweep(model_directory: Path, now_s: float) -> None:
+    """Remove what killed publishers left; never fails, the rest is for the next one.
+
+    ``now_s`` is the file system's time, not this machine's: on a network share the two can be hours apart.
+    """
+    for path in _entries(model_directory):
+        if not path.name.startswith(_STAGING_PREFIX):
+            continue
+        with contextlib.suppress(OSError):
+            if now_s - _last_change_s(path) > STALE_AFTER_S:
+                # Renamed first: if its publisher lives after all, its own rename now fails as a whole, and cannot make
+                # a half-removed directory visible.
+                doomed = path.rename(model_directory / f"{_STAGING_PREFIX}{secrets.token_hex(8)}")
+                shutil.rmtree(doomed)
+
+
+def _last_change_s(directory: Path) -> float:
+    return max(path.stat().st_mtime for path in (directory, *directory.rglob("*")))
+
+
+def _next_version(model_directory: Path) -> int:
+    # Files count too, though they are no versions: nothing can be renamed to their names.
+    taken = [int(path.name) for path in _entries(model_directory) if _VERSION.fullmatch(path.name)]
+    version = max(taken, default=0) + 1
+    if not _VERSION.fullmatch(str(version)):
+        raise PublicationError(f"{model_directory}: the version after {version - 1} has too many digits to be seen")
+    return version
 
 
 def _place(staging: Path, model_directory: Path, manifest_for: Callable[[int], Manifest]) -> Path:
-    # mkdtemp makes the directory private; a server under another user must be able to read what is published.
-    staging.chmod(0o755)
     for _ in range(_ATTEMPTS):
-        version = max(versions(model_directory), default=0) + 1
+        version = _next_version(model_directory)
         target = model_directory / str(version)
         (staging / MANIFEST_FILE).write_text(manifest_for(version).to_json(), encoding="utf-8")
         _sync_tree(staging)
@@ -87,7 +150,7 @@ def _place(staging: Path, model_directory: Path, manifest_for: Callable[[int], M
             # A rename onto a directory with content fails, so that the loser of a race takes the next number.
             staging.rename(target)
         except OSError:
-            if not target.exists():
+            if not os.path.lexists(target):
                 raise
             continue
         _sync(model_directory)
@@ -109,8 +172,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_if_empty(directory: Path) -> None:
-    with contextlib.suppress(OSError):
-        directory.rmdir()

@@ -1,0 +1,463 @@
+"""All of a version or nothing, whatever happens to the publisher."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from models.errors import ArtifactError, PublicationError
+from models.goldens import Golden
+from models.publication import STALE_AFTER_S, model_names, publish, versions
+from tests.conftest import affine_model, goldens_for, publish_affine
+
+PUBLISHER = """
+import hashlib, os, signal, sys
+from pathlib import Path
+
+import numpy as np
+
+from models.artifact import Manifest
+from models.goldens import Golden, Tolerance
+from models.publication import publish
+from models.tensor_spec import TensorSpec
+
+MODEL = b"m" * 20_000
+GOLDENS = [
+    Golden(f"test_data_set_{n}", {"x": np.ones((n + 1, 3), "f4")}, {"y": np.ones((n + 1, 3), "f4")}) for n in range(3)
+]
+
+def manifest_for(version):
+    return Manifest(
+        name="m", version=version, created="2026-01-01T00:00:00Z",
+        model_sha256=hashlib.sha256(MODEL).hexdigest(), model_bytes=len(MODEL),
+        inputs=(TensorSpec("x", "FP32", ("batch", 3)),), outputs=(TensorSpec("y", "FP32", ("batch", 3)),),
+        tolerances={"y": Tolerance()}, tolerance_rationale="exact", goldens=tuple(g.name for g in GOLDENS),
+    )
+
+def publish_once():
+    return publish(Path(sys.argv[1]), "m", MODEL, GOLDENS, manifest_for)
+"""
+
+KILLED_ANYWHERE = """
+# One child for each line on stdin; the parent kills it.
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        while True:
+            publish_once()
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("dead", flush=True)
+"""
+
+KILLED_AT_EVERY_STEP = """
+# Child n kills itself before its n-th step that touches the file system, until one lives to the end.
+STEPS = {"open", "os.mkdir", "os.rename", "os.listdir", "os.scandir", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+def die_before(step):
+    left = step
+    def hook(event, arguments):
+        nonlocal left
+        if event in STEPS:
+            left -= 1
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+
+for step in range(1, 1000):
+    child = os.fork()
+    if not child:
+        die_before(step)
+        publish_once()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    print(step, flush=True)
+    sys.stdin.readline()  # the parent has looked
+    if not os.WIFSIGNALED(status):
+        sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+MANY = """
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(10):
+    print(publish_once().name, flush=True)
+"""
+
+
+def script(code: str, repository: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PUBLISHER + code, str(repository)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def tell(process: subprocess.Popen) -> None:
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def load_all(repository: Path, name: str) -> list[int]:
+    """Every visible version loads, as what it says it is."""
+    found = versions(repository / name)
+    for version in found:
+        artifact = Artifact.load(repository / name / str(version))
+        assert artifact.manifest.version == version
+        assert len(artifact.goldens) == 3
+    return found
+
+
+def tree(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+class TestVersions:
+    def test_the_first_is_1_and_every_other_the_next(self, repository):
+        assert [publish_affine(repository) for _ in range(3)] == [repository / "affine" / name for name in "123"]
+        assert load_all(repository, "affine") == [1, 2, 3]
+
+    def test_models_are_numbered_apart_and_the_repository_need_not_exist(self, repository):
+        root = repository / "deep" / "er"
+        assert publish_affine(root, "a").name == "1"
+        assert publish_affine(root, "b").name == "1"
+        assert model_names(root) == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("directories", "files", "seen", "following"),
+        [
+            (["1", "5"], [], [1, 5], "6"),
+            (["9", "10"], [], [9, 10], "11"),
+            (["01", "0", "-1", "+7", "1.0", "8a", " 9", "tmp", ".publishing-x", "\u0662"], [], [], "1"),
+            (["2"], ["5"], [2], "6"),
+            ([], ["1"], [], "2"),
+            (["999999999999999998"], [], [999999999999999998], "999999999999999999"),
+            (["1000000000000000000"], [], [], "1"),
+        ],
+        ids=["gap", "by number", "foreign", "file", "only a file", "last", "too long"],
+    )
+    def test_only_plain_numbers_count_and_no_number_is_used_twice(
+        self, repository, directories, files, seen, following
+    ):
+        model = repository / "affine"
+        model.mkdir()
+        for name in directories:
+            (model / name).mkdir()
+        for name in files:
+            (model / name).write_text("a note")
+        assert versions(model) == seen
+        assert publish_affine(repository).name == following
+        assert versions(model) == sorted([*seen, int(following)])
+
+    def test_a_link_to_nowhere_keeps_its_number(self, repository):
+        (repository / "affine").mkdir()
+        (repository / "affine" / "1").symlink_to("gone")
+        assert publish_affine(repository).name == "2"
+
+    def test_a_number_that_readers_would_not_see_is_not_given(self, repository):
+        (repository / "affine" / ("9" * 18)).mkdir(parents=True)
+        with pytest.raises(PublicationError, match=r"the version after 9{18} has too many digits"):
+            publish_affine(repository)
+        assert tree(repository) == ["affine", "affine/" + "9" * 18]
+
+    def test_what_is_not_there_has_no_versions_and_no_models(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path / "nowhere", tmp_path / "file"):
+            assert versions(path) == []
+            assert model_names(path) == []
+
+    def test_models_are_directories_with_a_models_name(self, repository):
+        for name in ("b", "A-1", "a.b_c", ".hidden", "_x", "-x", "has space", "é", "x" * 129):
+            (repository / name).mkdir()
+        (repository / "file").write_text("")
+        assert model_names(repository) == ["A-1", "a.b_c", "b"]
+
+
+class TestPublished:
+    def test_it_is_what_was_given(self, repository):
+        model_bytes = affine_model()
+        directory = publish_affine(repository)
+        artifact = Artifact.load(directory)
+        assert artifact.model_bytes == model_bytes
+        expected = goldens_for(model_bytes)
+        assert [golden.name for golden in artifact.goldens] == [golden.name for golden in expected]
+        for got, golden in zip(artifact.goldens, expected, strict=True):
+            assert np.array_equal(got.inputs["x"], golden.inputs["x"])
+            assert np.array_equal(got.outputs["y"], golden.outputs["y"])
+        assert tree(repository / "affine") == [
+            "1",
+            "1/manifest.json",
+            "1/model.onnx",
+            *(f"1/test_data_set_{n}{rest}" for n in range(3) for rest in ("", "/input_0.pb", "/output_0.pb")),
+        ]
+
+    @pytest.mark.parametrize(("umask", "for_directories", "for_files"), [(0o022, 0o755, 0o644), (0o027, 0o750, 0o640)])
+    def test_others_may_read_it_as_the_umask_says(self, repository, umask, for_directories, for_files):
+        before = os.umask(umask)
+        try:
+            directory = publish_affine(repository)
+        finally:
+            os.umask(before)
+        for path in (directory.parent, directory, *directory.rglob("*")):
+            assert path.stat().st_mode & 0o777 == (for_directories if path.is_dir() else for_files), path
+
+    def test_every_byte_is_on_disk_before_it_is_visible(self, repository, monkeypatch):
+        synced, renamed = [], []
+        fsync, rename = os.fsync, Path.rename
+
+        def record_sync(descriptor):
+            synced.append(descriptor)
+            fsync(descriptor)
+
+        def record_rename(self, target):
+            renamed.append((len(synced), tree(self)))
+            return rename(self, target)
+
+        monkeypatch.setattr(os, "fsync", record_sync)
+        monkeypatch.setattr(Path, "rename", record_rename)
+        publish_affine(repository)
+        ((before, content),) = renamed
+        assert before == len(content) + 1  # every file, every folder, and the version's own directory
+        assert len(synced) == before + 2  # then the names: the version in the model, the model in the repository
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "name",
+        ["../x", "", ".", "..", ".hidden", "-x", "_x", "x" * 129, "x" * 200, "a/b", "a\\b", "a b", "a\n", "é", "/etc"],
+    )
+    def test_names_that_are_no_model_names(self, repository, name):
+        with pytest.raises(PublicationError) as raised:
+            publish_affine(repository, name)
+        assert str(raised.value).startswith(f"model name: got {name!r}, expected 1 to 128 letters, digits")
+        assert tree(repository.parent) == ["repository"]
+
+    @pytest.mark.parametrize("name", ["a", "7", "mnist1d-conv", "A.b_c-9", "x" * 128])
+    def test_names_that_are(self, repository, name):
+        assert publish_affine(repository, name).parent.name == name
+
+    def test_a_repository_that_is_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(PublicationError, match=rf"affine could not be published to {tmp_path}/file: "):
+            publish_affine(tmp_path / "file")
+
+    def test_a_model_that_is_a_file(self, repository):
+        (repository / "affine").write_text("")
+        with pytest.raises(PublicationError, match=rf"affine could not be published to {repository}: "):
+            publish_affine(repository)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_repository_without_permission(self, repository):
+        repository.chmod(0o500)
+        with pytest.raises(
+            PublicationError, match=rf"affine could not be published to {repository}: Permission denied"
+        ):
+            publish_affine(repository)
+
+    def test_a_repository_on_a_read_only_disk(self, repository, monkeypatch):
+        fail_on_call(monkeypatch, Path, "mkdir", 1, errno.EROFS)
+        with pytest.raises(PublicationError, match=rf"affine could not be published to {repository}: Read-only file"):
+            publish_affine(repository)
+
+
+def fail_on_call(monkeypatch, owner, function: str, number: int, code: int) -> None:
+    """Let the ``number``-th call fail, a write after half of its bytes."""
+    original = getattr(owner, function)
+    calls = 0
+
+    def wrapper(self, *arguments, **settings):
+        nonlocal calls
+        calls += 1
+        if calls != number:
+            return original(self, *arguments, **settings)
+        if function.startswith("write"):
+            original(self, arguments[0][: len(arguments[0]) // 2], *arguments[1:], **settings)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(owner, function, wrapper)
+
+
+class TestFailure:
+    @pytest.fixture(params=[0, 1], ids=["first version", "second version"])
+    def before(self, repository, request):
+        """What lies in the repository before the failure, and must lie there after it."""
+        for _ in range(request.param):
+            publish_affine(repository)
+        return tree(repository)
+
+    @pytest.mark.parametrize(
+        ("owner", "function", "number"),
+        [
+            *((Path, "write_bytes", number) for number in range(1, 8)),  # the model, three times input and output
+            (Path, "write_text", 1),  # the manifest
+            *((Path, "mkdir", number) for number in range(2, 6)),  # the staging directory, three goldens
+            *((os, "fsync", number) for number in range(1, 13)),
+            (Path, "rename", 1),
+        ],
+        ids=lambda value: getattr(value, "__name__", str(value)),
+    )
+    def test_a_full_disk_leaves_nothing(self, repository, before, owner, function, number, monkeypatch):
+        with monkeypatch.context() as patch:
+            fail_on_call(patch, owner, function, number, errno.ENOSPC)
+            with pytest.raises(
+                PublicationError, match=rf"affine could not be published to {repository}: No space left"
+            ):
+                publish_affine(repository)
+        assert tree(repository) == before
+        publish_affine(repository)
+        assert load_all(repository, "affine")[-1] == len(versions(repository / "affine"))
+
+    @pytest.mark.parametrize("error", [ValueError("no metrics"), KeyboardInterrupt(), ArtifactError("no")], ids=repr)
+    def test_a_manifest_that_cannot_be_made_leaves_nothing(self, repository, before, error):
+        def manifest_for(version):
+            raise error
+
+        with pytest.raises(type(error)):
+            publish(repository, "affine", affine_model(), goldens_for(affine_model()), manifest_for)
+        assert tree(repository) == before
+
+    def test_metrics_that_json_does_not_have_leave_nothing(self, repository, before):
+        with pytest.raises(ValueError, match="JSON"):
+            publish_affine(repository, metrics={"loss": float("nan")})
+        assert tree(repository) == before
+
+    def test_a_golden_that_could_not_be_read_back_leaves_nothing(self, repository, before):
+        with pytest.raises(ArtifactError, match="test_data_set_0 records no outputs"):
+            publish_affine(repository, goldens=[Golden("test_data_set_0", {"x": np.ones(1)}, {})])
+        assert tree(repository) == before
+
+
+class TestSeveralPublishers:
+    def test_the_loser_of_a_race_takes_the_next_number(self, repository):
+        asked = []
+        template = Artifact.load(publish_affine(repository, "template")).manifest
+
+        def manifest_for(version):
+            asked.append(version)
+            if len(asked) <= 2:
+                publish_affine(repository)  # another publisher takes the number at the last moment
+            return dataclasses.replace(template, name="affine", version=version)
+
+        directory = publish(repository, "affine", affine_model(), goldens_for(affine_model()), manifest_for)
+        assert (directory.name, asked) == ("3", [1, 2, 3])
+        assert load_all(repository, "affine") == [1, 2, 3]
+
+    def test_a_model_directory_that_another_publisher_removes_is_made_again(self, repository, monkeypatch):
+        mkdir = Path.mkdir
+        removals = 0
+
+        def unlucky(self, *arguments, **settings):
+            nonlocal removals
+            if self.name.startswith(".publishing-") and removals < 2:
+                removals += 1
+                self.parent.rmdir()
+            mkdir(self, *arguments, **settings)
+
+        monkeypatch.setattr(Path, "mkdir", unlucky)
+        assert publish_affine(repository).name == "1"
+        assert removals == 2
+
+    def test_two_processes_get_two_numbers_each_time(self, repository):
+        with script(MANY, repository) as first, script(MANY, repository) as second:
+            for publisher in (first, second):
+                assert publisher.stdout.readline() == "ready\n"
+            for publisher in (first, second):
+                tell(publisher)
+            numbers = [int(line) for publisher in (first, second) for line in publisher.stdout]
+        assert (first.returncode, second.returncode) == (0, 0)
+        assert sorted(numbers) == list(range(1, 21))
+        assert load_all(repository, "m") == list(range(1, 21))
+
+
+class TestKilled:
+    def test_before_any_step(self, repository):
+        visible = []
+        with script(KILLED_AT_EVERY_STEP, repository) as process:
+            for _ in process.stdout:
+                visible.append(load_all(repository, "m"))
+                # Each publisher starts afresh, as the first.
+                shutil.rmtree(repository / "m", ignore_errors=True)
+                tell(process)
+        assert process.returncode == 0
+        assert len(visible) > 20
+        assert visible[0] == []
+        assert visible[-1] == [1]
+        assert visible == sorted(visible)  # not visible up to the rename, and whole ever after
+
+    def test_at_any_moment_while_others_read(self, repository):
+        moment = random.Random(0)
+        with script(KILLED_ANYWHERE, repository) as process:
+            for _ in range(25):
+                tell(process)
+                child = int(process.stdout.readline())
+                until = time.monotonic() + moment.uniform(0, 0.04)
+                while time.monotonic() < until:
+                    load_newest(repository)
+                os.kill(child, signal.SIGKILL)
+                assert process.stdout.readline() == "dead\n"
+        assert process.returncode == 0
+        found = load_all(repository, "m")
+        assert found == list(range(1, len(found) + 1))
+        assert model_names(repository) == ["m"]
+
+    def test_what_a_killed_publisher_left_is_swept_by_the_next(self, repository):
+        left = leave_staging(repository, age_s=STALE_AFTER_S + 1)
+        fresh = leave_staging(repository, age_s=STALE_AFTER_S - 60, name=".publishing-fresh")
+        assert versions(repository / "affine") == []
+        assert publish_affine(repository).name == "1"
+        assert not left.exists()
+        assert fresh.exists()
+        assert sorted(path.name for path in (repository / "affine").iterdir()) == [".publishing-fresh", "1"]
+
+    def test_what_is_still_being_written_to_is_not_swept(self, repository):
+        left = leave_staging(repository, age_s=STALE_AFTER_S + 1)
+        os.utime(left / "test_data_set_0" / "input_0.pb")
+        publish_affine(repository)
+        assert left.exists()
+
+    def test_a_publisher_that_slept_too_long_publishes_nothing(self, repository):
+        def manifest_for(version):
+            (staging,) = (repository / "affine").glob(".publishing-*")
+            grow_old(staging, STALE_AFTER_S + 1)
+            publish_affine(repository)
+            return Artifact.load(repository / "affine" / "1").manifest
+
+        with pytest.raises(PublicationError, match="No such file or directory"):
+            publish(repository, "affine", affine_model(), goldens_for(affine_model()), manifest_for)
+        assert load_all(repository, "affine") == [1]
+        assert [path.name for path in (repository / "affine").iterdir()] == ["1"]
+
+
+def load_newest(repository: Path) -> None:
+    found = versions(repository / "m")
+    if found:
+        Artifact.load(repository / "m" / str(found[-1]))
+
+
+def grow_old(directory: Path, age_s: float) -> None:
+    then = time.time() - age_s
+    for path in (directory, *directory.rglob("*")):
+        os.utime(path, (then, then))
+
+
+def leave_staging(repository: Path, age_s: float, name: str = ".publishing-killed") -> Path:
+    directory = repository / "affine" / name
+    (directory / "test_data_set_0").mkdir(parents=True)
+    (directory / "test_data_set_0" / "input_0.pb").write_bytes(b"half")
+    grow_old(directory, age_s)
+    return directory
