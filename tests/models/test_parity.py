@@ -204,8 +204,9 @@ def test_without_examples_nothing_is_proven(conv, few):
     assert failed(report) == [*VALUES, "argmax", "bit identity"]
 
 
-def test_the_recorded_hash_of_the_weights_counts(conv, few):
-    report = prove(conv.network, conv.architecture, conv.model_bytes, few, expected_weights_sha256="0" * 64)
+@pytest.mark.parametrize("recorded", ["0" * 64, ""])
+def test_the_recorded_hash_of_the_weights_counts(recorded, conv, few):
+    report = prove(conv.network, conv.architecture, conv.model_bytes, few, expected_weights_sha256=recorded)
     assert failed(report) == ["weights"]
 
 
