@@ -62,7 +62,7 @@ def test_the_manifest_says_what_a_user_wants_to_know(published):
     assert manifest.labels["probabilities"] == tuple("0123456789")
     assert manifest.tolerances["logits"].absolute == 1e-4
     assert manifest.tolerances["probabilities"].absolute == 2e-5
-    assert "before measuring" in manifest.tolerance_rationale
+    assert "fixed before it is measured" in manifest.tolerance_rationale
     assert manifest.metrics["test"] == published.evaluation.to_dict()
     assert manifest.metrics["test"]["count"] == 1000
     assert manifest.metrics["train"]["count"] == 4000
