@@ -53,9 +53,10 @@ TOLERANCES: Final[Mapping[str, Tolerance]] = MappingProxyType(
 """How far onnxruntime may lie from each other opinion. Argmax must be identical whatever the difference."""
 
 TOLERANCE_RATIONALE: Final = (
-    "The same for every model, fixed before it is measured: float32 rounds at 1.2e-7 of a value; sums over three hidden layers in another order "
-    "differ by a few hundred such roundings, so logits of size 1 to 100 may differ by 1e-4 and larger ones by 1e-6 of "
-    "their size more; the softmax turns that into at most 2e-5. Argmax must be identical on every example."
+    "The same for every model, fixed before it is measured: float32 rounds at 1.2e-7 of a value; sums over three "
+    "hidden layers in another order differ by a few hundred such roundings, so logits of size 1 to 100 may differ by "
+    "1e-4 and larger ones by 1e-6 of their size more; the softmax turns that into at most 2e-5. Argmax must be "
+    "identical on every example."
 )
 
 _Sides: TypeAlias = "tuple[tuple[Any, ...], tuple[Any, ...]]"
