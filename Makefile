@@ -1,5 +1,6 @@
 # make run    train what is missing, prove it, serve it on 127.0.0.1:8001
 # make test   every test
+# make test-serving   the serving tests, in an environment without torch
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
 # make bench  the measurements behind the figures in the documentation
@@ -29,6 +30,17 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
+# The serving tests where there is neither torch nor scipy, as in a serving image.
+test-serving: $(VENV)-serving/.installed
+	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "onnxscript")))'
+	$(VENV)-serving/bin/python -m pytest -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
+
+$(VENV)-serving/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-serving
+	$(VENV)-serving/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)-serving/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]' --group test-serving
+	touch $@
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,6 +64,7 @@ protos: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/serving_footprint.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-serving .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

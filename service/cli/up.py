@@ -25,17 +25,18 @@ NETWORKS = ("conv", "fc")
 @click.argument("repository", type=click.Path(path_type=Path), default=DEFAULT_REPOSITORY)
 @click.option("--recipe", default="quick", show_default=True, help="Recipe for what has to be trained.")
 @click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
+@click.option("--steps", type=click.IntRange(min=1), help="Other than the recipe's number of training steps.")
 @server_options
-def command(repository: Path, recipe: str, seed: int, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
+def command(repository: Path, recipe: str, seed: int, steps: int | None, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
     """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
     for network in missing:
-        _train(network, recipe, seed, repository)
+        _train(network, recipe, seed, steps, repository)
     config = config_from(repository, options)
     run_server(config, lambda server: _print_next_steps(server, config.host))
 
 
-def _train(network: str, recipe: str, seed: int, repository: Path) -> None:
+def _train(network: str, recipe: str, seed: int, steps: int | None, repository: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         fail(
             f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
@@ -53,6 +54,8 @@ def _train(network: str, recipe: str, seed: int, repository: Path) -> None:
         "--repository",
         str(repository),
     ]
+    if steps is not None:
+        arguments += ["--steps", str(steps)]
     trained = subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
     if trained.returncode:
         raise click.exceptions.Exit(trained.returncode)

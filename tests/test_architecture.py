@@ -1,0 +1,148 @@
+"""The design of ARCHITECTURE.md, kept: which module may import which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(
+    path for package in ("models", "service") for path in (ROOT / package).rglob("*.py") if "pb" not in path.parts
+)
+
+TORCH_FREE = {
+    "architectures", "artifact", "augmentation", "batch_identity", "convolution", "dataset", "datatypes", "errors",
+    "events", "golden_proof", "goldens", "onnx_session", "onnx_weights", "parity_report", "provenance", "publication",
+    "recipes", "reference", "tensor_spec",
+}  # fmt: skip
+"""The part of models/ that the serving install can import."""
+
+SEAM = {"models", "models.artifact", "models.datatypes", "models.errors", "models.goldens", "models.onnx_session",
+        "models.publication", "models.tensor_spec"}  # fmt: skip
+"""What service/ (but for its command line) may know of models/."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path, *, lazy: bool = True) -> set[str]:
+    """Every module a file imports; without ``lazy`` only what importing the file itself imports."""
+    found: set[str] = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        if not lazy and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        todo.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def is_under(module: str, *packages: str) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def names_of_modules() -> set[str]:
+    return {module_name(path) for path in SOURCES}
+
+
+def internal_imports(path: Path, *, lazy: bool = True) -> set[str]:
+    return {module for module in imports(path, lazy=lazy) if module in names_of_modules()}
+
+
+# (who, must not import, why)
+RULES = [
+    ("models", ("service", "grpc", "click"), "models knows nothing of services or command lines"),
+    ("service", ("torch", "onnxscript"), "serving never imports torch"),
+    ("service.inference", ("service.training", "service.cli", "service.server", "grpc"), "a slice, free of transport"),
+    (
+        "service.transport",
+        ("service.inference", "service.server", "service.cli", "models"),
+        "transport knows no models",
+    ),
+    ("service.health", ("grpc",), "servicers know no transport"),
+    ("service.readiness", ("grpc",), "servicers know no transport"),
+    ("service.client", ("service.inference", "service.server", "onnxruntime"), "a client needs no server"),
+    ("service.errors", ("service", "grpc", "models"), "the error tree stands alone"),
+]
+
+
+@pytest.mark.parametrize(("who", "forbidden", "why"), RULES, ids=[who for who, _, _ in RULES])
+def test_arrows(who, forbidden, why) -> None:
+    checked = [path for path in SOURCES if is_under(module_name(path), who)]
+    assert checked
+    for path in checked:
+        wrong = sorted(module for module in imports(path) if is_under(module, *forbidden))
+        assert not wrong, f"{module_name(path)} imports {', '.join(wrong)}: {why}"
+
+
+def test_only_the_command_line_imports_the_server() -> None:
+    importers = {module_name(path) for path in SOURCES if "service.server" in internal_imports(path)}
+    assert importers
+    assert all(is_under(name, "service.cli") for name in importers)
+
+
+def test_the_service_knows_only_the_seam_of_models() -> None:
+    for path in SOURCES:
+        name = module_name(path)
+        if is_under(name, "service") and not is_under(name, "service.cli"):
+            known = {module for module in internal_imports(path) if is_under(module, "models")}
+            assert known <= SEAM, f"{name} knows {sorted(known - SEAM)}"
+
+
+def test_only_engines_know_grpcio() -> None:
+    users = {module_name(path) for path in SOURCES if any(is_under(module, "grpc") for module in imports(path))}
+    assert users == {"service.transport.grpcio_engine", "service.client"}
+
+
+def test_the_torch_free_part_of_models_is_torch_free_all_the_way_down() -> None:
+    for name in TORCH_FREE:
+        path = ROOT / "models" / f"{name}.py"
+        assert not any(is_under(module, "torch", "onnxscript") for module in imports(path)), name
+        needed = {module.removeprefix("models.") for module in internal_imports(path) if module != "models"}
+        assert needed <= TORCH_FREE, f"models.{name} imports {sorted(needed - TORCH_FREE)}"
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph = {module_name(path): internal_imports(path, lazy=False) - {module_name(path)} for path in SOURCES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module in done:
+            return
+        for needed in graph[module]:
+            # A package's __init__ is imported before its modules and imports none of them here.
+            if not is_under(module, needed):
+                visit(needed, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_no_source_file_asks_for_a_second_noun() -> None:
+    lengths = {module_name(path): len(path.read_text().splitlines()) for path in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 420} == {}
+
+
+def test_the_serving_modules_import_where_torch_cannot() -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None; sys.modules['onnxscript'] = None\n"
+        "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
+        "import service.cli.up, service.cli.prove, models.recipes, models.golden_proof\n"
+        "print('fine')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "fine\n", done.stderr
