@@ -1,0 +1,127 @@
+"""The documentation is executed: links lead somewhere, commands exist, and the README's calls work as printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from grpc_reflection.v1alpha import reflection_pb2
+
+from service.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_links_within_the_project_lead_somewhere(document) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)", text):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_every_file_that_is_named_exists(document) -> None:
+    for path in re.findall(
+        r"`((?:models|service|tests|benchmarks|protos|docs|examples)/[\w./]+\.\w+)`", document.read_text()
+    ):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_every_make_target_and_command_line_that_is_shown_exists(document) -> None:
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+        assert target in targets, target
+    for line in re.findall(r"(?:^|`|/)mnist1d ([a-z]+[^`\n]*)", text, re.MULTILINE):
+        words = shlex.split(line.split("  ")[0].partition("#")[0])
+        assert words[0] in COMMANDS, line
+        described = CliRunner().invoke(main, [words[0], "--help"]).output
+        for option in (word for word in words if word.startswith("--")):
+            assert option in described, f"{line}: no {option}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for name in COMMANDS:
+        assert f"`mnist1d {name}" in README
+
+
+def test_the_python_examples_run_as_printed(server) -> None:
+    examples = blocks(README, "python")
+    assert len(examples) == 2
+    printed = []
+    for example in examples:
+        program = example.replace("127.0.0.1:8001", f"127.0.0.1:{server.port}")
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    assert re.fullmatch(r"1 \[(\d) \1\]\n", printed[0])
+    assert len(re.findall(r"-?\d+\.\d+", printed[1])) == 20
+
+
+class Reflected:
+    """What grpcurl does: learn messages and methods from the server, then call with JSON."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+        self._ask = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+
+    def list(self) -> list[str]:
+        (answer,) = self._ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        return [service.name for service in answer.list_services_response.service]
+
+    def call(self, path: str, text: str) -> dict:
+        service, method = path.split("/")
+        (answer,) = self._ask(iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)]))
+        pool = descriptor_pool.DescriptorPool()
+        for data in reversed(answer.file_descriptor_response.file_descriptor_proto):
+            pool.Add(descriptor_pb2.FileDescriptorProto.FromString(data))
+        found = pool.FindServiceByName(service).methods_by_name[method]
+        request = json_format.Parse(text, message_factory.GetMessageClass(found.input_type)())
+        respond = message_factory.GetMessageClass(found.output_type)
+        run = self._channel.unary_unary(f"/{path}", type(request).SerializeToString, respond.FromString)
+        return json_format.MessageToDict(run(request))
+
+
+def test_the_grpcurl_examples_do_what_grpcurl_would_do(server) -> None:
+    lines = [shlex.split(line) for line in "".join(blocks(README, "sh")).splitlines() if line.startswith("grpcurl")]
+    assert len(lines) == 3
+    answers = []
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        reflected = Reflected(channel)
+        for words in lines:
+            assert words[1] == "-plaintext"
+            if words[-1] == "list":
+                answers.append(reflected.list())
+                continue
+            text = (ROOT / words[-1]).read_text() if words[-2] == "<" else words[words.index("-d") + 1]
+            path = words[words.index("127.0.0.1:8001") + 1]
+            answers.append(reflected.call(path, text))
+    assert "inference.GRPCInferenceService" in answers[0]
+    assert answers[1] == {"status": "SERVING"}
+    assert answers[2]["id"] == "example-1"
+    assert len(answers[2]["outputs"]) == 1
+    assert sum(answers[2]["outputs"][0]["contents"]["fp32Contents"]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in str(p)], ids=lambda p: p.name)
+def test_no_line_of_the_documentation_is_left_unfinished(path) -> None:
+    assert not re.search(r"\b(TODO|FIXME|XXX|TBD)\b", path.read_text())
