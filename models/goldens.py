@@ -290,7 +290,10 @@ def _read_tensor(path: Path, default_name: str) -> tuple[str, np.ndarray]:
         array = _text(tensor) if datatype is _TEXT else numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:  # UnicodeDecodeError is a ValueError
         raise ArtifactError(f"{where} is not a tensor: {error}") from error
-    return tensor.name or default_name, array
+    name: object = tensor.name  # protobuf returns bytes where they are no UTF-8
+    if not isinstance(name, str):
+        raise ArtifactError(f"{where} is not a tensor: its name is not UTF-8: {name!r}")
+    return name or default_name, array
 
 
 def _text(tensor: onnx.TensorProto) -> np.ndarray:

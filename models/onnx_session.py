@@ -84,6 +84,13 @@ def open_model(model_bytes: bytes) -> Model:
         ArtifactError: the bytes are no ONNX model, refer to external data, need a custom operator, have an input of
             unknown rank, or have an input or output that is no tensor of a served datatype.
     """
+    try:
+        return _open(model_bytes)
+    except UnicodeDecodeError as error:  # names are decoded where they are read, from here to the metadata
+        raise ArtifactError(f"a name in the model is not UTF-8: {error.object!r}") from error
+
+
+def _open(model_bytes: bytes) -> Model:
     proto = _parse(model_bytes)
     _refuse_external_data(proto)
     _refuse_unknown_rank(proto)

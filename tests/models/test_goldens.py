@@ -224,8 +224,12 @@ class TestDamaged:
                 onnx.TensorProto(name="c", data_type=TensorProto.STRING, dims=[2], string_data=[b"a"]),
                 "is not a tensor: cannot reshape",
             ),
+            (
+                numpy_helper.from_array(np.ones(2), "name").SerializeToString().replace(b"name", b"na\xffe"),
+                r"is not a tensor: its name is not UTF-8: b'na\\xffe'",
+            ),
         ],
-        ids=["empty", "junk", "text", "complex", "too short", "no UTF-8", "too few strings"],
+        ids=["empty", "junk", "text", "complex", "too short", "no UTF-8", "too few strings", "name that is no UTF-8"],
     )
     def test_a_damaged_file_is_named(self, folder, content, named):
         data = content if isinstance(content, bytes) else content.SerializeToString()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from models.datatypes import DATATYPES
@@ -222,6 +226,7 @@ class TestExternalData:
             lambda: with_external_attribute(tensors=[external()]),
             lambda: with_external_attribute(sparse_value=sparse(external(), external("i"))),
             lambda: with_external_attribute(several=[sparse(external(), external("i"))]),
+            lambda: with_external_attribute(graphs=[with_external_initializer().graph]),
             with_external_subgraph,
             with_external_function,
         ],
@@ -233,6 +238,7 @@ class TestExternalData:
             "attribute, several tensors",
             "attribute, sparse tensor",
             "attribute, several sparse tensors",
+            "attribute, several graphs",
             "subgraph of a subgraph",
             "function",
         ],
@@ -277,6 +283,12 @@ def with_map_output() -> bytes:
     return model.SerializeToString()
 
 
+def with_metadata() -> bytes:
+    model = parsed(affine_model())
+    model.metadata_props.add(key="note", value="text")
+    return model.SerializeToString()
+
+
 def with_unknown_rank() -> bytes:
     model = parsed(identity_model(TensorProto.FLOAT))
     model.graph.input[0].type.tensor_type.ClearField("shape")
@@ -311,6 +323,8 @@ class TestRefused:
             (with_node("Fancy", "com.example", version=None), r"onnxruntime cannot load the model: .*com\.example"),
             (with_node("Fancy", "", version=None), "onnxruntime cannot load the model: .*Fancy"),
             (with_text_and_bf16(), "input 'text' is BYTES and 'a' is BF16"),
+            (affine_model().replace(b"batch", b"b\xfftch"), r"a name in the model is not UTF-8: b'b\\xfftch'"),
+            (with_metadata().replace(b"note", b"n\xffte"), "a name in the model is not UTF-8: "),
         ],
         ids=[
             "empty",
@@ -329,6 +343,8 @@ class TestRefused:
             "unknown domain",
             "unknown operator",
             "text beside bf16",
+            "axis that is no UTF-8",
+            "metadata that are no UTF-8",
         ],
     )
     def test_what_cannot_be_served_is_named_in_one_line(self, model_bytes, named):
@@ -341,6 +357,16 @@ class TestRefused:
         for length in range(0, len(whole), 7):
             with pytest.raises(ArtifactError):
                 open_model(whole[:length])
+
+    @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.sampled_from([affine_model(), mixed_model()]), st.data())
+    def test_no_damage_raises_anything_else(self, whole, data):
+        damaged = bytearray(whole)
+        for _ in range(data.draw(st.integers(1, 3))):
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(ArtifactError):
+            model = open_model(bytes(damaged))
+            assert {spec.datatype for spec in (*model.inputs, *model.outputs)} <= set(DATATYPES)
 
     def test_a_model_longer_than_a_protobuf_can_be(self, monkeypatch):
         monkeypatch.setattr("models.onnx_session.MAX_MODEL_BYTES", 10)

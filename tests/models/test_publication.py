@@ -424,6 +424,22 @@ class TestKilled:
         assert fresh.exists()
         assert sorted(path.name for path in (repository / "affine").iterdir()) == [".publishing-fresh", "1"]
 
+    def test_it_is_renamed_before_it_is_removed(self, repository, monkeypatch):
+        # Were it removed under its own name, a publisher that lives after all could rename what is left of it.
+        left = leave_staging(repository, age_s=STALE_AFTER_S + 1)
+        removed = []
+        rmtree = shutil.rmtree
+
+        def record(path, **settings):
+            removed.append(path)
+            assert not left.exists()
+            rmtree(path, **settings)
+
+        monkeypatch.setattr(shutil, "rmtree", record)
+        publish_affine(repository)
+        assert len(removed) == 2  # what was left, and this publisher's own, which has another name by then
+        assert left not in removed
+
     def test_what_is_still_being_written_to_is_not_swept(self, repository):
         left = leave_staging(repository, age_s=STALE_AFTER_S + 1)
         os.utime(left / "test_data_set_0" / "input_0.pb")
