@@ -92,6 +92,7 @@ def test_an_array_that_cannot_be_sent_is_refused() -> None:
 
 @pytest.mark.parametrize("first", ["service.client", "tritonclient.grpc"])
 def test_our_messages_and_tritonclient_live_in_one_process(first) -> None:
+    pytest.importorskip("tritonclient.grpc")
     second = {"service.client", "tritonclient.grpc"} - {first}
     program = f"import {first}; import {second.pop()}; import grpc_health.v1.health_pb2; print('both')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
