@@ -53,10 +53,12 @@ def publish_once():
 KILLED_ANYWHERE = """
 # One child for each line on stdin; the parent kills it.
 for _ in sys.stdin:
+    parent = os.getpid()
     child = os.fork()
     if not child:
-        while True:
+        while os.getppid() == parent:
             publish_once()
+        os._exit(1)
     print(child, flush=True)
     os.waitpid(child, 0)
     print("dead", flush=True)
@@ -406,9 +408,11 @@ class TestKilled:
                 tell(process)
                 child = int(process.stdout.readline())
                 until = time.monotonic() + moment.uniform(0, 0.04)
-                while time.monotonic() < until:
-                    load_newest(repository)
-                os.kill(child, signal.SIGKILL)
+                try:
+                    while time.monotonic() < until:
+                        load_newest(repository)
+                finally:
+                    os.kill(child, signal.SIGKILL)
                 assert process.stdout.readline() == "dead\n"
         assert process.returncode == 0
         found = load_all(repository, "m")
