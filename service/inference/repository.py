@@ -134,8 +134,7 @@ class Repository:
 
     def load_all(self) -> None:
         """Load and prove every model below the root. Blocks; never raises for a bad model."""
-        names = model_names(self._root)
-        present = {name: self._policy.candidates(versions(self._root / name)) for name in names}
+        present = {name: self._candidates(name) for name in model_names(self._root)}
         for name, candidates in present.items():
             if not candidates:
                 _log.warning("model has no version to serve", extra={"model": name, "policy": str(self._policy)})
@@ -147,6 +146,13 @@ class Repository:
                 self._put(self._load_model(name, candidates))
         self._is_loaded = True
         self._on_change()
+
+    def _candidates(self, name: str) -> list[int]:
+        try:
+            return self._policy.candidates(versions(self._root / name))
+        except OSError as error:
+            _log.error("model cannot be looked at", extra={"model": name, "reason": str(error)})
+            return []
 
     def _put(self, model: ServedModel) -> None:
         self._models[model.name] = model

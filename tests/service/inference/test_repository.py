@@ -194,3 +194,21 @@ def test_a_model_with_an_output_that_is_no_tensor_is_refused(repository) -> None
     loaded = load(repository)
     assert "output 's' has the type seq(tensor(float))" in refused(loaded, "sequence", 1)
     assert "input 'x' has the type tensor(float8e4m3fn)" in refused(loaded, "float8", 1)
+
+
+def test_a_model_directory_that_cannot_be_listed_harms_no_other(repository, caplog, monkeypatch) -> None:
+    import service.inference.repository as module
+
+    publish_affine(repository, "a")
+    publish_affine(repository, "b")
+    listed = module.versions
+
+    def refuse(directory):
+        if directory.name == "a":
+            raise PermissionError(13, "Permission denied", str(directory))
+        return listed(directory)
+
+    monkeypatch.setattr(module, "versions", refuse)
+    loaded = load(repository)
+    assert list(loaded.models) == ["b"]
+    assert "model cannot be looked at" in caplog.text
