@@ -1,4 +1,8 @@
-"""How a server is set up: one frozen value, checked when it is made."""
+"""How a server is set up: one frozen value, checked when it is made.
+
+Each setting is declared once, here: its type, default, bounds and meaning. The command line makes its options and
+environment variables from this table (`service.cli.options`), and ``--print-config`` prints it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.inference.version_policy import VersionPolicy
+from service.inference.version_policy import PolicyError, VersionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,62 +20,91 @@ class ConfigError(ValueError):
     """A setting that cannot be used; names the field, the value and the bound."""
 
 
+def setting(
+    default: Any,  # noqa: ANN401 - the field's own annotation has the type
+    help_text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    metavar: str | None = None,
+) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
+    """A field with its help and bounds (both inclusive)."""
+    metadata = {"help": help_text, "low": low, "high": high, "choices": choices, "metavar": metavar}
+    return field(default=default, metadata=metadata)
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """Every setting of a server."""
 
     repository: Path
     """Directory with one folder a model. Must exist, may be empty."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 or :: for every interface."""
-    port: int = 8001
-    """TCP port; 0 takes a free one and says which."""
-    version_policy: VersionPolicy = field(default_factory=VersionPolicy)
-    """Which versions of each model are served."""
-    require_proof: bool = False
-    """Refuse models that carry no goldens."""
-    strict_readiness: bool = True
-    """The server is ready only when every model has a ready version; otherwise when one has."""
-    allow_non_finite: bool = False
-    """Accept NaN and Inf in inputs."""
-    max_message_bytes: int = 64 * 1024 * 1024
-    """Largest request."""
-    max_metadata_bytes: int = 16 * 1024
-    """Largest set of request headers."""
-    keepalive_min_ping_s: float = 10.0
-    """How often a client may ping without being told to calm down."""
-    lame_duck_s: float = 0.0
-    """After SIGTERM: how long to go on serving while saying NOT_SERVING, so that load balancers notice first."""
-    grace_s: float = 10.0
-    """How long running calls may take to finish after that."""
+
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every interface.")
+    port: int = setting(8001, "TCP port; 0 takes a free one and says which.", low=0, high=65535)
+
+    version_policy: str = setting(
+        "latest:1",
+        "Versions to serve: latest:N (the newest N that prove themselves), all, or specific:N,N.",
+        metavar="POLICY",
+    )
+    require_proof: bool = setting(False, "Refuse models that carry no goldens.")
+    strict_readiness: bool = setting(True, "Ready when every model has a ready version; otherwise when one has.")
+
+    allow_non_finite: bool = setting(False, "Accept NaN and Inf in inputs.")
+
+    max_message_bytes: int = setting(64 * 1024 * 1024, "Largest request.", low=1024, high=2**31 - 1)
+    max_metadata_bytes: int = setting(16 * 1024, "Largest set of request headers.", low=1024, high=2**24)
+    keepalive_min_ping_s: float = setting(
+        10.0, "How often a client may ping without being told to calm down.", low=0.1, high=7200
+    )
+
+    lame_duck_s: float = setting(
+        0.0,
+        "After SIGTERM, how long to serve on while saying NOT_SERVING, so that load balancers notice first.",
+        low=0,
+        high=3600,
+    )
+    grace_s: float = setting(10.0, "How long running calls may take to finish after that.", low=0, high=3600)
+
+    log_level: str = setting("info", "At debug, one line a request.", choices=("debug", "info", "warning", "error"))
+    log_format: str = setting("auto", "auto: text on a terminal, JSON elsewhere.", choices=("auto", "json", "text"))
 
     def __post_init__(self) -> None:
         if not self.repository.is_dir():
             raise ConfigError(
                 f"repository: {str(self.repository)!r} is no directory; `mnist1d train` publishes a model and makes one"
             )
+        for declared in fields(self):
+            if declared.metadata:
+                _check(declared.name, getattr(self, declared.name), declared.metadata)
         if not self.host:
             raise ConfigError("host: got '', expected an address")
-        _check("port", self.port, 0, 65535)
-        _check("max_message_bytes", self.max_message_bytes, 1024, 2**31 - 1)
-        _check("max_metadata_bytes", self.max_metadata_bytes, 1024, 2**24)
-        _check("keepalive_min_ping_s", self.keepalive_min_ping_s, 0.1, 7200)
-        _check("lame_duck_s", self.lame_duck_s, 0, 3600)
-        _check("grace_s", self.grace_s, 0, 3600)
+        try:
+            VersionPolicy.parse(self.version_policy)
+        except PolicyError as error:
+            raise ConfigError(f"version_policy: {error}") from error
 
     @property
     def address(self) -> str:
         """``host:port``, with the brackets that IPv6 needs."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     def to_dict(self) -> Mapping[str, Any]:
-        """For the log: plain values only."""
-        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
-        return {
-            name: str(value) if isinstance(value, Path | VersionPolicy) else value for name, value in values.items()
-        }
+        """For ``--print-config`` and logs: plain values only."""
+        values = {declared.name: getattr(self, declared.name) for declared in fields(self)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
+def join_address(host: str, port: int) -> str:
+    """``host:port``, with the brackets that IPv6 needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - any field's value
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if low is not None and not low <= value <= high:
         raise ConfigError(f"{name}: got {value!r}, expected {low} to {high}")
+    if choices and value not in choices:
+        raise ConfigError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")

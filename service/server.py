@@ -14,6 +14,7 @@ from service.health import HealthServicer
 from service.inference.admission import Admission
 from service.inference.repository import Repository
 from service.inference.servicer import InferenceServicer
+from service.inference.version_policy import VersionPolicy
 from service.readiness import INFERENCE_SERVICE, Readiness
 from service.transport.grpcio_engine import GrpcioEngine
 
@@ -48,7 +49,7 @@ class Server:
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
         self.repository = Repository(
             config.repository,
-            config.version_policy,
+            VersionPolicy.parse(config.version_policy),
             require_proof=config.require_proof,
             executor=self._executor,
             on_change=self._repository_changed,

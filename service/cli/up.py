@@ -12,7 +12,8 @@ import click
 
 from models.publication import versions
 from service.cli.console import Exit, fail, stdout
-from service.cli.serve import DEFAULT_REPOSITORY, config_from, run_server, server_options
+from service.cli.options import config_from, server_options
+from service.cli.serve import DEFAULT_REPOSITORY, run_server
 
 if TYPE_CHECKING:
     from service.server import Server

@@ -41,3 +41,28 @@ def test_the_address_takes_ipv6(tmp_path, host, address) -> None:
 def test_a_config_can_be_logged_as_json(tmp_path) -> None:
     text = json.dumps(ServerConfig(repository=tmp_path).to_dict())
     assert json.loads(text)["version_policy"] == "latest:1"
+
+
+def test_every_setting_is_an_option_an_environment_variable_and_in_print_config(tmp_path, monkeypatch) -> None:
+    from dataclasses import fields
+
+    from click.testing import CliRunner
+
+    from service.cli import main
+
+    names = [declared.name for declared in fields(ServerConfig) if declared.name != "repository"]
+    helped = CliRunner().invoke(main, ["serve", "--help"]).output
+    for name in names:
+        assert f"--{name.replace('_', '-')}" in helped
+    line = ["serve", str(tmp_path), "--print-config", "--grace-s", "3"]
+    variables = {"MNIST1D_SERVE_LAME_DUCK_S": "1.5"}
+    rows = json.loads(CliRunner(env=variables).invoke(main, [*line, "--json"], auto_envvar_prefix="MNIST1D").output)[
+        "settings"
+    ]
+    told = {row["setting"]: (row["value"], row["from"]) for row in rows}
+    assert list(told) == names
+    assert told["grace_s"] == (3.0, "flag")
+    assert told["lame_duck_s"] == (1.5, "environment")
+    assert told["port"] == (8001, "default")
+    table = CliRunner(env=variables).invoke(main, line, auto_envvar_prefix="MNIST1D").output
+    assert "MNIST1D_SERVE_LAME_DUCK_S" in table

@@ -124,19 +124,13 @@ async def test_several_inputs_and_datatypes_in_any_order_with_chosen_outputs(rep
 async def test_the_asked_version_answers_and_the_answer_says_which(repository, serving, connect) -> None:
     publish_affine(repository, scale=2)
     publish_affine(repository, scale=5)
-    async with serving(repository, version_policy=policy_all()) as server, connect(server) as stubs:
+    async with serving(repository, version_policy="all") as server, connect(server) as stubs:
         answers = {
             version: await stubs.inference.ModelInfer(affine_request(version=version)) for version in ("", "1", "2")
         }
     assert {version: answer.model_version for version, answer in answers.items()} == {"": "2", "1": "1", "2": "2"}
     first = {v: float(np.frombuffer(a.raw_output_contents[0], np.float32)[0]) for v, a in answers.items()}
     assert first == {"": 6.0, "1": 3.0, "2": 6.0}
-
-
-def policy_all():
-    from service.inference.version_policy import VersionPolicy
-
-    return VersionPolicy.parse("all")
 
 
 async def test_live_ready_and_metadata(repository, serving, connect) -> None:
