@@ -52,6 +52,14 @@ class ServerConfig:
     require_proof: bool = setting(False, "Refuse models that carry no goldens.")
     strict_readiness: bool = setting(True, "Ready when every model has a ready version; otherwise when one has.")
 
+    max_batch_size: int = setting(
+        4096, "Rows of one request, and of requests that run together.", low=1, high=2**31 - 1
+    )
+    max_queue_size: int = setting(1024, "Requests that may wait for one model.", low=1, high=2**20)
+    max_queue_delay_us: int = setting(
+        0, "How long to hold a request back, in microseconds, for others to join it.", low=0, high=10_000_000
+    )
+
     allow_non_finite: bool = setting(False, "Accept NaN and Inf in inputs.")
 
     max_message_bytes: int = setting(64 * 1024 * 1024, "Largest request.", low=1024, high=2**31 - 1)

@@ -6,6 +6,9 @@
     ├── ModelNotReady           UNAVAILABLE          it exists and may become ready: try again
     ├── ServerStopping          UNAVAILABLE          try another server, or later
     ├── ServiceUnknown          NOT_FOUND            a health check for a name nobody registered
+    ├── QueueFull               UNAVAILABLE          too many requests wait for the model: try again
+    ├── QueueTimeout            UNAVAILABLE          its own timeout passed in the queue: try again
+    ├── DeadlineExceeded        DEADLINE_EXCEEDED    the caller's deadline passed in the queue
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
     └── InferenceFailed         INTERNAL             the model itself failed on inputs that fit its declaration
 
@@ -83,6 +86,24 @@ class ServiceUnknown(ServiceError):
     """No service of that name has a health status."""
 
     code = Code.NOT_FOUND
+
+
+class QueueFull(ServiceError):
+    """UNAVAILABLE as Triton answers it, not RESOURCE_EXHAUSTED: trying again helps, and clients retry this code."""
+
+    code = Code.UNAVAILABLE
+
+
+class QueueTimeout(ServiceError):
+    """The request's ``timeout`` parameter; the caller may still be waiting."""
+
+    code = Code.UNAVAILABLE
+
+
+class DeadlineExceeded(ServiceError):
+    """The deadline of the call; most callers have given up by now."""
+
+    code = Code.DEADLINE_EXCEEDED
 
 
 class Unsupported(ServiceError):

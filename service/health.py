@@ -41,11 +41,13 @@ class HealthServicer:
         try:
             sent: _Status.ValueType | None = None
             while True:
+                # Asked before the status: a drain that begins while the status is sent is seen the next time round.
+                is_draining = self._readiness.is_draining
                 status = self._status(request.service)
                 if status != sent:
                     sent = status
                     yield pb.HealthCheckResponse(status=status)
-                if self._readiness.is_draining:
+                if is_draining:
                     return
                 await self._readiness.wait_for_change(changes)
         finally:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from service import reflection
 from service.health import HealthServicer
+from service.inference import shared_memory
 from service.inference.admission import Admission
+from service.inference.batcher import Batching
 from service.inference.repository import Repository
 from service.inference.servicer import InferenceServicer
 from service.inference.version_policy import VersionPolicy
@@ -52,6 +54,7 @@ class Server:
             VersionPolicy.parse(config.version_policy),
             require_proof=config.require_proof,
             executor=self._executor,
+            batching=Batching(config.max_batch_size, config.max_queue_size, config.max_queue_delay_us),
             on_change=self._repository_changed,
         )
         self.readiness = Readiness(self.repository, strict=config.strict_readiness)
@@ -64,6 +67,7 @@ class Server:
         )
         methods = [
             *inference.methods(),
+            *shared_memory.methods(),
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
         ]

@@ -21,7 +21,8 @@ TORCH_FREE = {
 }  # fmt: skip
 """The part of models/ that the serving install can import."""
 
-SEAM = {"models", "models.artifact", "models.datatypes", "models.errors", "models.goldens", "models.onnx_session",
+SEAM = {"models", "models.artifact", "models.batch_identity", "models.datatypes", "models.errors",
+        "models.goldens", "models.onnx_session",
         "models.publication", "models.tensor_spec"}  # fmt: skip
 """What service/ (but for its command line) may know of models/."""
 

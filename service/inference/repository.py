@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from models.goldens import Arrays
+    from service.inference.batcher import Batching
     from service.inference.version_policy import VersionPolicy
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,11 @@ class ModelVersion:
     manifest: Manifest | None = None
     max_difference: float | None = None
     """Largest difference from the goldens seen on this machine; None if nothing was replayed."""
+
+    @property
+    def labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Class labels of each output that has some."""
+        return self.manifest.labels if self.manifest is not None else {}
 
     @property
     def is_proven(self) -> bool:
@@ -83,12 +89,14 @@ class Repository:
         *,
         require_proof: bool = False,
         executor: Executor | None = None,
+        batching: Batching | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._root = root
         self._policy = policy
         self._require_proof = require_proof
         self._executor = executor
+        self._batching = batching
         self._on_change = on_change
         self._models: dict[str, ServedModel] = {}
         self._is_loaded = False
@@ -97,6 +105,10 @@ class Repository:
     def is_loaded(self) -> bool:
         """Whether the first look at every model is over, whatever came of it."""
         return self._is_loaded
+
+    def policy_of(self, name: str) -> VersionPolicy:  # noqa: ARG002 - one policy for every model so far
+        """Which versions of a model are served."""
+        return self._policy
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
@@ -196,7 +208,14 @@ class Repository:
         artifact = Artifact.load(self._root / name / str(version))
         if not artifact.is_provable and self._require_proof:
             raise ArtifactError("it carries no proof (no manifest with goldens) and --require-proof is set")
-        runner = Runner(name, version, artifact.model_bytes, self._executor)
+        runner = Runner(
+            name,
+            version,
+            artifact.model_bytes,
+            self._executor,
+            batching=self._batching,
+            examples=[golden.inputs for golden in artifact.goldens],
+        )
         artifact.check_interface(tuple(runner.inputs.values()), tuple(runner.outputs.values()))
         if not artifact.is_provable:
             reason = "served without a proof: no manifest with goldens"

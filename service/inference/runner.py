@@ -1,4 +1,4 @@
-"""One ready model: an onnxruntime session with its declaration, and where a run takes place.
+"""One ready model: an onnxruntime session with its declaration, its queue and its counters.
 
 A run of a few microseconds stays on the event loop, since handing it to a thread costs more than the run itself. A
 run that would keep the loop busy for longer than `LOOP_BUDGET_S` goes to a thread, so that health checks and other
@@ -7,46 +7,90 @@ callers are answered meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from models.batch_identity import batchable, bit_identity
+from models.datatypes import DATATYPES
 from models.onnx_session import open_model
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, InvalidRequest
+from service.inference.batcher import Batcher, Batching, Patience
+from service.inference.statistics import Statistics, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
 
-    import numpy as np
-
+    from models.goldens import Arrays
     from models.tensor_spec import TensorSpec
 
 _log = logging.getLogger(__name__)
 
 LOOP_BUDGET_S = 0.001
 """Longest run, in seconds, that may happen on the event loop."""
+_PROBE_BATCHES = (2, 3, 7)
+_PROBE_ROWS = 16
 
 
 class Runner:
-    """Runs one version of one model. Safe to call from several threads: onnxruntime sessions are."""
+    """Runs one version of one model. `run` may be called from several threads: onnxruntime sessions may."""
 
-    def __init__(self, name: str, version: int, model_bytes: bytes, executor: Executor | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        model_bytes: bytes,
+        executor: Executor | None = None,
+        *,
+        batching: Batching | None = None,
+        examples: Sequence[Arrays] = (),
+    ) -> None:
+        """Open the model; raises ArtifactError as `models.onnx_session.open_model` does.
+
+        ``examples`` are inputs (its goldens', say) on which is tried whether the model's rows are independent; with
+        none, random ones are made up. Only if they are, bit for bit, requests are ever put into one batch.
+        """
         self.name = name
         self.version = str(version)
+        self.statistics = Statistics()
+        self.batching = batching if batching is not None else Batching()
         self._model = open_model(model_bytes)
-        self._executor = executor
         self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.inputs}
         self.outputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.outputs}
+        self.why_not_batched = self._probe(examples)
+        """None if requests are batched, otherwise the reason why not."""
         # Unknown until the first run, which therefore does not happen on the loop.
         self._s_per_row = float("inf")
+        self._batcher = Batcher(
+            self.run,
+            self.statistics,
+            self.batching,
+            is_batchable=self.why_not_batched is None,
+            stays_on_loop=lambda rows: self._s_per_row * rows <= LOOP_BUDGET_S,
+            executor=executor,
+        )
 
-    async def infer(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """Run the model once without holding up the event loop; see `run`."""
-        if self._s_per_row * _rows(feeds) <= LOOP_BUDGET_S:
-            return self.run(feeds, outputs)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self.run, feeds, outputs)
+    @property
+    def max_batch_size(self) -> int:
+        """Rows that one request may have; 0 for a model without a batch axis, which takes what it declares."""
+        return 0 if self.why_not_batched is not None else self.batching.max_batch_size
+
+    async def infer(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], patience: Patience | None = None
+    ) -> tuple[list[np.ndarray], Timing]:
+        """Queue for a run and wait for the answers, in the order of ``outputs``; see `Batcher.submit`.
+
+        Raises InvalidRequest for more rows than `max_batch_size`.
+        """
+        rows = _rows(feeds)
+        if 0 < self.max_batch_size < rows:
+            raise InvalidRequest(
+                f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"
+            )
+        return await self._batcher.submit(feeds, tuple(outputs), rows, patience if patience is not None else Patience())
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Run the model once, here and now; the answers come in the order of ``outputs``.
@@ -66,10 +110,44 @@ class Runner:
                 f"model {self.name!r} version {self.version} failed on inputs {shapes}; the server's log has the reason"
             ) from error
         # The dearest row seen lately: forgets one slow run, but not at once.
-        self._s_per_row = max(
-            (time.perf_counter() - began) / _rows(feeds), 0.9 * self._s_per_row if self._s_per_row < float("inf") else 0
-        )
+        was = self._s_per_row if self._s_per_row < float("inf") else 0.0
+        self._s_per_row = max((time.perf_counter() - began) / _rows(feeds), 0.9 * was)
         return answers
+
+    def _probe(self, examples: Sequence[Arrays]) -> str | None:
+        why_not = batchable(self._model)
+        if why_not is not None:
+            return why_not
+        feeds = _most_rows(examples) if examples else _made_up(self._model.inputs)
+        if feeds is None:
+            return "nothing to try it on: there are no goldens, and the inputs have further free axes"
+        checked = bit_identity(self._model, feeds, _PROBE_BATCHES)
+        return None if checked.passed else checked.detail
+
+
+def _most_rows(examples: Sequence[Arrays]) -> Arrays:
+    """All examples that have the shape of the largest one's rows, as one."""
+    largest = max(examples, key=_rows)
+    return largest if _rows(largest) > 1 else {name: np.repeat(array, 2, axis=0) for name, array in largest.items()}
+
+
+def _made_up(inputs: Sequence[TensorSpec]) -> Arrays | None:
+    if any(isinstance(axis, str) for spec in inputs for axis in spec.shape[1:]):
+        return None
+    random = np.random.default_rng(0)
+    feeds: Arrays = {}
+    for spec in inputs:
+        shape = (_PROBE_ROWS, *(int(axis) for axis in spec.shape[1:]))
+        if spec.datatype == "BYTES":
+            feeds[spec.name] = random.integers(0, 10, shape).astype(str).astype(np.object_)
+        elif spec.datatype == "BOOL":
+            feeds[spec.name] = random.integers(0, 2, shape).astype(np.bool_)
+        elif DATATYPES[spec.datatype].is_float:
+            feeds[spec.name] = random.standard_normal(shape).astype(DATATYPES[spec.datatype].numpy)
+        else:
+            # Small numbers: an input may well be an index.
+            feeds[spec.name] = random.integers(0, 2, shape).astype(DATATYPES[spec.datatype].numpy)
+    return feeds
 
 
 def _rows(feeds: Mapping[str, np.ndarray]) -> int:

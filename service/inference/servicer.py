@@ -5,15 +5,24 @@ Knows messages and models; does not know which transport runs it.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import models
-from service.inference import tensors
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
+from service.inference import parameters, tensors
+from service.inference.batcher import DEFAULT_PRIORITY, Patience
+from service.inference.description import PLATFORM, model_config, model_statistics
+from service.inference.statistics import Failure
+from service.inference.streaming import stream
 from service.pb import open_inference_pb2 as pb
-from service.transport.methods import CallContext, Unary
+from service.transport.methods import BidiStream, CallContext, Method, Unary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from google.protobuf.message import Message
 
     from models.tensor_spec import TensorSpec
     from service.inference.admission import Admission
@@ -21,7 +30,14 @@ if TYPE_CHECKING:
     from service.inference.runner import Runner
 
 SERVER_NAME = "mnist1d-service"
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
 """Only what works, by the names under which Triton reports its extensions."""
 
 
@@ -41,13 +57,50 @@ class InferenceServicer:
         self._server_is_ready = server_is_ready
         self._allow_non_finite = allow_non_finite
 
-    async def model_infer(self, request: pb.ModelInferRequest, _: CallContext) -> pb.ModelInferResponse:
-        """One inference: find the model, read the tensors, run, write the tensors."""
+    async def model_infer(self, request: pb.ModelInferRequest, context: CallContext) -> pb.ModelInferResponse:
+        """One inference: find the model, read the tensors, wait for a run, write the tensors."""
+        began_ns = time.perf_counter_ns()
         with self._admission.enter():
-            model = _runner(self._repository.get(request.model_name, request.model_version))
-            asked = tensors.decode(request, model.inputs, model.outputs, allow_non_finite=self._allow_non_finite)
-            arrays = await model.infer(asked.feeds, [spec.name for spec in asked.outputs])
-            return tensors.encode(request, model.version, asked.outputs, arrays, raw=asked.is_raw)
+            version = self._repository.get(request.model_name, request.model_version)
+            model = _runner(version)
+            try:
+                asked = tensors.decode(request, model.inputs, model.outputs, allow_non_finite=self._allow_non_finite)
+                decoded_ns = time.perf_counter_ns()
+                patience = _patience(request, context, began_ns)
+                arrays, timing = await model.infer(asked.feeds, [spec.name for spec in asked.outputs], patience)
+                answered_ns = time.perf_counter_ns()
+                response = tensors.encode(request, model.version, asked, arrays, version.labels)
+            except BaseException as error:
+                model.statistics.failed(_why(error), time.perf_counter_ns() - began_ns)
+                raise
+            ended_ns = time.perf_counter_ns()
+            timing.input_ns += decoded_ns - began_ns
+            timing.output_ns += ended_ns - answered_ns
+            model.statistics.succeeded(ended_ns - began_ns, timing, asked.rows)
+            return response
+
+    def model_stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: CallContext
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """See `service.inference.streaming`."""
+        return stream(requests, context, self.model_infer)
+
+    async def model_config(self, request: pb.ModelConfigRequest, _: CallContext) -> pb.ModelConfigResponse:
+        """See `service.inference.description`."""
+        version = self._repository.get(request.name, request.version)
+        policy = self._repository.policy_of(request.name)
+        return pb.ModelConfigResponse(config=model_config(version, _runner(version), policy))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, _: CallContext) -> pb.ModelStatisticsResponse:
+        """Of one version, of all ready versions of a model, or of all models."""
+        if request.version:
+            chosen = [self._repository.get(request.name, request.version)]
+        elif request.name:
+            self._repository.get(request.name)  # NOT_FOUND or UNAVAILABLE, with its reason
+            chosen = list(self._repository.models[request.name].ready)
+        else:
+            chosen = [version for model in self._repository.models.values() for version in model.ready]
+        return pb.ModelStatisticsResponse(model_stats=[model_statistics(_runner(version)) for version in chosen])
 
     async def server_live(self, _: pb.ServerLiveRequest, __: CallContext) -> pb.ServerLiveResponse:
         """Live is whoever can answer this."""
@@ -72,32 +125,61 @@ class InferenceServicer:
         return pb.ModelMetadataResponse(
             name=request.name,
             versions=[str(version.version) for version in self._repository.models[request.name].ready],
-            platform="onnxruntime_onnx",
+            platform=PLATFORM,
             inputs=_metadata(runner.inputs.values()),
             outputs=_metadata(runner.outputs.values()),
             properties=_properties(chosen),
         )
 
-    def methods(self) -> tuple[Unary, ...]:
+    def methods(self) -> tuple[Method, ...]:
         """This servicer's rows of the method table."""
-        rows = (
+        path = "/inference.GRPCInferenceService/"
+        unary = (
             ("ServerLive", pb.ServerLiveRequest, self.server_live),
             ("ServerReady", pb.ServerReadyRequest, self.server_ready),
             ("ModelReady", pb.ModelReadyRequest, self.model_ready),
             ("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
             ("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
             ("ModelInfer", pb.ModelInferRequest, self.model_infer),
+            ("ModelConfig", pb.ModelConfigRequest, self.model_config),
+            ("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
         )
-        return tuple(
+        rows = [
             Unary(
-                path=f"/inference.GRPCInferenceService/{name}",
+                path=f"{path}{name}",
                 parse=request.FromString,
-                serialize=lambda response: response.SerializeToString(),
+                serialize=_serialize,
                 handler=handler,
                 describe=_described if request is pb.ModelInferRequest else lambda _: {},
             )
-            for name, request, handler in rows
+            for name, request, handler in unary
+        ]
+        stream_row = BidiStream(
+            f"{path}ModelStreamInfer", pb.ModelInferRequest.FromString, _serialize, self.model_stream_infer
         )
+        return (*rows, stream_row)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _patience(request: pb.ModelInferRequest, context: CallContext, began_ns: int) -> Patience:
+    timeout_us, priority = 0, DEFAULT_PRIORITY
+    if request.parameters:
+        timeout_us = parameters.integer(request.parameters, "timeout", 0, low=0, high=2**63 - 1)
+        priority = parameters.integer(request.parameters, "priority", 0, low=0, high=2**64 - 1)
+    remaining_s = context.time_remaining_s()
+    deadline_ns = None if remaining_s is None else began_ns + int(remaining_s * 1e9)
+    return Patience(deadline_ns, timeout_us, priority)
+
+
+def _why(error: BaseException) -> Failure:
+    if isinstance(error, QueueFull | QueueTimeout | DeadlineExceeded):
+        return Failure.REJECTED
+    if isinstance(error, asyncio.CancelledError):
+        return Failure.CANCELED
+    return Failure.BACKEND if isinstance(error, InferenceFailed) else Failure.OTHER
 
 
 def _runner(version: ModelVersion) -> Runner:

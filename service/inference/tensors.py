@@ -8,12 +8,15 @@ raw as a whole (the protocol knows no mixture).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.datatypes import DATATYPES, Datatype
-from service.errors import InvalidRequest, Unsupported
+from service.errors import InvalidRequest
+from service.inference import parameters
+from service.inference.classification import check_classifiable, classify
 from service.pb.open_inference_pb2 import ModelInferResponse
 from service.raw_contents import from_raw, to_raw
 from service.typed_contents import FIELDS, add_typed, from_typed, is_filled
@@ -22,10 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from models.tensor_spec import TensorSpec
-    from service.pb.open_inference_pb2 import InferParameter, ModelInferRequest
-
-# Parameters that change what the answer is. Ignoring one would be answering another question.
-_UNSUPPORTED = ("classification", "shared_memory_region", "sequence_id", "sequence_start", "sequence_end")
+    from service.pb.open_inference_pb2 import ModelInferRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,14 @@ class DecodedRequest:
     outputs: tuple[TensorSpec, ...]
     """Wanted outputs, in the order of the response."""
     is_raw: bool
+    classes: Mapping[str, int]
+    """For each output that is wanted as classes: how many."""
+
+    @property
+    def rows(self) -> int:
+        """Length of the first axis of the first input; 1 without one."""
+        first = next(iter(self.feeds.values()), None)
+        return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
 def decode(
@@ -51,9 +59,9 @@ def decode(
 
     Raises:
         InvalidRequest: names the tensor, what was expected and what came.
-        Unsupported: a parameter that would change the answer and that this server does not have.
+        Unsupported: a parameter that would change what is asked and that this server does not have.
     """
-    _refuse_unsupported(request.parameters, "request")
+    parameters.check(request.parameters, "request")
     _check_names(request, inputs)
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
@@ -64,7 +72,7 @@ def decode(
     axes: dict[str, tuple[int, str]] = {}
     for index, tensor in enumerate(request.inputs):
         spec = inputs[tensor.name]
-        _refuse_unsupported(tensor.parameters, f"input {tensor.name!r}")
+        parameters.check(tensor.parameters, f"input {tensor.name!r}")
         datatype = _check_datatype(tensor.datatype, spec)
         shape = _check_shape(tuple(tensor.shape), spec, axes)
         typed = tensor.HasField("contents") and is_filled(tensor.contents)
@@ -82,21 +90,34 @@ def decode(
         if datatype.is_float and not allow_non_finite:
             _check_finite(array, tensor.name)
         feeds[tensor.name] = array
-    return DecodedRequest(feeds, _wanted(request, outputs), bool(raw) or not request.inputs)
+    wanted, classes = _wanted(request, outputs)
+    return DecodedRequest(feeds, wanted, bool(raw) or not request.inputs, classes)
 
 
 def encode(
-    request: ModelInferRequest, version: str, outputs: Sequence[TensorSpec], arrays: Sequence[np.ndarray], *, raw: bool
+    request: ModelInferRequest,
+    version: str,
+    asked: DecodedRequest,
+    arrays: Sequence[np.ndarray],
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> ModelInferResponse:
-    """The response to ``request`` by that version: ``arrays`` in the order of ``outputs``."""
+    """The response to ``request`` by that version: ``arrays`` in the order of ``asked.outputs``.
+
+    ``labels`` are those of each output that has some, for outputs wanted as classes.
+    """
     response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
-    raw = raw or any(spec.datatype not in FIELDS for spec in outputs)
-    for spec, array in zip(outputs, arrays, strict=True):
-        tensor = response.outputs.add(name=spec.name, datatype=spec.datatype, shape=array.shape)
+    raw = asked.is_raw or any(spec.datatype not in FIELDS for spec in asked.outputs if spec.name not in asked.classes)
+    for spec, array in zip(asked.outputs, arrays, strict=True):
+        name, datatype = spec.name, DATATYPES[spec.datatype]
+        if name in asked.classes:
+            has_batch_axis = spec.batch_axis is not None
+            array = classify(array, asked.classes[name], labels.get(name, ()), has_batch_axis=has_batch_axis)
+            datatype = DATATYPES["BYTES"]
+        tensor = response.outputs.add(name=name, datatype=datatype.name, shape=array.shape)
         if raw:
-            response.raw_output_contents.append(to_raw(array, DATATYPES[spec.datatype]))
+            response.raw_output_contents.append(to_raw(array, datatype))
         else:
-            add_typed(tensor.contents, array, DATATYPES[spec.datatype])
+            add_typed(tensor.contents, array, datatype)
     return response
 
 
@@ -155,24 +176,26 @@ def _check_finite(array: np.ndarray, name: str) -> None:
     )
 
 
-def _wanted(request: ModelInferRequest, outputs: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
+def _wanted(
+    request: ModelInferRequest, outputs: Mapping[str, TensorSpec]
+) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
+    """The wanted outputs in order, and for those wanted as classes how many."""
     if not request.outputs:
-        return tuple(outputs.values())
+        return tuple(outputs.values()), {}
     wanted: dict[str, TensorSpec] = {}
+    classes: dict[str, int] = {}
     for output in request.outputs:
         if output.name not in outputs:
             raise InvalidRequest(f"requested output {output.name!r} is unknown; the model has {_names(outputs)}")
         if output.name in wanted:
             raise InvalidRequest(f"requested output {output.name!r} is given twice")
-        _refuse_unsupported(output.parameters, f"requested output {output.name!r}")
+        parameters.check(output.parameters, f"requested output {output.name!r}")
+        count = parameters.integer(output.parameters, parameters.CLASSIFICATION, 0, low=0, high=parameters.MAX_CLASSES)
+        if count:
+            check_classifiable(outputs[output.name])
+            classes[output.name] = count
         wanted[output.name] = outputs[output.name]
-    return tuple(wanted.values())
-
-
-def _refuse_unsupported(parameters: Mapping[str, InferParameter], where: str) -> None:
-    for key in parameters:
-        if key in _UNSUPPORTED:
-            raise Unsupported(f"{where}: parameter {key!r} is not supported")
+    return tuple(wanted.values()), classes
 
 
 def _names(specs: Mapping[str, TensorSpec]) -> str:

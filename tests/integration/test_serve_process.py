@@ -39,7 +39,7 @@ def test_calls_that_run_when_the_signal_comes_are_answered(repository, tmp_path)
         with InferenceClient(f"127.0.0.1:{port}") as client:
             while True:
                 try:
-                    answer = client.infer("affine", {"x": np.ones((20_000, 3), np.float32)})
+                    answer = client.infer("affine", {"x": np.ones((4096, 3), np.float32)})
                 except ServerError as error:
                     outcomes.append(str(error))
                     return
@@ -159,7 +159,7 @@ def test_a_request_leaves_one_line_at_debug_level_and_none_at_info(repository, t
 def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) -> None:
     publish_affine(repository)
     with (
-        serve(repository, tmp_path / "log") as server,
+        serve(repository, tmp_path / "log", "--max-batch-size", "1000000") as server,
         InferenceClient(f"127.0.0.1:{server.port}") as busy,
         InferenceClient(f"127.0.0.1:{server.port}") as probe,
     ):

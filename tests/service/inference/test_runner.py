@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from service.errors import InferenceFailed
+from service.errors import InferenceFailed, InvalidRequest
+from service.inference.batcher import Batching
 from service.inference.runner import Runner
-from tests.conftest import affine_model, onnx_model
+from tests.conftest import affine_model, conv2d_model, identity_model, mixed_model, onnx_model
 
 
 def matmul_model() -> bytes:
@@ -50,7 +51,7 @@ async def test_a_run_of_unknown_or_long_duration_leaves_the_event_loop() -> None
             return super().run(feeds, outputs)
 
     with ThreadPoolExecutor(1, thread_name_prefix="compute") as executor:
-        runner = Spy("m", 1, affine_model(), executor)
+        runner = Spy("m", 1, affine_model(), executor, batching=Batching(max_batch_size=10_000))
         x = np.ones((1, 3), np.float32)
         await runner.infer({"x": x}, ["y"])
         runner._s_per_row = 1e-6
@@ -66,5 +67,60 @@ async def test_concurrent_runs_do_not_mix_their_answers() -> None:
         runner = Runner("m", 1, affine_model(), executor)
         batches = [np.full((n % 7 + 1, 3), n, np.float32) for n in range(200)]
         answers = await asyncio.gather(*(runner.infer({"x": x}, ["y"]) for x in batches))
-    for x, (y,) in zip(batches, answers, strict=True):
+    for x, ((y,), _) in zip(batches, answers, strict=True):
         assert np.array_equal(y, 2 * x + 1)
+    assert runner.statistics.snapshot().execution_count < 200
+
+
+async def test_more_rows_than_a_batch_may_have_are_refused() -> None:
+    runner = Runner("m", 1, affine_model(), batching=Batching(max_batch_size=4))
+    with pytest.raises(InvalidRequest, match=r"model 'm': expected a batch of at most 4 \(--max-batch-size\), got 5"):
+        await runner.infer({"x": np.ones((5, 3), np.float32)}, ["y"])
+
+
+def mean_model() -> bytes:
+    """y = x - mean over the batch: an answer that depends on its companions."""
+    axes = numpy_helper.from_array(np.array([0], np.int64), "axes")
+    return onnx_model(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["mean"]), helper.make_node("Sub", ["x", "mean"], ["y"])],
+        [("x", TensorProto.FLOAT, ["batch", 3])],
+        [("y", TensorProto.FLOAT, ["batch", 3])],
+        [axes],
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (affine_model(), None),
+        (mean_model(), "has other bits"),
+        (identity_model(TensorProto.FLOAT, (4, 2)), "the first axis of input 'x' is not free"),
+        (mixed_model(), "the first axis of output 'size' is not free"),
+        (conv2d_model()[0], "the inputs have further free axes"),
+        (identity_model(TensorProto.STRING), None),
+        (identity_model(TensorProto.INT8), None),
+        (identity_model(TensorProto.BOOL), None),
+        (identity_model(TensorProto.BFLOAT16), None),
+    ],
+)
+async def test_only_models_whose_rows_are_seen_to_be_independent_are_batched(model, why) -> None:
+    runner = Runner("m", 1, model)
+    if why is None:
+        assert runner.why_not_batched is None
+        assert runner.max_batch_size == 4096
+    else:
+        assert why in runner.why_not_batched
+        assert runner.max_batch_size == 0
+
+
+async def test_a_model_with_free_axes_is_batched_when_goldens_show_that_it_can_be() -> None:
+    images = np.random.default_rng(0).standard_normal((8, 3, 5, 5)).astype(np.float32)
+    assert Runner("m", 1, conv2d_model()[0], examples=[{"image": images}]).why_not_batched is None
+
+
+async def test_a_model_whose_rows_depend_on_each_other_answers_each_request_alone() -> None:
+    runner = Runner("m", 1, mean_model())
+    batches = [np.full((2, 3), n, np.float32) for n in range(20)]
+    answers = await asyncio.gather(*(runner.infer({"x": x}, ["y"]) for x in batches))
+    assert all(not y.any() for (y,), _ in answers)
+    assert runner.statistics.snapshot().execution_count == 20

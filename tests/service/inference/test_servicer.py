@@ -145,7 +145,8 @@ async def test_live_ready_and_metadata(repository, serving, connect) -> None:
         assert not (await inference.ModelReady(pb.ModelReadyRequest(name="broken"))).ready
         about = await inference.ServerMetadata(pb.ServerMetadataRequest())
         assert (about.name, about.version) == ("mnist1d-service", models.__version__)
-        assert list(about.extensions) == ["binary_tensor_data"]
+        assert list(about.extensions) == sorted(about.extensions)
+        assert {"statistics", "classification", "model_configuration", "binary_tensor_data"} <= set(about.extensions)
         model = await inference.ModelMetadata(pb.ModelMetadataRequest(name="affine"))
     assert (model.name, list(model.versions), model.platform) == ("affine", ["1"], "onnxruntime_onnx")
     assert [(t.name, t.datatype, list(t.shape)) for t in model.inputs] == [("x", "FP32", [-1, 3])]

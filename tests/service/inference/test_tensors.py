@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -171,12 +173,58 @@ def test_non_finite_values_pass_where_they_are_allowed() -> None:
 
 
 @pytest.mark.parametrize("place", ["request", "input", "output"])
-def test_a_parameter_that_would_change_the_answer_is_refused(place) -> None:
+@pytest.mark.parametrize(
+    ("key", "error", "says"),
+    [
+        ("shared_memory_region", Unsupported, "shared memory is not supported"),
+        ("triton_anything", InvalidRequest, "keys that begin with 'triton_' are reserved"),
+    ],
+)
+def test_a_parameter_that_would_change_what_is_asked_is_refused(place, key, error, says) -> None:
     request = good()
     target = {"request": request, "input": request.inputs[0], "output": request.outputs[0]}[place]
-    target.parameters["classification"].CopyFrom(InferParameter(int64_param=3))
-    with pytest.raises(Unsupported, match="parameter 'classification' is not supported"):
+    target.parameters[key].CopyFrom(InferParameter(string_param="x"))
+    with pytest.raises(error, match=says):
         read(request)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"),
+    [
+        (InferParameter(string_param="3"), "parameter 'classification': expected an integer, got string_param"),
+        (InferParameter(), "expected an integer, got nothing"),
+        (InferParameter(int64_param=-1), "parameter 'classification': got -1, expected 0 to 1000000"),
+        (InferParameter(int64_param=1_000_001), "got 1000001, expected 0 to 1000000"),
+    ],
+)
+def test_a_classification_that_makes_no_sense_is_refused(parameter, says) -> None:
+    request = good()
+    request.outputs[0].parameters["classification"].CopyFrom(parameter)
+    with pytest.raises(InvalidRequest, match=says):
+        read(request)
+
+
+def test_a_classification_of_what_has_no_order_is_refused() -> None:
+    request = good(outputs=("half",))
+    request.outputs[0].parameters["classification"].int64_param = 1
+    with pytest.raises(InvalidRequest, match=r"'half': class result not available .* unsupported type 'FP16'"):
+        read(request)
+
+
+@pytest.mark.parametrize("is_raw", [True, False])
+def test_an_output_wanted_as_classes_comes_as_text(is_raw) -> None:
+    request = good()
+    request.outputs[0].parameters["classification"].uint64_param = 2
+    asked = replace(read(request), is_raw=is_raw)
+    arrays = (np.array([[0.25, 0.5, 0.125], [1, 2, 3]], np.float32),)
+    response = encode(request, "4", asked, arrays, {"y": ("a", "b")})
+    output = response.outputs[0]
+    assert (output.datatype, list(output.shape)) == ("BYTES", [2, 2])
+    expected = [b"0.500000:1:b", b"0.250000:0:a", b"3.000000:2", b"2.000000:1:b"]
+    if is_raw:
+        assert response.raw_output_contents[0] == b"".join(len(e).to_bytes(4, "little") + e for e in expected)
+    else:
+        assert list(output.contents.bytes_contents) == expected
 
 
 def test_a_parameter_that_changes_nothing_is_let_pass() -> None:
@@ -187,20 +235,21 @@ def test_a_parameter_that_changes_nothing_is_let_pass() -> None:
 
 def test_a_response_echoes_the_id_and_names_the_version_that_answered() -> None:
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
-    response = encode(good(), "4", (OUTPUTS["y"],), (array,), raw=True)
+    response = encode(good(), "4", read(good()), (array,))
     assert (response.model_name, response.model_version, response.id) == ("m", "4", "7")
     assert response.outputs[0] == ModelInferResponse.InferOutputTensor(name="y", datatype="FP32", shape=[2, 3])
     assert list(response.raw_output_contents) == [array.tobytes()]
 
 
 def test_a_typed_response_has_no_raw_contents() -> None:
-    response = encode(good(), "4", (OUTPUTS["y"],), (np.ones((1, 3), np.float32),), raw=False)
+    response = encode(good(), "4", replace(read(good()), is_raw=False), (np.ones((1, 3), np.float32),))
     assert list(response.outputs[0].contents.fp32_contents) == [1, 1, 1]
     assert not response.raw_output_contents
 
 
 def test_a_response_with_a_half_precision_output_is_raw_as_a_whole() -> None:
     arrays = (np.ones((1, 3), np.float32), np.ones(1, np.float16))
-    response = encode(good(), "4", tuple(OUTPUTS.values()), arrays, raw=False)
+    asked = replace(read(good(outputs=())), is_raw=False)
+    response = encode(good(), "4", asked, arrays)
     assert len(response.raw_output_contents) == 2
     assert not any(output.HasField("contents") for output in response.outputs)

@@ -1,0 +1,51 @@
+"""Request parameters: what they may hold, and what they mean here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.errors import InvalidRequest, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.pb.open_inference_pb2 import InferParameter
+
+CLASSIFICATION = "classification"
+MAX_CLASSES = 1_000_000
+_RESERVED_PREFIX = "triton_"
+_RESERVED_ALLOWED = "triton_enable_empty_final_response"
+_SHARED_MEMORY = "shared_memory_"
+
+
+def check(parameters: Mapping[str, InferParameter], where: str) -> None:
+    """Refuse parameters that this server would have to ignore although they change what is asked.
+
+    ``where`` says whose they are, for the message. Others pass: sequence ids among them, since a model without state
+    answers the same whatever sequence it is asked in.
+    """
+    for key in parameters:
+        if key.startswith(_SHARED_MEMORY):
+            raise Unsupported(f"{where}: parameter {key!r}: shared memory is not supported; send the contents")
+        if key.startswith(_RESERVED_PREFIX) and key != _RESERVED_ALLOWED:
+            raise InvalidRequest(
+                f"{where}: parameter {key!r}: keys that begin with 'triton_' are reserved; "
+                f"{_RESERVED_ALLOWED!r} is the only one allowed"
+            )
+
+
+def integer(parameters: Mapping[str, InferParameter], key: str, default: int, *, low: int, high: int) -> int:
+    """An integer parameter (``int64_param`` or ``uint64_param``) within its bounds; ``default`` where it is absent.
+
+    Raises InvalidRequest naming the parameter, what it holds and the bounds.
+    """
+    if key not in parameters:
+        return default
+    parameter = parameters[key]
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind not in ("int64_param", "uint64_param"):
+        raise InvalidRequest(f"parameter {key!r}: expected an integer, got {kind or 'nothing'}")
+    value = int(getattr(parameter, kind))
+    if not low <= value <= high:
+        raise InvalidRequest(f"parameter {key!r}: got {value}, expected {low} to {high}")
+    return value

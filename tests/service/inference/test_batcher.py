@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
+from service.inference.batcher import Batcher, Batching, Patience
+from service.inference.statistics import Statistics
+
+
+class Model:
+    """y = 2 x, and a diary of its runs. A row of -1 makes it fail; ``gate`` holds up runs in threads."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[float]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def run(self, feeds, outputs):
+        self.entered.set()
+        self.gate.wait(30)
+        x = feeds["x"]
+        self.runs.append([float(value) for value in x[:, 0]])
+        if (x == -1).any():
+            raise InferenceFailed("minus one")
+        return [2 * x for _ in outputs]
+
+
+def make(model: Model, *, on_loop: bool = True, executor=None, is_batchable: bool = True, **batching) -> Batcher:
+    return Batcher(
+        model.run,
+        Statistics(),
+        Batching(**batching),
+        is_batchable=is_batchable,
+        stays_on_loop=lambda _: on_loop,
+        executor=executor,
+    )
+
+
+async def ask(batcher: Batcher, *values: float, outputs=("y",), width: int = 1, **patience) -> list[float]:
+    x = np.repeat(np.array(values, np.float32)[:, None], width, axis=1)
+    (y, *_), _ = await batcher.submit({"x": x}, outputs, len(values), Patience(**patience))
+    return [float(value) for value in y[:, 0]]
+
+
+async def test_requests_of_one_tick_run_together_and_get_their_own_rows() -> None:
+    model = Model()
+    batcher = make(model)
+    answers = await asyncio.gather(ask(batcher, 1), ask(batcher, 2, 3), ask(batcher, 4))
+    assert answers == [[2], [4, 6], [8]]
+    assert model.runs == [[1, 2, 3, 4]]
+
+
+async def test_a_single_request_waits_for_nobody() -> None:
+    model = Model()
+    assert await ask(make(model, max_queue_delay_us=0), 1) == [2]
+    assert model.runs == [[1]]
+
+
+async def test_what_arrives_during_a_run_makes_the_next_batch() -> None:
+    model = Model()
+    model.gate.clear()
+    with ThreadPoolExecutor(1) as executor:
+        batcher = make(model, on_loop=False, executor=executor)
+        first = asyncio.create_task(ask(batcher, 1))
+        await asyncio.to_thread(model.entered.wait, 30)
+        # The second goes to the executor too, and waits there; everything behind it is one batch.
+        second = asyncio.create_task(ask(batcher, 2))
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(ask(batcher, value)) for value in (3, 4, 5)]
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        assert await asyncio.gather(first, second, *others) == [[2], [4], [6], [8], [10]]
+    assert model.runs == [[1], [2], [3, 4, 5]]
+
+
+async def test_a_batch_is_no_larger_than_allowed_and_nobody_is_overtaken_for_ever() -> None:
+    model = Model()
+    batcher = make(model, max_batch_size=3)
+    answers = await asyncio.gather(*(ask(batcher, value, value) for value in range(5)))
+    assert answers == [[2 * value] * 2 for value in range(5)]
+    assert [len(run) for run in model.runs] == [2] * 5
+
+
+async def test_requests_that_do_not_fit_together_run_apart() -> None:
+    model = Model()
+    batcher = make(model)
+    wide = ask(batcher, 1, width=2)
+    other = ask(batcher, 2, outputs=("y", "z"))
+    assert await asyncio.gather(ask(batcher, 3), wide, other, ask(batcher, 4)) == [[6], [2], [4], [8]]
+    assert model.runs == [[3, 4], [1], [2]]
+
+
+async def test_a_model_that_is_not_batchable_runs_one_request_at_a_time() -> None:
+    model = Model()
+    batcher = make(model, is_batchable=False)
+    await asyncio.gather(*(ask(batcher, value) for value in range(4)))
+    assert model.runs == [[0], [1], [2], [3]]
+
+
+async def test_a_request_at_fault_harms_no_companion() -> None:
+    model = Model()
+    batcher = make(model)
+    answers = await asyncio.gather(ask(batcher, 1), ask(batcher, -1), ask(batcher, 2), return_exceptions=True)
+    assert answers[0] == [2]
+    assert isinstance(answers[1], InferenceFailed)
+    assert answers[2] == [4]
+
+
+async def test_one_more_than_the_queue_holds_is_told_to_come_back() -> None:
+    model = Model()
+    batcher = make(model, max_queue_size=2)
+    tasks = [asyncio.create_task(ask(batcher, value)) for value in range(3)]
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[:2] == [[0], [2]]
+    assert isinstance(answers[2], QueueFull)
+    assert str(answers[2]) == "Exceeds maximum queue size: 2 requests wait, at most 2 may"
+    assert await ask(batcher, 7) == [14]
+
+
+async def test_nothing_that_has_expired_is_run() -> None:
+    model = Model()
+    batcher = make(model)
+    past = time.perf_counter_ns() - 1
+    answers = await asyncio.gather(
+        ask(batcher, 1, deadline_ns=past), ask(batcher, 2), ask(batcher, 3, timeout_us=10**9), return_exceptions=True
+    )
+    assert isinstance(answers[0], DeadlineExceeded)
+    assert answers[1:] == [[4], [6]]
+    assert model.runs == [[2, 3]]
+
+
+async def test_a_timeout_in_the_queue_is_tritons() -> None:
+    model = Model()
+    model.gate.clear()
+    with ThreadPoolExecutor(1) as executor:
+        batcher = make(model, on_loop=False, executor=executor)
+        running = [asyncio.create_task(ask(batcher, 1))]
+        await asyncio.to_thread(model.entered.wait, 30)
+        running.append(asyncio.create_task(ask(batcher, 2)))
+        await asyncio.sleep(0.01)
+        late = asyncio.create_task(ask(batcher, 3, timeout_us=1))
+        await asyncio.sleep(0.01)
+        model.gate.set()
+        with pytest.raises(QueueTimeout, match="Request timeout expired"):
+            await late
+        await asyncio.gather(*running)
+    assert [3] not in model.runs
+
+
+async def test_a_full_queue_lets_go_of_the_expired_first() -> None:
+    model = Model()
+    batcher = make(model, max_queue_size=1)
+    expired = asyncio.create_task(ask(batcher, 1, deadline_ns=time.perf_counter_ns()))
+    await asyncio.sleep(0)
+    assert await ask(batcher, 2) == [4]
+    with pytest.raises(DeadlineExceeded):
+        await expired
+
+
+async def test_cancelling_frees_the_place_at_once() -> None:
+    model = Model()
+    model.gate.clear()
+    with ThreadPoolExecutor(1) as executor:
+        batcher = make(model, on_loop=False, executor=executor, max_queue_size=1)
+        running = [asyncio.create_task(ask(batcher, 1))]
+        await asyncio.to_thread(model.entered.wait, 30)
+        running.append(asyncio.create_task(ask(batcher, 2)))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(ask(batcher, 3))
+        await asyncio.sleep(0.01)
+        assert batcher._statistics.snapshot().pending == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert batcher._statistics.snapshot().pending == 0
+        another = asyncio.create_task(ask(batcher, 4))
+        await asyncio.sleep(0.01)
+        running[0].cancel()  # runs already: its answer is thrown away
+        model.gate.set()
+        assert await another == [8]
+        assert await running[1] == [4]
+    assert [3] not in model.runs
+
+
+async def test_a_higher_priority_goes_first_and_an_unknown_one_is_the_default() -> None:
+    model = Model()
+    batcher = make(model, max_batch_size=1)
+    await asyncio.gather(
+        ask(batcher, 1, priority=3),
+        ask(batcher, 2),
+        ask(batcher, 3, priority=1),
+        ask(batcher, 4, priority=99),
+        ask(batcher, 5, priority=1),
+    )
+    assert model.runs == [[3], [5], [2], [4], [1]]
+
+
+async def test_a_delay_lets_others_join_and_a_full_batch_does_not_wait_for_it() -> None:
+    model = Model()
+    batcher = make(model, max_queue_delay_us=10_000_000, max_batch_size=2)
+    first = asyncio.create_task(ask(batcher, 1))
+    await asyncio.sleep(0.01)
+    assert model.runs == []
+    assert await ask(batcher, 2) == [4]
+    assert await first == [2]
+    assert model.runs == [[1, 2]]
+
+
+async def test_statistics_count_runs_and_rows() -> None:
+    model = Model()
+    batcher = make(model)
+    await asyncio.gather(ask(batcher, 1), ask(batcher, 2, 3))
+    await ask(batcher, 4)
+    now = batcher._statistics.snapshot()
+    assert now.execution_count == 2
+    assert {rows: counts.compute_infer.count for rows, counts in now.batches.items()} == {1: 1, 3: 1}
+    assert now.pending == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4), st.booleans()), min_size=1, max_size=30),
+    max_batch_size=st.integers(1, 6),
+    in_threads=st.booleans(),
+)
+def test_whoever_comes_and_goes_everyone_who_stays_gets_the_right_answer(requests, max_batch_size, in_threads) -> None:
+    async def scenario() -> None:
+        model = Model()
+        with ThreadPoolExecutor(2) as executor:
+            batcher = make(model, on_loop=not in_threads, executor=executor, max_batch_size=max(4, max_batch_size))
+            tasks = []
+            for number, (rows, priority, leaves) in enumerate(requests):
+                task = asyncio.create_task(ask(batcher, *[number] * rows, priority=priority))
+                tasks.append((task, leaves, [2.0 * number] * rows))
+                await asyncio.sleep(0)
+                if leaves:
+                    task.cancel()
+            for task, leaves, expected in tasks:
+                (answer,) = await asyncio.gather(task, return_exceptions=True)
+                assert answer == expected or (leaves and isinstance(answer, asyncio.CancelledError))
+            assert batcher._statistics.snapshot().pending == 0
+        assert all(len(run) <= max(4, max_batch_size) for run in model.runs)
+
+    asyncio.run(scenario())
