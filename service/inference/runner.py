@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.batch_identity import batchable, bit_identity
+from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
 from models.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
@@ -33,6 +33,10 @@ LOOP_BUDGET_S = 0.001
 """Longest run, in seconds, that may happen on the event loop."""
 _PROBE_BATCHES = (2, 3, 7)
 _PROBE_ROWS = 16
+_PROBE_RUNS = 80
+"""About how many runs it takes to try `_PROBE_ROWS` rows in every company."""
+_PROBE_BUDGET_S = 0.5
+"""A model so slow that trying its rows would take longer is not batched; it would gain nothing by it either."""
 
 
 class Runner:
@@ -121,12 +125,21 @@ class Runner:
         feeds = _most_rows(examples) if examples else _made_up(self._model.inputs)
         if feeds is None:
             return "nothing to try it on: there are no goldens, and the inputs have further free axes"
+        feeds = {name: array[:_PROBE_ROWS] for name, array in feeds.items()}
+        began = time.perf_counter()
+        try:
+            run(self._model, feeds)
+        except CannotRun as error:
+            return f"it cannot be tried: {error}"
+        took_s = time.perf_counter() - began
+        if took_s * _PROBE_RUNS > _PROBE_BUDGET_S:
+            return f"it is too slow to be tried: a run of {_rows(feeds)} rows took {1e3 * took_s:.0f} ms"
         checked = bit_identity(self._model, feeds, _PROBE_BATCHES)
         return None if checked.passed else checked.detail
 
 
 def _most_rows(examples: Sequence[Arrays]) -> Arrays:
-    """All examples that have the shape of the largest one's rows, as one."""
+    """The example with the most rows; one with a single row is doubled, to have company at all."""
     largest = max(examples, key=_rows)
     return largest if _rows(largest) > 1 else {name: np.repeat(array, 2, axis=0) for name, array in largest.items()}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -124,3 +125,16 @@ async def test_a_model_whose_rows_depend_on_each_other_answers_each_request_alon
     answers = await asyncio.gather(*(runner.infer({"x": x}, ["y"]) for x in batches))
     assert all(not y.any() for (y,), _ in answers)
     assert runner.statistics.snapshot().execution_count == 20
+
+
+async def test_a_slow_model_is_not_tried_for_long(monkeypatch) -> None:
+    import service.inference.runner as module
+
+    run = module.run
+
+    def slow(model, feeds):
+        time.sleep(0.02)
+        return run(model, feeds)
+
+    monkeypatch.setattr(module, "run", slow)
+    assert "too slow to be tried: a run of 16 rows took" in Runner("m", 1, affine_model()).why_not_batched
