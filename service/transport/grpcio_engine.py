@@ -17,6 +17,7 @@ from service.transport.methods import (
     BidiStream,
     CallFailed,
     Method,
+    Observer,
     ServerStream,
     Unary,
     call_bidi_stream,
@@ -69,6 +70,7 @@ class GrpcioEngine:
         max_message_bytes: int,
         max_metadata_bytes: int,
         keepalive_min_ping_s: float,
+        observer: Observer | None = None,
     ) -> None:
         self._server = grpc.aio.server(
             options=[
@@ -87,7 +89,7 @@ class GrpcioEngine:
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for method in methods:
             _, service, name = method.path.split("/")
-            by_service.setdefault(service, {})[name] = _handler(method)
+            by_service.setdefault(service, {})[name] = _handler(method, observer)
         for service, handlers in by_service.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         try:
@@ -104,31 +106,31 @@ class GrpcioEngine:
         await self._server.stop(grace_s)
 
 
-def _handler(method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+def _handler(method: Method, observer: Observer | None) -> grpc.RpcMethodHandler[Any, Any]:
     # No (de)serialisers: grpcio gets bytes and gives bytes, and a request that cannot be parsed fails in one place.
     if isinstance(method, Unary):
-        return grpc.unary_unary_rpc_method_handler(_unary(method))
+        return grpc.unary_unary_rpc_method_handler(_unary(method, observer))
     if isinstance(method, ServerStream):
-        return grpc.unary_stream_rpc_method_handler(_server_stream(method))
+        return grpc.unary_stream_rpc_method_handler(_server_stream(method, observer))
     if isinstance(method, BidiStream):
-        return grpc.stream_stream_rpc_method_handler(_bidi_stream(method))
+        return grpc.stream_stream_rpc_method_handler(_bidi_stream(method, observer))
     raise TypeError(f"{method.path}: unknown kind of method {type(method).__name__}")
 
 
-def _unary(method: Unary) -> _Behaviour:
+def _unary(method: Unary, observer: Observer | None) -> _Behaviour:
     async def run(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            return await call_unary(method, request, GrpcioContext(context))
+            return await call_unary(method, request, GrpcioContext(context), observer)
         except CallFailed as failure:
             return await _abort(context, failure)
 
     return run
 
 
-def _server_stream(method: ServerStream) -> _Behaviour:
+def _server_stream(method: ServerStream, observer: Observer | None) -> _Behaviour:
     async def run(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in call_server_stream(method, request, GrpcioContext(context)):
+            async for response in call_server_stream(method, request, GrpcioContext(context), observer):
                 yield response
         except CallFailed as failure:
             await _abort(context, failure)
@@ -136,10 +138,10 @@ def _server_stream(method: ServerStream) -> _Behaviour:
     return run
 
 
-def _bidi_stream(method: BidiStream) -> _Behaviour:
+def _bidi_stream(method: BidiStream, observer: Observer | None) -> _Behaviour:
     async def run(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in call_bidi_stream(method, requests, GrpcioContext(context)):
+            async for response in call_bidi_stream(method, requests, GrpcioContext(context), observer):
                 yield response
         except CallFailed as failure:
             await _abort(context, failure)

@@ -54,6 +54,8 @@ class Method:
     serialize: Callable[[Any], bytes]
     describe: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
     """What a request says of itself in the log, at debug level only."""
+    describe_answer: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
+    """The same for its response; takes precedence."""
 
 
 @dataclass(frozen=True)
@@ -85,32 +87,121 @@ class CallFailed(Exception):
         super().__init__(status.message)
 
 
-async def call_unary(method: Unary, data: bytes, context: CallContext) -> bytes:
+class Call:
+    """One call under way, as observers see it and as its debug line tells it."""
+
+    def __init__(self, method: Method, context: CallContext, observer: Observer | None) -> None:
+        self.method = method
+        self.context = context
+        self.began_ns = time.time_ns()
+        self.request: Any = None
+        """The message, once it is parsed; stays None for a stream of requests."""
+        self.response: Any = None
+        """The message that answers it; stays None for a stream of responses."""
+        self._observer = observer
+        self._tell_end: Callable[[Status], None] | None = None
+        self._clock_began_s = time.perf_counter()
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self._clock_began_s
+
+    def described(self) -> dict[str, str]:
+        """What the method's row tells of request and response."""
+        fields = self.method.describe(self.request) if self.request is not None else {}
+        return {**fields, **self.method.describe_answer(self.response)} if self.response is not None else fields
+
+    def parse(self, data: bytes) -> Any:  # noqa: ANN401 - the row's message type
+        """Read the only request; observers learn of the call when it is there, or when it is seen to be none."""
+        try:
+            self.request = _parse(self.method, data)
+        finally:
+            self.observe()
+        return self.request
+
+    def observe(self) -> None:
+        """Tell the observer that the call began, unless it knows."""
+        if self._observer is not None:
+            self._tell_end = self._observer(self)
+            self._observer = None
+
+    def succeeded(self) -> None:
+        """The handler is done and the answer is on its way."""
+        self._ended(Status(Code.OK))
+
+    def failed(self, error: Exception) -> CallFailed:
+        """What to raise for the engine."""
+        self.observe()  # What kept it from being parsed failed it too.
+        status = status_of(error)
+        if not isinstance(error, ServiceError):
+            _log.error(
+                "unexpected error", extra={"method": self.method.path, "peer": self.context.peer}, exc_info=error
+            )
+        self._ended(status)
+        return CallFailed(status)
+
+    def cancelled(self) -> None:
+        """The caller went away, or its deadline passed: grpcio cancels the handler either way."""
+        self.observe()
+        remaining_s = self.context.time_remaining_s()
+        is_late = remaining_s is not None and remaining_s <= 0
+        self._ended(Status(Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED))
+
+    def _ended(self, status: Status) -> None:
+        if _log.isEnabledFor(logging.DEBUG):
+            fields = {
+                "method": self.method.path,
+                **self.described(),
+                "code": status.code.name,
+                "peer": self.context.peer,
+                "took_us": round(1e6 * self.took_s),
+            }
+            if status.message:
+                fields["detail"] = status.message
+            _log.debug("request", extra=fields)
+        if self._tell_end is not None:
+            self._tell_end(status)
+
+
+Observer = Callable[[Call], Callable[[Status], None]]
+"""Told of each call when it begins; what it returns is told, once, how the call ended. Neither may raise or block."""
+
+
+async def call_unary(method: Unary, data: bytes, context: CallContext, observer: Observer | None = None) -> bytes:
     """Run a unary handler from bytes to bytes; raises CallFailed with the status to send."""
-    began = time.perf_counter()
-    request = None
+    call = Call(method, context, observer)
     try:
-        request = _parse(method, data)
-        response = method.serialize(await method.handler(request, context))
+        request = call.parse(data)
+        call.response = await method.handler(request, context)
+        answer = method.serialize(call.response)
     except Exception as error:
-        raise _failed(method, error, context, began, request) from error
-    _log_call(method, Status(Code.OK), context, began, request)
-    return response
+        raise call.failed(error) from error
+    except BaseException:
+        call.cancelled()
+        raise
+    call.succeeded()
+    return answer
 
 
-async def call_server_stream(method: ServerStream, request: bytes, context: CallContext) -> AsyncIterator[bytes]:
+async def call_server_stream(
+    method: ServerStream, data: bytes, context: CallContext, observer: Observer | None = None
+) -> AsyncIterator[bytes]:
     """Run a handler with one request and many responses; raises CallFailed with the status to send."""
-    began = time.perf_counter()
+    call = Call(method, context, observer)
     try:
-        async for response in method.handler(_parse(method, request), context):
+        async for response in method.handler(call.parse(data), context):
             yield method.serialize(response)
     except Exception as error:
-        raise _failed(method, error, context, began) from error
-    _log_call(method, Status(Code.OK), context, began)
+        raise call.failed(error) from error
+    except BaseException:
+        call.cancelled()
+        raise
+    call.succeeded()
 
 
 async def call_bidi_stream(
-    method: BidiStream, requests: AsyncIterator[bytes], context: CallContext
+    method: BidiStream, requests: AsyncIterator[bytes], context: CallContext, observer: Observer | None = None
 ) -> AsyncIterator[bytes]:
     """Run a handler with many requests and many responses; raises CallFailed with the status to send."""
 
@@ -118,13 +209,17 @@ async def call_bidi_stream(
         async for request in requests:
             yield _parse(method, request)
 
-    began = time.perf_counter()
+    call = Call(method, context, observer)
+    call.observe()
     try:
         async for response in method.handler(parsed(), context):
             yield method.serialize(response)
     except Exception as error:
-        raise _failed(method, error, context, began) from error
-    _log_call(method, Status(Code.OK), context, began)
+        raise call.failed(error) from error
+    except BaseException:
+        call.cancelled()
+        raise
+    call.succeeded()
 
 
 def _parse(method: Method, data: bytes) -> Any:  # noqa: ANN401 - the row's message type
@@ -134,26 +229,3 @@ def _parse(method: Method, data: bytes) -> Any:  # noqa: ANN401 - the row's mess
         raise InvalidRequest(
             f"the request for {method.path} cannot be parsed: {len(data)} bytes of another message"
         ) from error
-
-
-def _failed(method: Method, error: Exception, context: CallContext, began: float, request: object = None) -> CallFailed:
-    status = status_of(error)
-    if not isinstance(error, ServiceError):
-        _log.error("unexpected error", extra={"method": method.path, "peer": context.peer}, exc_info=error)
-    _log_call(method, status, context, began, request)
-    return CallFailed(status)
-
-
-def _log_call(method: Method, status: Status, context: CallContext, began: float, request: object = None) -> None:
-    if not _log.isEnabledFor(logging.DEBUG):
-        return
-    fields = {
-        "method": method.path,
-        **(method.describe(request) if request is not None else {}),
-        "code": status.code.name,
-        "peer": context.peer,
-        "took_us": round(1e6 * (time.perf_counter() - began)),
-    }
-    if status.message:
-        fields["detail"] = status.message
-    _log.debug("request", extra=fields)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from service import errors
 from service.errors import Code, InvalidRequest, ServiceError, status_of
@@ -98,6 +100,96 @@ async def test_one_line_a_request_at_debug_and_none_at_info(caplog) -> None:
         "test",
     )
     assert record.took_us >= 0
+
+
+class Seen:
+    """An observer that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.began: list[object] = []
+        self.ended: list[Code] = []
+
+    def __call__(self, call):
+        self.began.append(call.request)
+        self.call = call
+        return lambda status: self.ended.append(status.code)
+
+
+async def test_an_observer_sees_the_request_the_response_and_the_end() -> None:
+    seen = Seen()
+    method = Unary(
+        "/test.Service/Method",
+        bytes.decode,
+        str.encode,
+        upper,
+        describe=lambda request: {"asked": request, "version": "none"},
+        describe_answer=lambda response: {"version": response},
+    )
+    await call_unary(method, b"abc", Context(), seen)
+    assert (seen.began, seen.ended) == (["abc"], [Code.OK])
+    assert seen.call.described() == {"asked": "abc", "version": "ABC"}
+    assert 0 <= seen.call.took_s < 3600
+    assert seen.call.began_ns > 0
+
+
+@pytest.mark.parametrize(
+    ("handler", "data", "request_seen", "code"),
+    [
+        (upper, b"\xff", None, Code.INVALID_ARGUMENT),
+        (defect, b"abc", "abc", Code.INTERNAL),
+    ],
+)
+async def test_an_observer_sees_a_call_that_fails_once(handler, data, request_seen, code) -> None:
+    seen = Seen()
+
+    def parse(data: bytes) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise DecodeError from error
+
+    with pytest.raises(CallFailed):
+        await call_unary(Unary("/test.Service/Method", parse, str.encode, handler), data, Context(), seen)
+    assert (seen.began, seen.ended) == ([request_seen], [code])
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "code"), [(None, Code.CANCELLED), (5.0, Code.CANCELLED), (0.0, Code.DEADLINE_EXCEEDED)]
+)
+async def test_an_observer_sees_who_gives_up(remaining_s, code) -> None:
+    class Impatient(Context):
+        def time_remaining_s(self) -> float | None:
+            return remaining_s
+
+    seen, running = Seen(), asyncio.Event()
+
+    async def forever(request, _):
+        running.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(call_unary(row(Unary, forever), b"abc", Impatient(), seen))
+    await running.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen.ended == [code]
+
+
+async def test_an_observer_sees_a_stream_as_one_call() -> None:
+    async def requests():
+        yield b"a"
+        yield b"b"
+
+    seen = Seen()
+    assert [x async for x in call_server_stream(row(ServerStream, letters), b"ab", Context(), seen)] == [b"a", b"b"]
+    assert [x async for x in call_bidi_stream(row(BidiStream, echo), requests(), Context(), seen)] == [b"aa", b"bb"]
+    assert (seen.began, seen.ended) == (["ab", None], [Code.OK, Code.OK])
+    stream = call_server_stream(row(ServerStream, letters), b"ab", Context(), seen)
+    await anext(stream)
+    await stream.aclose()
+    with pytest.raises(CallFailed):
+        [x async for x in call_server_stream(row(ServerStream, letters), b"!", Context(), seen)]
+    assert seen.ended[2:] == [Code.CANCELLED, Code.INVALID_ARGUMENT]
 
 
 def test_every_service_error_has_a_status_of_its_own_class() -> None:
