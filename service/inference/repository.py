@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from models.artifact import Artifact, Manifest
-from models.errors import ArtifactError
+from models.errors import ArtifactError, GoldenMismatch
 from models.publication import model_names, versions
 from service.errors import InferenceFailed, InvalidRequest, ModelNotFound, ModelNotReady
 from service.inference.runner import Runner
@@ -40,6 +40,25 @@ class State(Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+class Cause(Enum):
+    """The kind of a version's ``reason``: what metrics and error details can tell apart without reading prose."""
+
+    NONE = "NONE"
+    """There is no reason: it is proven, or still being loaded."""
+    UNPROVEN = "UNPROVEN"
+    """Served, and carries nothing to prove it with."""
+    PROOF_REQUIRED = "PROOF_REQUIRED"
+    """The same, refused because a proof is required."""
+    GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
+    """Its goldens do not replay on this machine."""
+    ARTIFACT_INVALID = "ARTIFACT_INVALID"
+    """Incomplete, damaged, or not servable."""
+    RUN_FAILED = "RUN_FAILED"
+    """The runtime failed on its goldens."""
+    INTERNAL = "INTERNAL"
+    """A defect of the server; its log has the traceback."""
+
+
 @dataclass(frozen=True)
 class ModelVersion:
     """One version and what became of it."""
@@ -49,6 +68,8 @@ class ModelVersion:
     state: State
     reason: str = ""
     """Why it is not ready, or that it is served without a proof; empty for a proven one."""
+    cause: Cause = Cause.NONE
+    """Of which kind the reason is."""
     runner: Runner | None = None
     """Present exactly when READY."""
     manifest: Manifest | None = None
@@ -77,6 +98,10 @@ class ServedModel:
     def ready(self) -> tuple[ModelVersion, ...]:
         """The ready versions, oldest first."""
         return tuple(version for _, version in sorted(self.versions.items()) if version.state is State.READY)
+
+
+class ProofMissing(ArtifactError):
+    """A version without goldens where a proof is required."""
 
 
 class Repository:
@@ -189,10 +214,11 @@ class Repository:
             loaded = self._prove(name, version)
         except (ArtifactError, InferenceFailed) as error:
             _log.error("version refused", extra={**where, "reason": str(error)})
-            return ModelVersion(name, version, State.UNAVAILABLE, reason=str(error))
+            return ModelVersion(name, version, State.UNAVAILABLE, reason=str(error), cause=_cause(error))
         except Exception:  # noqa: BLE001 - one model's defect must not keep the others from being served
             _log.exception("version refused", extra=where)
-            return ModelVersion(name, version, State.UNAVAILABLE, reason="internal error, see the server's log")
+            reason = "internal error, see the server's log"
+            return ModelVersion(name, version, State.UNAVAILABLE, reason=reason, cause=Cause.INTERNAL)
         _log.info(
             "version ready",
             extra={
@@ -207,7 +233,7 @@ class Repository:
     def _prove(self, name: str, version: int) -> ModelVersion:
         artifact = Artifact.load(self._root / name / str(version))
         if not artifact.is_provable and self._require_proof:
-            raise ArtifactError("it carries no proof (no manifest with goldens) and --require-proof is set")
+            raise ProofMissing("it carries no proof (no manifest with goldens) and --require-proof is set")
         runner = Runner(
             name,
             version,
@@ -219,7 +245,7 @@ class Repository:
         artifact.check_interface(tuple(runner.inputs.values()), tuple(runner.outputs.values()))
         if not artifact.is_provable:
             reason = "served without a proof: no manifest with goldens"
-            return ModelVersion(name, version, State.READY, reason, runner, artifact.manifest)
+            return ModelVersion(name, version, State.READY, reason, Cause.UNPROVEN, runner, artifact.manifest)
 
         def infer(feeds: Arrays) -> Mapping[str, np.ndarray]:
             return dict(zip(runner.outputs, runner.run(feeds, tuple(runner.outputs)), strict=True))
@@ -239,6 +265,14 @@ class Repository:
         if found is None:
             raise ModelNotFound(f"Request for unknown model: {model.name!r} version {version} is not found")
         return found
+
+
+def _cause(error: ArtifactError | InferenceFailed) -> Cause:
+    if isinstance(error, InferenceFailed):
+        return Cause.RUN_FAILED
+    if isinstance(error, GoldenMismatch):
+        return Cause.GOLDEN_MISMATCH
+    return Cause.PROOF_REQUIRED if isinstance(error, ProofMissing) else Cause.ARTIFACT_INVALID
 
 
 def _why(version: ModelVersion) -> str:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.errors import InvalidRequest, ModelNotFound, ModelNotReady
-from service.inference.repository import Repository, State
+from service.inference.repository import Cause, Repository, State
 from service.inference.version_policy import VersionPolicy
 from tests.conftest import affine_model, goldens_for, identity_model, onnx_model, publish_affine, put_plain
 
@@ -24,6 +24,28 @@ def refused(repository: Repository, name: str, version: int) -> str:
     assert found.state is State.UNAVAILABLE
     assert found.runner is None
     return found.reason
+
+
+def test_each_kind_of_reason_has_its_cause(repository, monkeypatch) -> None:
+    publish_affine(repository, "proven")
+    put_plain(repository, "plain", affine_model())
+    publish_affine(repository, "off", goldens=goldens_for(affine_model(), shift=1e-3))
+    golden = goldens_for(affine_model(), [1])[0]
+    golden.inputs["x"] = np.ones((1, 5), np.float32)
+    publish_affine(repository, "unfit", goldens=[golden])
+    put_plain(repository, "junk", b"junk")
+    causes = {
+        "proven": Cause.NONE,
+        "plain": Cause.UNPROVEN,
+        "off": Cause.GOLDEN_MISMATCH,
+        "unfit": Cause.RUN_FAILED,
+        "junk": Cause.ARTIFACT_INVALID,
+    }
+    assert {name: model.versions[1].cause for name, model in load(repository).models.items()} == causes
+    strict = load(repository, require_proof=True).models
+    assert strict["plain"].versions[1].cause is Cause.PROOF_REQUIRED
+    monkeypatch.setattr("service.inference.repository.Artifact.load", lambda directory: 1 / 0)
+    assert load(repository).models["plain"].versions[1].cause is Cause.INTERNAL
 
 
 def test_the_newest_version_is_served_and_proven(repository) -> None:
