@@ -32,8 +32,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def zoo_server(zoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server over `zoo`, every version of every model, otherwise as it comes."""
-    options = ("--version-policy", "all", "--no-strict-readiness")
+    """A server over `zoo`, every version of every model; takes messages of up to 4 MB."""
+    options = ("--version-policy", "all", "--no-strict-readiness", "--max-message-bytes", "4000000")
     with serve(zoo, tmp_path_factory.mktemp("zoo_server") / "log", *options) as running:
         yield running
 

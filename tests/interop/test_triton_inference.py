@@ -22,7 +22,9 @@ def x(array=X, **more):
 def sample(datatype: str) -> np.ndarray:
     """Two rows of four elements with the extremes of the datatype among them."""
     if datatype == "BYTES":
-        return np.array([[b"", b"plain", "größer".encode(), b"\x00 in it"], [b"a" * 300, b"\n", b'"', b" "]], np.object_)
+        return np.array(
+            [[b"", b"plain", "größer".encode(), b"\x00 in it"], [b"a" * 300, b"\n", b'"', b" "]], np.object_
+        )
     if datatype == "BOOL":
         return np.array([[True, False, True, True], [False, False, True, False]])
     dtype = DATATYPES[datatype].numpy
@@ -84,9 +86,7 @@ def test_several_inputs_and_outputs_of_several_datatypes(triton) -> None:
 def test_an_image_of_any_size(triton) -> None:
     _, weight, bias = conv2d_model()
     image = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
-    answer = triton.ask(
-        "infer", model_name="conv2d", inputs=[{"name": "image", "datatype": "FP32", "array": image}]
-    )
+    answer = triton.ask("infer", model_name="conv2d", inputs=[{"name": "image", "datatype": "FP32", "array": image}])
     padded = np.pad(image, [(0, 0), (0, 0), (1, 1), (1, 1)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
     expected = np.einsum("bchwij,fcij->bfhw", windows, weight) + bias[:, None, None]
@@ -95,7 +95,7 @@ def test_an_image_of_any_size(triton) -> None:
 
 @pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
 def test_a_compressed_request(triton, algorithm) -> None:
-    many = np.zeros((5000, 3), np.float32)
+    many = np.zeros((1000, 3), np.float32)
     answer = triton.ask("infer", model_name="affine", inputs=x(many), compression_algorithm=algorithm)
     assert (answer["outputs"]["y"] == 1).all()
 

@@ -37,7 +37,13 @@ def test_many_requests_on_one_stream(triton) -> None:
 def test_an_error_is_told_within_the_stream_which_goes_on(triton) -> None:
     answers = triton.ask(
         "stream",
-        requests=[request(1), request(2, "nope"), request(3, model_version="9"), request(4, model_version="x"), request(5)],
+        requests=[
+            request(1),
+            request(2, "nope"),
+            request(3, model_version="9"),
+            request(4, model_version="x"),
+            request(5),
+        ],
     )
     assert [answer["error"] and answer["error"]["code"] for answer in answers] == [None, "", "", "", None]
     assert answers[1]["error"]["message"] == "Request for unknown model: 'nope' is not found"
@@ -52,7 +58,10 @@ def test_an_error_within_a_stream_names_its_request(triton_sync) -> None:
     answers = triton_sync.ask(
         "stub",
         rpc="ModelStreamInfer",
-        requests=[{"model_name": "nope", "id": "first", **tensors}, {"model_name": "affine", "id": "second", **tensors}],
+        requests=[
+            {"model_name": "nope", "id": "first", **tensors},
+            {"model_name": "affine", "id": "second", **tensors},
+        ],
     )
     assert answers[0]["error_message"] == "Request for unknown model: 'nope' is not found"
     assert answers[0]["infer_response"] == {"model_name": "nope", "id": "first"}
@@ -61,15 +70,21 @@ def test_an_error_within_a_stream_names_its_request(triton_sync) -> None:
 
 
 def test_a_caller_that_wants_grpc_errors_gets_them_and_the_stream_ends(triton) -> None:
-    answers = triton.ask(
-        "stream",
-        requests=[request(1), request(2, "nope"), request(3)],
-        responses=2,
-        headers={"triton_grpc_error": "true"},
-    )
+    headers = {"triton_grpc_error": "true"}
+    answers = triton.ask("stream", requests=[request(1), request(2, "nope")], headers=headers)
     assert answers[0]["result"]["id"] == "1"
     assert answers[1]["error"] == {"code": "NOT_FOUND", "message": "Request for unknown model: 'nope' is not found"}
     assert len(answers) == 2
+
+
+def test_nothing_is_answered_after_a_grpc_error(triton_sync) -> None:
+    answers = triton_sync.ask(
+        "stream",
+        requests=[request(1, "nope"), request(2), request(3)],
+        responses=1,
+        headers={"triton_grpc_error": "true"},
+    )
+    assert [answer["error"]["code"] for answer in answers] == ["NOT_FOUND"]
 
 
 def test_a_stream_can_be_opened_again_after_one_ended(triton) -> None:

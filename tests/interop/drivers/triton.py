@@ -89,10 +89,12 @@ class Sync:
 
     def __init__(self, address: str, options: dict[str, Any]) -> None:
         self.client = triton.InferenceServerClient(address, **options)
+        self.came: queue.SimpleQueue[tuple[int, Any, Any]] = queue.SimpleQueue()
+        self.pending = 0
 
     def call(self, method: str, arguments: dict[str, Any]) -> Any:
         """Any method of the client, or one of the compositions below."""
-        if method in ("async_infer", "stream", "plugin", "public_methods"):
+        if method in ("async_infer", "begin", "finish", "stream", "plugin", "public_methods"):
             return getattr(self, method)(**arguments)
         if method == "infer":
             arguments = prepared(arguments)
@@ -107,17 +109,25 @@ class Sync:
 
         Those at the positions ``cancel`` are cancelled as soon as all are sent.
         """
-        came: queue.SimpleQueue[tuple[int, Any, Any]] = queue.SimpleQueue()
+        self.begin(requests, cancel)
+        return self.finish()
+
+    def begin(self, requests: list[dict[str, Any]], cancel: list[int] = ()) -> None:
+        """The first half of `async_infer`; `finish` is the other."""
         contexts = []
         for number, arguments in enumerate(requests):
 
             def callback(result: Any, error: Any, number: int = number) -> None:
-                came.put((number, result, error))
+                self.came.put((number, result, error))
 
             contexts.append(self.client.async_infer(callback=callback, **prepared(arguments)))
         for number in cancel:
             contexts[number].cancel()
-        answers = [came.get(timeout=WAIT_S) for _ in requests]
+        self.pending = len(requests)
+
+    def finish(self) -> list[Any]:
+        """What the callbacks got since `begin`."""
+        answers = [self.came.get(timeout=WAIT_S) for _ in range(self.pending)]
         return [
             {"request": number, "result": shown(result), "error": failed(error) if error else None}
             for number, result, error in answers
@@ -202,23 +212,28 @@ class Aio:
     async def stream(
         self, requests: list[dict[str, Any]], *, cancel: bool = False, responses: int | None = None, **options: Any
     ) -> list[Any]:
-        """Send every request on a stream and read the responses (all, unless told)."""
-        done = asyncio.Event()
+        """Send every request on a stream, read the responses (as many, unless told), then end the sending side.
+
+        Not before: whoever still writes when the server ends the stream is told INTERNAL by grpcio, whatever the server
+        said.
+        """
+        count = len(requests) if responses is None else responses
+        enough = asyncio.Event()
 
         async def sent() -> Any:
             for arguments in requests:
                 yield prepared(arguments)
-            if cancel:
-                await done.wait()
+            await enough.wait()
 
         answers = []
         came = self.client.stream_infer(sent(), **options)
         try:
             async for result, error in came:
                 answers.append({"result": shown(result), "error": failed(error) if error else None})
-                if cancel and len(answers) == (len(requests) if responses is None else responses):
-                    came.cancel()
-                    done.set()
+                if len(answers) == count:
+                    enough.set()
+                    if cancel:
+                        came.cancel()
         except asyncio.CancelledError:
             answers.append({"result": None, "error": {"code": "CANCELLED", "message": ""}})
         except triton_aio.grpc.RpcError as error:  # aio leaves what ends a stream as it is
