@@ -1,6 +1,7 @@
 # make run    train what is missing, prove it, serve it on 127.0.0.1:8001
 # make test   every test
 # make test-serving   the serving tests, in an environment without torch
+# make test-interop   the tests with other people's clients, KServe's and Node's among them
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
 # make bench  the measurements behind the figures in the documentation
@@ -9,8 +10,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PROTOS := open_inference health
+NODE   := tests/interop/node
 
-.PHONY: run test test-serving check format protos bench clean
+.PHONY: run test test-serving test-interop interop-clients check format protos bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -41,6 +43,24 @@ $(VENV)-serving/.installed: pyproject.toml constraints.txt
 	$(VENV)-serving/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[serve]' --group test-serving
 	touch $@
 
+# Clients that are no part of the test group: KServe's needs other versions of everything, Node's comes from npm.
+# Without them `make test` skips their tests.
+test-interop: $(VENV)/.installed-dev interop-clients
+	$(BIN)/python -m pytest tests/interop
+
+interop-clients: $(VENV)-kserve/.installed
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.package-lock.json; \
+	  else echo "no npm here: the tests with Node's client will be skipped" >&2; fi
+
+$(VENV)-kserve/.installed: tests/interop/kserve-requirements.txt
+	$(PYTHON) -m venv $(VENV)-kserve
+	$(VENV)-kserve/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,4 +87,4 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/serving_footprint.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-serving .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-serving $(VENV)-kserve $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
