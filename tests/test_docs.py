@@ -11,10 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 from click.testing import CliRunner
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
-from grpc_reflection.v1alpha import reflection_pb2
 
 from service.cli import COMMANDS, main
+from tests.reflected import Reflected
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,34 +70,6 @@ def test_the_python_examples_run_as_printed(server) -> None:
         printed.append(done.stdout)
     assert re.fullmatch(r"1 \[(\d) \1\]\n", printed[0])
     assert len(re.findall(r"-?\d+\.\d+", printed[1])) == 20
-
-
-class Reflected:
-    """What grpcurl does: learn messages and methods from the server, then call with JSON."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._channel = channel
-        self._ask = channel.stream_stream(
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            reflection_pb2.ServerReflectionRequest.SerializeToString,
-            reflection_pb2.ServerReflectionResponse.FromString,
-        )
-
-    def list(self) -> list[str]:
-        (answer,) = self._ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
-        return [service.name for service in answer.list_services_response.service]
-
-    def call(self, path: str, text: str) -> dict:
-        service, method = path.split("/")
-        (answer,) = self._ask(iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)]))
-        pool = descriptor_pool.DescriptorPool()
-        for data in reversed(answer.file_descriptor_response.file_descriptor_proto):
-            pool.Add(descriptor_pb2.FileDescriptorProto.FromString(data))
-        found = pool.FindServiceByName(service).methods_by_name[method]
-        request = json_format.Parse(text, message_factory.GetMessageClass(found.input_type)())
-        respond = message_factory.GetMessageClass(found.output_type)
-        run = self._channel.unary_unary(f"/{path}", type(request).SerializeToString, respond.FromString)
-        return json_format.MessageToDict(run(request))
 
 
 def test_the_grpcurl_examples_do_what_grpcurl_would_do(server) -> None:
