@@ -76,6 +76,10 @@ class ServerConfig:
     )
     grace_s: float = setting(10.0, "How long running calls may take to finish after that.", low=0, high=3600)
 
+    metrics: bool = setting(True, "Serve Prometheus metrics at /metrics on a port of their own.")
+    metrics_host: str = setting("127.0.0.1", "Address to serve metrics on.")
+    metrics_port: int = setting(8002, "TCP port for metrics; 0 takes a free one and says which.", low=0, high=65535)
+
     log_level: str = setting("info", "At debug, one line a request.", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("auto", "auto: text on a terminal, JSON elsewhere.", choices=("auto", "json", "text"))
 
@@ -87,8 +91,9 @@ class ServerConfig:
         for declared in fields(self):
             if declared.metadata:
                 _check(declared.name, getattr(self, declared.name), declared.metadata)
-        if not self.host:
-            raise ConfigError("host: got '', expected an address")
+        for name in ("host", "metrics_host"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name}: got '', expected an address")
         try:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:

@@ -118,6 +118,10 @@ class InferenceFailed(ServiceError):
     code = Code.INTERNAL
 
 
+class BindError(Exception):
+    """An address that cannot be listened on. Not for clients: there are none yet."""
+
+
 def status_of(error: BaseException) -> Status:
     """The status for whatever a handler raised."""
     if isinstance(error, ServiceError):

@@ -17,6 +17,11 @@ from service.inference.batcher import Batching
 from service.inference.repository import Repository
 from service.inference.servicer import InferenceServicer
 from service.inference.version_policy import VersionPolicy
+from service.observability.calls import CallDurations
+from service.observability.endpoint import MetricsEndpoint
+from service.observability.machine import Machine
+from service.observability.metrics import Metrics
+from service.observability.observer import CallObserver
 from service.readiness import INFERENCE_SERVICE, Readiness
 from service.transport.grpcio_engine import GrpcioEngine
 
@@ -71,12 +76,18 @@ class Server:
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
         ]
+        durations = CallDurations()
+        metrics = Metrics(self.repository, self.readiness.server_is_ready, durations, Machine())
+        self._metrics = (
+            MetricsEndpoint(metrics.families, config.metrics_host, config.metrics_port) if config.metrics else None
+        )
         self._engine = GrpcioEngine(
             methods,
             address=config.address,
             max_message_bytes=config.max_message_bytes,
             max_metadata_bytes=config.max_metadata_bytes,
             keepalive_min_ping_s=config.keepalive_min_ping_s,
+            observer=CallObserver(durations),
         )
 
     @property
@@ -84,8 +95,15 @@ class Server:
         """The port that is really listened on."""
         return self._engine.port
 
+    @property
+    def metrics_url(self) -> str | None:
+        """Where the metrics are; None if they are turned off."""
+        return self._metrics.url if self._metrics is not None else None
+
     async def __aenter__(self) -> Server:
         began = time.perf_counter()
+        if self._metrics is not None:
+            await self._metrics.start()
         await self._engine.start()
         await asyncio.to_thread(self.repository.load_all)
         ready = self.readiness.server_is_ready()
@@ -94,6 +112,7 @@ class Server:
             "server ready" if ready else "server is up and not ready",
             extra={
                 "address": f"{self._config.host}:{self.port}",
+                "metrics": self.metrics_url,
                 "models": {name: len(model.ready) for name, model in self.repository.models.items()},
                 "took_ms": round(1e3 * (time.perf_counter() - began)),
             },
@@ -108,6 +127,8 @@ class Server:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
         await self._engine.stop(_TRANSPORT_GRACE_S if kind is None else 0)
+        if self._metrics is not None:
+            await self._metrics.stop()
         self._executor.shutdown(wait=False, cancel_futures=True)
         _log.info("server stopped")
 
@@ -126,7 +147,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain at once.
 
     Raises:
-        service.transport.grpcio_engine.BindError: the address cannot be listened on.
+        service.errors.BindError: the address cannot be listened on.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

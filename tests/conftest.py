@@ -162,7 +162,7 @@ def serving() -> Callable[..., object]:
 
     @asynccontextmanager
     async def start(repository: Path, **settings) -> AsyncIterator[Server]:
-        config = ServerConfig(repository=repository, port=0, grace_s=settings.pop("grace_s", 2.0), **settings)
+        config = ServerConfig(repository=repository, **{"port": 0, "metrics_port": 0, "grace_s": 2.0, **settings})
         async with Server(config) as server:
             yield server
 

@@ -59,7 +59,8 @@ class ServerProcess:
 @contextmanager
 def serve(repository: Path, log: Path, *options: str) -> Iterator[ServerProcess]:
     """Start ``mnist1d serve`` on a free port and wait until it is up; killed on leaving if it still runs."""
-    command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--port", "0", "--log-format", "json"]
+    command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
+    command += ["--port", "0", "--metrics-port", "0"]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, *options], stdout=file, stderr=file, stdin=subprocess.DEVNULL)
     server = ServerProcess(process, log)

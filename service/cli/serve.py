@@ -22,8 +22,8 @@ DEFAULT_REPOSITORY = Path("repository")
 
 def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
     """Serve until a signal; returns when drained, leaves with exit code 1 if the address cannot be had."""
+    from service.errors import BindError
     from service.server import serve
-    from service.transport.grpcio_engine import BindError
 
     try:
         asyncio.run(serve(config, on_ready))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from service.errors import Code
+from service.errors import BindError, Code
 from service.transport.methods import (
     BidiStream,
     CallFailed,
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 # grpcio types each kind of behaviour apart; here the kind is the `Method` subclass.
 _Behaviour = Callable[..., Any]
 _STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
-
-
-class BindError(Exception):
-    """The address cannot be listened on."""
 
 
 class GrpcioContext:

@@ -18,6 +18,8 @@ from service.config import ConfigError, ServerConfig
         ("grace_s", -1.0, "grace_s: got -1.0, expected 0 to 3600"),
         ("grace_s", float("nan"), "grace_s: got nan"),
         ("host", "", "host: got ''"),
+        ("metrics_host", "", "metrics_host: got ''"),
+        ("metrics_port", 65536, "metrics_port: got 65536, expected 0 to 65535"),
     ],
 )
 def test_an_unusable_setting_is_named_with_its_bound(tmp_path, setting, value, says) -> None:

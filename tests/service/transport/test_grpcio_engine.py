@@ -5,9 +5,9 @@ import asyncio
 import grpc
 import pytest
 
+from service.errors import BindError
 from service.pb import open_inference_pb2 as pb
 from service.server import Server
-from service.transport.grpcio_engine import BindError
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
 
