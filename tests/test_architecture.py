@@ -75,6 +75,11 @@ RULES = [
     ("service.health", ("grpc",), "servicers know no transport"),
     ("service.readiness", ("grpc",), "servicers know no transport"),
     ("service.client", ("service.inference", "service.server", "onnxruntime"), "a client needs no server"),
+    (
+        "service.observability",
+        ("service.server", "service.cli", "grpc"),
+        "what is seen does not depend on the transport",
+    ),
     ("service.errors", ("service", "grpc", "models"), "the error tree stands alone"),
 ]
 
