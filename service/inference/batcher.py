@@ -134,6 +134,9 @@ class Batcher:
         finally:
             # Cancelled while it waited: its place is free at once. Otherwise it is gone already.
             self._remove(level, waiting)
+            # An exception holds this frame, and the frame would hold the future that holds the exception: a ring that
+            # only the garbage collector opens, and with it everything the caller held, a replaced model included.
+            del waiting
 
     def _schedule(self, loop: asyncio.AbstractEventLoop, newest: _Waiting | None = None) -> None:
         if self._running >= CONCURRENT_RUNS or not self._count:
@@ -212,13 +215,13 @@ class Batcher:
             return self._compute_together(batch)
         except ServiceError as error:
             if len(batch) == 1:
-                return [error]
+                return [_bare(error)]
         outcomes: list[_Outcome] = []
         for waiting in batch:
             try:
                 outcomes += self._compute_together([waiting])
             except ServiceError as error:
-                outcomes.append(error)
+                outcomes.append(_bare(error))
         return outcomes
 
     def _compute_together(self, batch: list[_Waiting]) -> list[_Outcome]:
@@ -277,6 +280,14 @@ class Batcher:
     def _set_count(self, count: int) -> None:
         self._count = count
         self._statistics.set_pending(count)
+
+
+def _bare(error: ServiceError) -> ServiceError:
+    """Without the frames that it came through: they hold the list that will hold it, see `Batcher.submit`. Its cause
+    is in the log already.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 _Outcome = list[np.ndarray] | ServiceError

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from models.goldens import Arrays
+    from models.onnx_session import Model
     from models.tensor_spec import TensorSpec
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,42 @@ _PROBE_RUNS = 80
 """About how many runs it takes to try `_PROBE_ROWS` rows in every company."""
 _PROBE_BUDGET_S = 0.5
 """A model so slow that trying its rows would take longer is not batched; it would gain nothing by it either."""
+
+
+class Execution:
+    """An open model and how long its rows take. Knows no queue: what runs a model must not keep its `Runner` alive,
+    since the last reference to the runner is what the memory of a replaced version waits for.
+    """
+
+    def __init__(self, name: str, version: str, model: Model) -> None:
+        self._name = name
+        self._version = version
+        self._model = model
+        # Unknown until the first run, which therefore does not happen on the loop.
+        self._s_per_row = float("inf")
+
+    def is_short(self, rows: int) -> bool:
+        """Whether a run of so many rows may happen on the event loop."""
+        return self._s_per_row * rows <= LOOP_BUDGET_S
+
+    def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+        """See `Runner.run`."""
+        began = time.perf_counter()
+        try:
+            answers = self._model.run(outputs, feeds)
+        except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+            shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
+            _log.warning(
+                "model failed", extra={"model": self._name, "version": self._version, "inputs": shapes}, exc_info=True
+            )
+            raise InferenceFailed(
+                f"model {self._name!r} version {self._version} failed on inputs {shapes}; the server's log has the "
+                "reason"
+            ) from error
+        # The dearest row seen lately: forgets one slow run, but not at once.
+        was = self._s_per_row if self._s_per_row < float("inf") else 0.0
+        self._s_per_row = max((time.perf_counter() - began) / _rows(feeds), 0.9 * was)
+        return answers
 
 
 class Runner:
@@ -66,14 +103,13 @@ class Runner:
         self.outputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.outputs}
         self.why_not_batched = self._probe(examples)
         """None if requests are batched, otherwise the reason why not."""
-        # Unknown until the first run, which therefore does not happen on the loop.
-        self._s_per_row = float("inf")
+        self._execution = Execution(name, self.version, self._model)
         self._batcher = Batcher(
-            self.run,
+            self._execution.run,
             self.statistics,
             self.batching,
             is_batchable=self.why_not_batched is None,
-            stays_on_loop=lambda rows: self._s_per_row * rows <= LOOP_BUDGET_S,
+            stays_on_loop=self._execution.is_short,
             executor=executor,
         )
 
@@ -102,21 +138,7 @@ class Runner:
         Raises:
             InferenceFailed: onnxruntime refused or failed. Its own message goes to the log.
         """
-        began = time.perf_counter()
-        try:
-            answers = self._model.run(outputs, feeds)
-        except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-            shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
-            _log.warning(
-                "model failed", extra={"model": self.name, "version": self.version, "inputs": shapes}, exc_info=True
-            )
-            raise InferenceFailed(
-                f"model {self.name!r} version {self.version} failed on inputs {shapes}; the server's log has the reason"
-            ) from error
-        # The dearest row seen lately: forgets one slow run, but not at once.
-        was = self._s_per_row if self._s_per_row < float("inf") else 0.0
-        self._s_per_row = max((time.perf_counter() - began) / _rows(feeds), 0.9 * was)
-        return answers
+        return self._execution.run(feeds, outputs)
 
     def _probe(self, examples: Sequence[Arrays]) -> str | None:
         why_not = batchable(self._model)

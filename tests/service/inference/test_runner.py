@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import InferenceFailed, InvalidRequest
 from service.inference.batcher import Batching
-from service.inference.runner import Runner
+from service.inference.runner import Execution, Runner
 from tests.conftest import affine_model, conv2d_model, identity_model, mixed_model, onnx_model
 
 
@@ -45,22 +47,48 @@ def test_what_the_runtime_refuses_names_the_shapes_and_keeps_its_words_for_the_l
 
 async def test_a_run_of_unknown_or_long_duration_leaves_the_event_loop() -> None:
     threads: list[str] = []
+    really_run = Execution.run
 
-    class Spy(Runner):
-        def run(self, feeds, outputs):
-            threads.append(threading.current_thread().name)
-            return super().run(feeds, outputs)
+    def spy(execution, feeds, outputs):
+        threads.append(threading.current_thread().name)
+        return really_run(execution, feeds, outputs)
 
     with ThreadPoolExecutor(1, thread_name_prefix="compute") as executor:
-        runner = Spy("m", 1, affine_model(), executor, batching=Batching(max_batch_size=10_000))
+        runner = Runner("m", 1, affine_model(), executor, batching=Batching(max_batch_size=10_000))
+        runner._batcher._run = spy.__get__(runner._execution)
         x = np.ones((1, 3), np.float32)
         await runner.infer({"x": x}, ["y"])
-        runner._s_per_row = 1e-6
+        runner._execution._s_per_row = 1e-6
         await runner.infer({"x": x}, ["y"])
-        runner._s_per_row = 1e-6
+        runner._execution._s_per_row = 1e-6
         await runner.infer({"x": np.ones((5000, 3), np.float32)}, ["y"])
     main = threading.main_thread().name
     assert [name == main for name in threads] == [False, True, False]
+
+
+async def test_the_memory_of_a_runner_comes_back_with_its_last_reference(caplog) -> None:
+    """Without waiting for the garbage collector: that is how a replaced version says that it has drained."""
+    caplog.set_level(logging.CRITICAL)  # pytest keeps log records, and with them the frames of their tracebacks
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            runner = Runner("m", 1, matmul_model(), executor)
+            x = np.ones((3, 3), np.float32)
+            await runner.infer({"a": x, "b": x}, ["y"])
+            with pytest.raises(InferenceFailed):
+                await runner.infer({"a": x[:2], "b": x[:2]}, ["y"])
+            abandoned = asyncio.create_task(runner.infer({"a": x, "b": x}, ["y"]))
+            await asyncio.sleep(0)
+            abandoned.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await abandoned
+            del abandoned
+            remains = weakref.ref(runner), weakref.ref(runner._model)
+            del runner
+            await asyncio.to_thread(lambda: None)
+        assert [remain() for remain in remains] == [None, None]
+    finally:
+        gc.enable()
 
 
 async def test_concurrent_runs_do_not_mix_their_answers() -> None:
