@@ -18,6 +18,7 @@ from tests.reflected import Reflected
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -38,6 +39,22 @@ def test_every_file_that_is_named_exists(document) -> None:
         r"`((?:models|service|tests|benchmarks|protos|docs|examples)/[\w./]+\.\w+)`", document.read_text()
     ):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
+def test_every_test_that_is_named_exists(document) -> None:
+    for name, test, case in re.findall(r"`([\w/]+\.py)::(\w+)(?:\[([^`]+)\])?`", document.read_text()):
+        (found,) = [path for path in (ROOT / "tests").rglob(name.rpartition("/")[2]) if str(path).endswith(name)]
+        text = found.read_text()
+        assert f"def {test}(" in text, f"{name}::{test}"
+        assert not case or f'"{case}": (' in text, f"{name}::{test}[{case}]"
+
+
+def test_every_row_of_the_protocols_tables_names_the_test_that_shows_it() -> None:
+    rows = [line for line in PROTOCOL.splitlines() if re.match(r"\| (?!.*shown by \|$)", line)]
+    assert len(rows) > 60
+    for row in rows:
+        assert re.search(r"`[\w/]+\.py::\w+[^`]*` \|$", row), row
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
@@ -93,6 +110,6 @@ def test_the_grpcurl_examples_do_what_grpcurl_would_do(server) -> None:
     assert sum(answers[2]["outputs"][0]["contents"]["fp32Contents"]) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in str(p)], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[path.name for path in DOCUMENTS])
 def test_no_line_of_the_documentation_is_left_unfinished(path) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|TBD)\b", path.read_text())
