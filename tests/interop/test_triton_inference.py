@@ -111,6 +111,12 @@ def test_priority_and_timeout_pass_where_nothing_waits(triton) -> None:
     assert answer["outputs"]["y"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("sequence", [7, "seven"])
+def test_a_request_of_a_sequence_is_answered_like_any_other(triton, sequence) -> None:
+    more = {"sequence_id": sequence, "sequence_start": True, "sequence_end": True}
+    assert triton.ask("infer", model_name="affine", inputs=x(), **more)["outputs"]["y"].shape == (2, 3)
+
+
 def test_headers_pass_with_and_without_a_plugin(triton_sync) -> None:
     headers = {"x-request-id": "7", "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     assert triton_sync.ask("infer", model_name="affine", inputs=x(), headers=headers)["model_version"] == "2"
