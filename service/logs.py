@@ -1,27 +1,86 @@
-"""Structured logs: one JSON object a line, or the same fields as text for a terminal."""
+"""Structured logs: one JSON object a line, or the same fields as text for a terminal.
+
+Whatever is logged while a call runs carries the call's ids. Values come from callers too, so nothing in them can end a
+line, begin another or move a terminal's cursor.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
+import math
 import sys
 import time
-from typing import TextIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_LONGEST = 4096
+"""Characters of one value: a caller may send megabytes as the name of a model."""
+_LONGEST_TRACEBACK = 64 * 1024
+
+call_fields: contextvars.ContextVar[Callable[[], Mapping[str, object]] | None] = contextvars.ContextVar(
+    "call_fields", default=None
+)
+"""What every line of the call that runs now shall say. A function, asked only where a line is really written."""
+
+
+def context_with(**fields: object) -> contextvars.Context:
+    """A copy of the current context whose lines say ``fields`` too; empty ones are left out."""
+    outer = call_fields.get()
+    given = {name: value for name, value in fields.items() if value}
+    context = contextvars.copy_context()
+    context.run(call_fields.set, lambda: {**(outer() if outer is not None else {}), **given})
+    return context
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Which lines are written, as Triton's log settings tell it."""
+
+    info: bool = True
+    warning: bool = True
+    error: bool = True
+    verbose_level: int = 0
+    """From 1 on, a line for each request."""
+
+    @classmethod
+    def of_level(cls, level: str) -> Switches:
+        """Everything from ``level`` up."""
+        number = logging.getLevelNamesMapping()[level.upper()]
+        return cls(
+            info=number <= logging.INFO,
+            warning=number <= logging.WARNING,
+            error=number <= logging.ERROR,
+            verbose_level=int(number <= logging.DEBUG),
+        )
+
+    def allow(self, level: int) -> bool:
+        """Whether a line of a level is written."""
+        if level >= logging.ERROR:
+            return self.error
+        if level >= logging.WARNING:
+            return self.warning
+        return self.info if level >= logging.INFO else self.verbose_level > 0
+
+    @property
+    def lowest_level(self) -> int:
+        """Below this nothing is written at all."""
+        levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+        return next((level for level in levels if self.allow(level)), logging.CRITICAL + 1)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller passed as ``extra``."""
+    """What the caller passed as ``extra``, and what the call adds."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
-def _timestamp(record: logging.LogRecord) -> str:
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
-
-
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: time, level, logger, message, then the record's own fields."""
+    """One JSON object a record, in ASCII: time, level, logger, message, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -29,29 +88,101 @@ class JsonFormatter(logging.Formatter):
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
-            **fields_of(record),
+            "message": _cut(record.getMessage()),
+            **{key: _plain(value) for key, value in fields_of(record).items()},
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+            line["traceback"] = _cut(self.formatException(record.exc_info), _LONGEST_TRACEBACK)
+        return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: message first, fields as ``key=value``."""
+    """The same for people: message first, fields as ``key=value``, a traceback indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and a traceback below it where there is one."""
-        fields = " ".join(f"{key}={value}" for key, value in fields_of(record).items() if value is not None)
-        text = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}{'  ' if fields else ''}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        fields = " ".join(f"{key}={_word(value)}" for key, value in fields_of(record).items() if value is not None)
+        message = _printable(_cut(record.getMessage()))
+        text = f"{_timestamp(record)} {record.levelname:<7} {message}{'  ' if fields else ''}{fields}"
+        if not record.exc_info:
+            return text
+        traceback = _cut(self.formatException(record.exc_info), _LONGEST_TRACEBACK)
+        return "\n".join([text, *(f"    {_printable(line)}" for line in traceback.split("\n"))])
 
 
-def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> None:
+class LogOutput(logging.StreamHandler[TextIO]):
+    """Where every line of the process goes; its switches can be changed while it runs."""
+
+    def __init__(self, stream: TextIO, switches: Switches) -> None:
+        super().__init__(stream)
+        self._switches = switches
+
+    @property
+    def switches(self) -> Switches:
+        """Which lines are written."""
+        return self._switches
+
+    @switches.setter
+    def switches(self, switches: Switches) -> None:
+        self._switches = switches
+        # So that what nobody will read is not even put together.
+        logging.getLogger().setLevel(switches.lowest_level)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written; if so, it gets the fields of the call that runs."""
+        if not (self._switches.allow(record.levelno) and super().filter(record)):
+            return False
+        fields_of_call = call_fields.get()
+        if fields_of_call is not None:
+            try:
+                fields = fields_of_call()
+            except Exception:  # noqa: BLE001 - whatever is wrong with a call, a line about it must not fail the caller
+                fields = {}
+            for name, value in fields.items():
+                vars(record).setdefault(name, value)
+        return True
+
+
+def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> LogOutput:
     """Send every log line of the process to ``stream`` (default: standard error)."""
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    output = LogOutput(stream if stream is not None else sys.stderr, Switches.of_level(level))
+    output.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[output], force=True)
     # What these two tell at debug level is about themselves, a line a call.
     for library in ("asyncio", "grpc"):
         logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))
+    return output
+
+
+def current_output() -> LogOutput | None:
+    """What `set_up` made; None in a program that does its own logging."""
+    return next((handler for handler in logging.getLogger().handlers if isinstance(handler, LogOutput)), None)
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+
+
+def _cut(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return _cut(value)
+    # JSON has no word for these, and most readers refuse the one that Python writes.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _word(value: object) -> str:
+    """A value from which the next ``key=`` can be told apart."""
+    text = _cut(str(value))
+    if isinstance(value, str) and (not text or any(character in ' "=' for character in text)):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

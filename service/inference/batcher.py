@@ -10,6 +10,7 @@ Knows arrays and callers; not models, messages or transports. Belongs to one eve
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -68,6 +69,8 @@ class _Waiting:
     patience: Patience
     shape_key: tuple[object, ...] = ()
     timing: Timing = field(default_factory=Timing)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """What is logged while it runs alone is logged about its caller."""
 
     def expiry(self, now_ns: int) -> ServiceError | None:
         """Why it must not be run any more, if so."""
@@ -233,7 +236,9 @@ class Batcher:
             else {name: np.concatenate([waiting.feeds[name] for waiting in batch]) for name in first.feeds}
         )
         put_together_ns = time.perf_counter_ns()
-        answers = self._run(feeds, first.outputs)
+        # Not the context of whoever happened to wake the queue: a shared run is nobody's in particular.
+        context = first.context if len(batch) == 1 else contextvars.Context()
+        answers = context.run(self._run, feeds, first.outputs)
         ran_ns = time.perf_counter_ns()
         outcomes: list[_Outcome] = []
         start = 0

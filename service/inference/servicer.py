@@ -150,7 +150,8 @@ class InferenceServicer:
                 parse=request.FromString,
                 serialize=_serialize,
                 handler=handler,
-                describe=_described if request is pb.ModelInferRequest else lambda _: {},
+                describe=_described if name == "ModelInfer" else _silent,
+                describe_answer=_described_answer if name == "ModelInfer" else _silent,
             )
             for name, request, handler in unary
         ]
@@ -191,6 +192,14 @@ def _runner(version: ModelVersion) -> Runner:
 def _described(request: pb.ModelInferRequest) -> dict[str, str]:
     shapes = ",".join(f"{tensor.name}{list(tensor.shape)}" for tensor in request.inputs)
     return {"model": request.model_name, "version": request.model_version, "id": request.id, "inputs": shapes}
+
+
+def _silent(_: object) -> dict[str, str]:
+    return {}
+
+
+def _described_answer(response: pb.ModelInferResponse) -> dict[str, str]:
+    return {"version": response.model_version}
 
 
 def _metadata(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:

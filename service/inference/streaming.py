@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from service.errors import ServerStopping, ServiceError, status_of
+from service.logs import context_with
 from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ async def stream(
     async def read() -> None:
         try:
             async for request in requests:
-                await under_way.put((request, asyncio.create_task(infer(request, context))))
+                about = context_with(id=request.id)
+                await under_way.put((request, asyncio.create_task(infer(request, context), context=about)))
         finally:
             # Without a place for the end the answers would never come to one: the queue is drained as they are given.
             await under_way.put(None)

@@ -1,15 +1,22 @@
-"""What happens around each call: its duration is counted."""
+"""What happens around each call: its duration is counted, and what is logged meanwhile gets its ids."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service import logs
+from service.observability import trace_context
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from service.errors import Status
     from service.observability.calls import CallDurations
     from service.transport.methods import Call
+
+REQUEST_ID = "x-request-id"
+_LONGEST_ID = 128
+"""Characters of an id that are logged."""
 
 
 class CallObserver:
@@ -21,8 +28,26 @@ class CallObserver:
     def __call__(self, call: Call) -> Callable[[Status], None]:
         """The call begins."""
         self._durations.began()
+        logs.call_fields.set(lambda: ids_of(call))
 
         def ended(status: Status) -> None:
             self._durations.ended(call.method.path, status.code, call.took_s)
+            logs.call_fields.set(None)
 
         return ended
+
+
+def ids_of(call: Call) -> Mapping[str, object]:
+    """By what a call can be found again: the caller's ids for it, and its place in a trace."""
+    fields: dict[str, object] = {}
+    metadata = call.context.metadata
+    request_id = next((value for key, value in metadata if key == REQUEST_ID), "")
+    if request_id and isinstance(request_id, str):
+        fields["request_id"] = request_id[:_LONGEST_ID]
+    message_id = call.described().get("id")
+    if message_id:
+        fields["id"] = message_id[:_LONGEST_ID]
+    trace = trace_context.from_metadata(metadata)
+    if trace is not None:
+        fields["trace_id"], fields["span_id"] = trace.trace_id, trace.span_id
+    return fields
