@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.inference.control_mode import Mode, start_names
 from service.inference.version_policy import PolicyError, VersionPolicy
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ class ServerConfig:
         "latest:1",
         "Versions to serve: latest:N (the newest N that prove themselves), all, or specific:N,N.",
         metavar="POLICY",
+    )
+    model_control_mode: str = setting(
+        Mode.POLL.value,
+        "Who decides what is loaded: none (what is there at the start), poll (the directory, looked at every few "
+        "seconds) or explicit (requests).",
+        choices=tuple(mode.value for mode in Mode),
+    )
+    repository_poll_s: float = setting(2.0, "In poll mode, seconds between two looks.", low=0.01, high=86400)
+    load_model: str = setting(
+        "", "In explicit mode, the models to begin with: NAME,NAME or * for all.", metavar="NAMES"
     )
     require_proof: bool = setting(False, "Refuse models that carry no goldens.")
     strict_readiness: bool = setting(True, "Ready when every model has a ready version; otherwise when one has.")
@@ -98,6 +109,15 @@ class ServerConfig:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:
             raise ConfigError(f"version_policy: {error}") from error
+        try:
+            names = start_names(self.load_model)
+        except ValueError as error:
+            raise ConfigError(f"load_model: {error}") from error
+        if names and self.model_control_mode != Mode.EXPLICIT.value:
+            raise ConfigError(
+                f"load_model: got {self.load_model!r}, which needs model_control_mode {Mode.EXPLICIT.value}; in mode "
+                f"{self.model_control_mode} every model is loaded"
+            )
 
     @property
     def address(self) -> str:

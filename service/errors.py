@@ -9,6 +9,9 @@
     ├── QueueFull               UNAVAILABLE          too many requests wait for the model: try again
     ├── QueueTimeout            UNAVAILABLE          its own timeout passed in the queue: try again
     ├── DeadlineExceeded        DEADLINE_EXCEEDED    the caller's deadline passed in the queue
+    ├── ControlNotAllowed       UNAVAILABLE          models are not loaded by request here; Triton's code and words
+    ├── LoadFailed              INTERNAL             a model that was to be loaded is not there, or cannot be opened
+    ├── LoadRefused             FAILED_PRECONDITION  the same, since its proof failed
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
     └── InferenceFailed         INTERNAL             the model itself failed on inputs that fit its declaration
 
@@ -104,6 +107,24 @@ class DeadlineExceeded(ServiceError):
     """The deadline of the call; most callers have given up by now."""
 
     code = Code.DEADLINE_EXCEEDED
+
+
+class ControlNotAllowed(ServiceError):
+    """The control mode is not ``explicit``. Triton's code, which tools compare, though trying again does not help."""
+
+    code = Code.UNAVAILABLE
+
+
+class LoadFailed(ServiceError):
+    """No such model, or no version of it can be opened. INTERNAL as Triton answers it; what was ready goes on."""
+
+    code = Code.INTERNAL
+
+
+class LoadRefused(ServiceError):
+    """The parity gate: its goldens do not replay here, or it has none and must. What was ready goes on."""
+
+    code = Code.FAILED_PRECONDITION
 
 
 class Unsupported(ServiceError):

@@ -20,9 +20,11 @@ INFERENCE_SERVICE = "inference.GRPCInferenceService"
 class Readiness:
     """What may be called ready. Belongs to one event loop; `changed` may be called from any thread."""
 
-    def __init__(self, repository: Repository, *, strict: bool) -> None:
+    def __init__(self, repository: Repository, *, strict: bool, may_be_empty: bool = False) -> None:
+        """``may_be_empty`` is for a server whose models come and go by request."""
         self._repository = repository
         self._strict = strict
+        self._may_be_empty = may_be_empty
         self._is_draining = False
         self._waiters: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
@@ -35,14 +37,19 @@ class Readiness:
     def server_is_ready(self) -> bool:
         """Whether the server as a whole may be given requests.
 
-        Strict, as Triton does by default: every model in the repository has a ready version. Not strict: at least
-        one has. In both cases no model at all is not ready, and neither is a server still loading or draining.
+        Strict, as Triton does by default: every model that is required has a ready version. Required is what was
+        there at the start and what has been ready since, until it is unloaded on purpose or deleted; so that a broken
+        model that somebody adds to a shared repository takes no server out of service. Not strict: at least one
+        model has a ready version. A server still loading or draining is not ready, and neither is one without any
+        ready model, unless its models come by request and it has done what it was asked.
         """
-        models = self._repository.models.values()
-        if self._is_draining or not self._repository.is_loaded or not models:
+        if self._is_draining or not self._repository.is_loaded:
             return False
-        ready = [bool(model.ready) for model in models]
-        return all(ready) if self._strict else any(ready)
+        models = self._repository.models.values()
+        required = [bool(model.ready) for model in models if model.is_required]
+        if not any(model.ready for model in models):
+            return self._may_be_empty and not required
+        return all(required) if self._strict else True
 
     def statuses(self) -> Mapping[str, bool]:
         """Every name that the health service knows: '' for the server, the inference service, one for each model."""

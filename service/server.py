@@ -14,6 +14,10 @@ from service.health import HealthServicer
 from service.inference import shared_memory
 from service.inference.admission import Admission
 from service.inference.batcher import Batching
+from service.inference.control import RepositoryControl
+from service.inference.control_mode import Mode
+from service.inference.control_servicer import ControlServicer
+from service.inference.loader import Loader, runner_factory
 from service.inference.repository import Repository
 from service.inference.servicer import InferenceServicer
 from service.inference.version_policy import VersionPolicy
@@ -38,6 +42,8 @@ _COMPUTE_THREADS = 2
 
 _REFUSAL_S = 0.1
 """How long new calls are refused before the transport stops: what is on its way gets an answer, not a cut."""
+_LOAD_GRACE_S = 5.0
+"""For a version that is being loaded when the server stops: its thread can be waited for, and not stopped."""
 _TRANSPORT_GRACE_S = 0.2
 """For answers that are written and not yet sent, once nothing runs any more."""
 
@@ -57,12 +63,19 @@ class Server:
         self.repository = Repository(
             config.repository,
             VersionPolicy.parse(config.version_policy),
-            require_proof=config.require_proof,
-            executor=self._executor,
-            batching=Batching(config.max_batch_size, config.max_queue_size, config.max_queue_delay_us),
+            Loader(
+                require_proof=config.require_proof,
+                open_runner=runner_factory(
+                    self._executor, Batching(config.max_batch_size, config.max_queue_size, config.max_queue_delay_us)
+                ),
+            ),
             on_change=self._repository_changed,
         )
-        self.readiness = Readiness(self.repository, strict=config.strict_readiness)
+        mode = Mode(config.model_control_mode)
+        self.control = RepositoryControl(
+            self.repository, mode, poll_s=config.repository_poll_s, load_at_start=config.load_model
+        )
+        self.readiness = Readiness(self.repository, strict=config.strict_readiness, may_be_empty=mode is Mode.EXPLICIT)
         self._admission = Admission()
         inference = InferenceServicer(
             self.repository,
@@ -72,6 +85,7 @@ class Server:
         )
         methods = [
             *inference.methods(),
+            *ControlServicer(self.repository, self.control).methods(),
             *shared_memory.methods(),
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
@@ -105,7 +119,7 @@ class Server:
         if self._metrics is not None:
             await self._metrics.start()
         await self._engine.start()
-        await asyncio.to_thread(self.repository.load_all)
+        await self.control.start()
         ready = self.readiness.server_is_ready()
         _log.log(
             logging.INFO if ready else logging.WARNING,
@@ -123,12 +137,14 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.readiness.start_draining()
+        self.control.stop()
         if kind is None:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
         await self._engine.stop(_TRANSPORT_GRACE_S if kind is None else 0)
         if self._metrics is not None:
             await self._metrics.stop()
+        await self.control.wait_until_stopped(_LOAD_GRACE_S if kind is None else 0)
         self._executor.shutdown(wait=False, cancel_futures=True)
         _log.info("server stopped")
 

@@ -9,7 +9,7 @@ from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
     from models.tensor_spec import TensorSpec
-    from service.inference.repository import ModelVersion
+    from service.inference.model_version import ModelVersion
     from service.inference.runner import Runner
     from service.inference.statistics import Duration
     from service.inference.version_policy import VersionPolicy

@@ -1,107 +1,32 @@
-"""The models on disk and which of them are ready: a version is READY only after its proof replayed here.
+"""The models that are served, and which versions of them are ready: READY only after the proof replayed here.
 
-Loading blocks and belongs in a thread. Readers take snapshots: every model is an immutable value that is replaced
-as a whole, so that a look-up is a dict access without locks, and nobody sees half a change.
+Readers take snapshots: every model is an immutable value that is replaced as a whole, so that a look-up is a dict
+access without locks, and nobody sees half a change. Changes block and belong in a thread, one at a time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import time
-from dataclasses import dataclass, field
-from enum import Enum
+import threading
 from typing import TYPE_CHECKING
 
-from models.artifact import Artifact, Manifest
-from models.errors import ArtifactError, GoldenMismatch
-from models.publication import model_names, versions
-from service.errors import InferenceFailed, InvalidRequest, ModelNotFound, ModelNotReady
-from service.inference.runner import Runner
+from models.publication import MODEL_NAME, model_names
+from service.errors import InvalidRequest, LoadFailed, LoadRefused, ModelNotFound, ModelNotReady
+from service.inference.draining import Draining
+from service.inference.loader import Loader
+from service.inference.model_file import TRITON_CONFIG
+from service.inference.model_version import Cause, ModelVersion, ServedModel, State
+from service.inference.renewal import OnDisk, Renewal, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from concurrent.futures import Executor
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-
-    from models.goldens import Arrays
-    from service.inference.batcher import Batching
+    from service.inference.model_file import ModelSettings
     from service.inference.version_policy import VersionPolicy
 
 _log = logging.getLogger(__name__)
-
-
-class State(Enum):
-    """Lifecycle of a version, in the words of the protocol's repository index."""
-
-    LOADING = "LOADING"
-    READY = "READY"
-    UNAVAILABLE = "UNAVAILABLE"
-
-
-class Cause(Enum):
-    """The kind of a version's ``reason``: what metrics and error details can tell apart without reading prose."""
-
-    NONE = "NONE"
-    """There is no reason: it is proven, or still being loaded."""
-    UNPROVEN = "UNPROVEN"
-    """Served, and carries nothing to prove it with."""
-    PROOF_REQUIRED = "PROOF_REQUIRED"
-    """The same, refused because a proof is required."""
-    GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
-    """Its goldens do not replay on this machine."""
-    ARTIFACT_INVALID = "ARTIFACT_INVALID"
-    """Incomplete, damaged, or not servable."""
-    RUN_FAILED = "RUN_FAILED"
-    """The runtime failed on its goldens."""
-    INTERNAL = "INTERNAL"
-    """A defect of the server; its log has the traceback."""
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One version and what became of it."""
-
-    name: str
-    version: int
-    state: State
-    reason: str = ""
-    """Why it is not ready, or that it is served without a proof; empty for a proven one."""
-    cause: Cause = Cause.NONE
-    """Of which kind the reason is."""
-    runner: Runner | None = None
-    """Present exactly when READY."""
-    manifest: Manifest | None = None
-    max_difference: float | None = None
-    """Largest difference from the goldens seen on this machine; None if nothing was replayed."""
-
-    @property
-    def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Class labels of each output that has some."""
-        return self.manifest.labels if self.manifest is not None else {}
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether its goldens replayed on this machine."""
-        return self.state is State.READY and self.max_difference is not None
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """One model: its versions, oldest first."""
-
-    name: str
-    versions: Mapping[int, ModelVersion] = field(default_factory=dict)
-
-    @property
-    def ready(self) -> tuple[ModelVersion, ...]:
-        """The ready versions, oldest first."""
-        return tuple(version for _, version in sorted(self.versions.items()) if version.state is State.READY)
-
-
-class ProofMissing(ArtifactError):
-    """A version without goldens where a proof is required."""
 
 
 class Repository:
@@ -111,168 +36,283 @@ class Repository:
         self,
         root: Path,
         policy: VersionPolicy,
+        loader: Loader | None = None,
         *,
-        require_proof: bool = False,
-        executor: Executor | None = None,
-        batching: Batching | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """``policy`` is for models that have none of their own; ``on_change`` is called from whichever thread."""
         self._root = root
         self._policy = policy
-        self._require_proof = require_proof
-        self._executor = executor
-        self._batching = batching
         self._on_change = on_change
         self._models: dict[str, ServedModel] = {}
+        self._draining = Draining()
         self._is_loaded = False
+        self._is_stopping = False
+        self._changing = threading.Lock()
+        self._said: dict[str, str] = {}
+        self._renewal = Renewal(
+            loader if loader is not None else Loader(), policy, show=self._put, is_stopping=lambda: self._is_stopping
+        )
+
+    # ---- for readers, from any thread ----------------------------------------------------------------------------
 
     @property
     def is_loaded(self) -> bool:
         """Whether the first look at every model is over, whatever came of it."""
         return self._is_loaded
 
-    def policy_of(self, name: str) -> VersionPolicy:  # noqa: ARG002 - one policy for every model so far
-        """Which versions of a model are served."""
-        return self._policy
-
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """A snapshot, by name."""
-        return dict(self._models)
+        """A snapshot, by name; versions that are draining are in it as UNLOADING."""
+        models = dict(self._models)
+        for leaving in self._draining.versions():
+            model = models.get(leaving.name, ServedModel(leaving.name, is_required=False, is_unloaded=True))
+            was = model.versions.get(leaving.version)
+            if was is None or was.state is State.UNAVAILABLE:
+                models[leaving.name] = dataclasses.replace(model, versions={**model.versions, leaving.version: leaving})
+        return models
+
+    def policy_of(self, name: str) -> VersionPolicy:
+        """Which versions of a model are served."""
+        model = self._models.get(name)
+        return model.policy if model is not None else self._policy
 
     def get(self, name: str, version: str = "") -> ModelVersion:
         """A ready version; the newest one where ``version`` is empty.
 
+        Whoever holds it can go on with it, even if it is replaced or deleted meanwhile.
+
         Raises:
             InvalidRequest: ``version`` is no whole number.
-            ModelNotFound: no such model, or no such version of it.
+            ModelNotFound: no such model, no such version of it, or it was unloaded on purpose.
             ModelNotReady: it exists but is not ready.
         """
         model = self._models.get(name)
         if model is None:
             raise ModelNotFound(f"Request for unknown model: {name!r} is not found")
         if version:
-            found = self._version(model, version)
+            found = _version(model, version)
             if found.state is not State.READY:
                 raise ModelNotReady(f"Request for model {name!r} version {version}: not at ready state: {_why(found)}")
             return found
-        ready = model.ready
-        if not ready:
-            raise ModelNotReady(f"Request for model {name!r}: no version is at ready state: {_newest_reason(model)}")
-        return ready[-1]
+        if model.ready:
+            return model.ready[-1]
+        if model.is_unloaded:
+            raise ModelNotFound(f"Request for unknown model: {name!r} has no available versions: it was unloaded")
+        raise ModelNotReady(f"Request for model {name!r}: no version is at ready state: {_newest_reason(model)}")
+
+    def ready(self, name: str) -> Sequence[ModelVersion]:
+        """Every ready version, oldest first, and at least one; raises as `get` does where there is none."""
+        model = self._models.get(name)
+        return model.ready if model is not None and model.ready else (self.get(name),)
 
     def is_ready(self, name: str, version: str = "") -> bool:
         """Whether `get` would succeed; raises as it does for what does not exist."""
+        model = self._models.get(name)
+        if model is not None and model.is_unloaded:
+            return False
         try:
             self.get(name, version)
         except ModelNotReady:
             return False
         return True
 
+    def names_on_disk(self) -> list[str]:
+        """The models that could be loaded, sorted. Reads the directory; raises OSError."""
+        return model_names(self._root)
+
+    # ---- changes, one at a time ----------------------------------------------------------------------------------
+
     def load_all(self) -> None:
-        """Load and prove every model below the root. Blocks; never raises for a bad model."""
-        present = {name: self._candidates(name) for name in model_names(self._root)}
-        for name, candidates in present.items():
-            if not candidates:
-                _log.warning("model has no version to serve", extra={"model": name, "policy": str(self._policy)})
-                continue
-            loading = {version: ModelVersion(name, version, State.LOADING) for version in candidates[:1]}
-            self._put(ServedModel(name, loading))
-        for name, candidates in present.items():
-            if candidates:
-                self._put(self._load_model(name, candidates))
+        """The first look: load and prove every model below the root. Blocks; never raises for a bad model."""
+        self.refresh()
         self._is_loaded = True
         self._on_change()
 
-    def _candidates(self, name: str) -> list[int]:
+    def load_named(self, names: Sequence[str]) -> None:
+        """The first look at these models and no others. Blocks; never raises for a bad model."""
+        with self._changing:
+            for name in names:
+                try:
+                    self._load(name, self._root / name, None)
+                except (LoadFailed, LoadRefused) as error:
+                    _log.error("model is not served", extra={"model": name, "reason": str(error)})
+                    if name not in self._models:
+                        self._put(ServedModel(name, policy=self._policy, problem=str(error)))
+                except Stopped:
+                    break
+        self._is_loaded = True
+        self._on_change()
+
+    def refresh(self, *, retry: bool = False) -> None:
+        """Bring every model up to date with the directory. Blocks; never raises for a bad model.
+
+        Cheap where nothing has changed: a few `stat` calls a version. ``retry`` also loads versions again that were
+        refused and have not changed.
+        """
+        with self._changing:
+            looked = self._look()
+            for name, found in looked.items():
+                if name not in self._models:
+                    # All of them at first, so that each is known before the first takes its time.
+                    self._put(self._newcomer(found))
+            for found in looked.values():
+                try:
+                    self._renew(found, retry=retry)
+                except Stopped:
+                    return
+
+    def load(self, name: str, directory: Path | None = None, settings: ModelSettings | None = None) -> ServedModel:
+        """Load or reload one model, from its own directory or from another one, and say how it went.
+
+        ``settings`` replace its ``model.json``. Versions whose files have not changed are not loaded again, unless
+        they were refused. Blocks.
+
+        Raises:
+            LoadRefused: a version's proof failed. What was ready before goes on.
+            LoadFailed: there is no such model, or it cannot be loaded. What was ready before goes on.
+            Stopped: the server stops.
+        """
+        with self._changing:
+            return self._load(name, directory if directory is not None else self._root / name, settings)
+
+    def unload(self, name: str) -> None:
+        """Take a model out: nobody is given it any more, and who has it finishes. An unknown one is out already."""
+        with self._changing:
+            model = self._models.get(name)
+            if model is None or model.is_unloaded:
+                return
+            out = {
+                number: ModelVersion(name, number, State.UNAVAILABLE, "unloaded", Cause.UNLOADED)
+                for number in model.versions
+            }
+            self._replace(
+                ServedModel(name, out, policy=model.policy, is_required=False, is_unloaded=True),
+                why="unloaded on request",
+            )
+
+    def stop(self) -> None:
+        """Begin no further load. From any thread."""
+        self._is_stopping = True
+
+    # ---- how ----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> dict[str, OnDisk]:
+        """What is on disk, by name. What cannot be looked at stays as it is and is not in it."""
         try:
-            return self._policy.candidates(versions(self._root / name))
+            # Asked for, since a root that is gone (a share that is not mounted) is no repository without models.
+            names = model_names(self._root) if self._root.is_dir() else None
         except OSError as error:
-            _log.error("model cannot be looked at", extra={"model": name, "reason": str(error)})
-            return []
+            self._say("", "repository cannot be looked at", reason=str(error))
+            return {}
+        if names is None:
+            self._say("", "repository cannot be looked at", reason=f"{self._root} is no directory")
+            return {}
+        self._said.pop("", None)
+        looked = {}
+        for name in sorted({*names, *self._models}):
+            try:
+                found = OnDisk.look(name, self._root / name)
+            except OSError as error:
+                self._say(name, "model cannot be looked at", reason=str(error))
+                continue
+            if found.present:
+                looked[name] = found
+            elif name in self._models:
+                self._remove(name)
+            else:
+                self._say(name, "model has no version to serve")
+        return looked
+
+    def _newcomer(self, found: OnDisk) -> ServedModel:
+        policy = found.settings.version_policy or self._policy
+        loading = {n: ModelVersion(found.name, n, State.LOADING) for n in policy.candidates(found.present)[:1]}
+        # One that comes later is not missed until it has been ready once: whoever drops a broken model into a shared
+        # directory must not take every server out of service.
+        return ServedModel(found.name, loading, policy=policy, is_required=not self._is_loaded)
+
+    def _renew(self, found: OnDisk, *, retry: bool) -> None:
+        if (found.directory / TRITON_CONFIG).exists():
+            self._say(found.name, f"{TRITON_CONFIG} is ignored: everything comes from the model and its manifest")
+        before = self._models.get(found.name, ServedModel(found.name, is_required=not self._is_loaded))
+        after = self._renewal.renewed(before, found, retry=retry)
+        after = dataclasses.replace(after, is_required=after.is_required or bool(after.ready))
+        if after.problem and after.problem != before.problem:
+            _log.error("model's settings refused", extra={"model": after.name, "reason": after.problem})
+        if after != before:
+            self._replace(after, why="replaced")
+        if not after.ready and after != before:
+            _log.error("model is not served: no version is ready", extra={"model": after.name})
+
+    def _load(self, name: str, directory: Path, settings: ModelSettings | None) -> ServedModel:
+        if not MODEL_NAME.fullmatch(name):  # it becomes part of a path
+            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: that is no model's name")
+        try:
+            found = OnDisk.look(name, directory, settings)
+            exists = directory.is_dir()
+        except OSError as error:
+            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: {error}") from error
+        if not exists:
+            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: there is no such model")
+        if not found.present:
+            raise LoadFailed(f"failed to load {name!r}, no version is available: its directory has none")
+        self._renew(found, retry=True)
+        model = self._models[name]
+        if model.problem:
+            raise LoadFailed(f"failed to load {name!r}, {model.problem}{_still_served(model)}")
+        refused = model.refused
+        if refused:
+            reasons = "; ".join(f"version {version.version}: {version.reason}" for version in refused)
+            none = "" if model.ready else "no version is available: "
+            is_gate = any(version.cause in (Cause.GOLDEN_MISMATCH, Cause.PROOF_REQUIRED) for version in refused)
+            kind = LoadRefused if is_gate else LoadFailed
+            raise kind(f"failed to load {name!r}, {none}{reasons}{_still_served(model)}")
+        if not model.ready:
+            raise LoadFailed(f"failed to load {name!r}, no version is available: the policy is {model.policy}")
+        return model
 
     def _put(self, model: ServedModel) -> None:
         self._models[model.name] = model
         self._on_change()
 
-    def _load_model(self, name: str, candidates: list[int]) -> ServedModel:
-        loaded: dict[int, ModelVersion] = {}
-        ready = 0
-        for version in candidates:
-            if self._policy.latest is not None and ready >= self._policy.latest:
-                break
-            loaded[version] = self._load_version(name, version)
-            ready += loaded[version].state is State.READY
-        if not ready:
-            _log.error("model is not served: no version is ready", extra={"model": name})
-        return ServedModel(name, dict(sorted(loaded.items())))
+    def _replace(self, model: ServedModel, why: str) -> None:
+        """Switch, at once for every reader; then let what is gone drain."""
+        before = self._models.get(model.name)
+        staying = {id(version.runner) for version in model.ready}
+        self._models[model.name] = model
+        for version in before.ready if before is not None else ():
+            if id(version.runner) not in staying:
+                self._drain(version, why)
+        self._on_change()
 
-    def _load_version(self, name: str, version: int) -> ModelVersion:
-        began = time.perf_counter()
-        where = {"model": name, "version": version}
-        try:
-            loaded = self._prove(name, version)
-        except (ArtifactError, InferenceFailed) as error:
-            _log.error("version refused", extra={**where, "reason": str(error)})
-            return ModelVersion(name, version, State.UNAVAILABLE, reason=str(error), cause=_cause(error))
-        except Exception:  # noqa: BLE001 - one model's defect must not keep the others from being served
-            _log.exception("version refused", extra=where)
-            reason = "internal error, see the server's log"
-            return ModelVersion(name, version, State.UNAVAILABLE, reason=reason, cause=Cause.INTERNAL)
-        _log.info(
-            "version ready",
-            extra={
-                **where,
-                "proof": "proven" if loaded.is_proven else "unproven",
-                "max_difference": loaded.max_difference,
-                "took_ms": round(1e3 * (time.perf_counter() - began), 1),
-            },
+    def _remove(self, name: str) -> None:
+        self._said.pop(name, None)
+        model = self._models.pop(name)
+        for version in model.ready:
+            self._drain(version, "deleted")
+        self._on_change()
+
+    def _drain(self, version: ModelVersion, why: str) -> None:
+        self._draining.add(version)
+        _log.info("version unloading", extra={"model": version.name, "version": version.version, "why": why})
+
+    def _say(self, name: str, message: str, **fields: str) -> None:
+        """Warn once, not at every look."""
+        text = f"{message} {fields}"
+        if self._said.get(name) != text:
+            self._said[name] = text
+            _log.warning(message, extra={**({"model": name} if name else {}), **fields})
+
+
+def _version(model: ServedModel, version: str) -> ModelVersion:
+    if not (version.isascii() and version.isdecimal()):
+        raise InvalidRequest(
+            f"failed to get model version from specified version string {version!r}: expected a whole number"
         )
-        return loaded
-
-    def _prove(self, name: str, version: int) -> ModelVersion:
-        artifact = Artifact.load(self._root / name / str(version))
-        if not artifact.is_provable and self._require_proof:
-            raise ProofMissing("it carries no proof (no manifest with goldens) and --require-proof is set")
-        runner = Runner(
-            name,
-            version,
-            artifact.model_bytes,
-            self._executor,
-            batching=self._batching,
-            examples=[golden.inputs for golden in artifact.goldens],
-        )
-        artifact.check_interface(tuple(runner.inputs.values()), tuple(runner.outputs.values()))
-        if not artifact.is_provable:
-            reason = "served without a proof: no manifest with goldens"
-            return ModelVersion(name, version, State.READY, reason, Cause.UNPROVEN, runner, artifact.manifest)
-
-        def infer(feeds: Arrays) -> Mapping[str, np.ndarray]:
-            return dict(zip(runner.outputs, runner.run(feeds, tuple(runner.outputs)), strict=True))
-
-        report = artifact.replay(infer)
-        report.raise_if_failed()
-        return ModelVersion(
-            name, version, State.READY, runner=runner, manifest=artifact.manifest, max_difference=report.max_absolute
-        )
-
-    def _version(self, model: ServedModel, version: str) -> ModelVersion:
-        if not (version.isascii() and version.isdecimal()):
-            raise InvalidRequest(
-                f"failed to get model version from specified version string {version!r}: expected a whole number"
-            )
-        found = model.versions.get(int(version)) if len(version) < 20 else None
-        if found is None:
-            raise ModelNotFound(f"Request for unknown model: {model.name!r} version {version} is not found")
-        return found
-
-
-def _cause(error: ArtifactError | InferenceFailed) -> Cause:
-    if isinstance(error, InferenceFailed):
-        return Cause.RUN_FAILED
-    if isinstance(error, GoldenMismatch):
-        return Cause.GOLDEN_MISMATCH
-    return Cause.PROOF_REQUIRED if isinstance(error, ProofMissing) else Cause.ARTIFACT_INVALID
+    found = model.versions.get(int(version)) if len(version) < 20 else None
+    if found is None or model.is_unloaded:
+        raise ModelNotFound(f"Request for unknown model: {model.name!r} version {version} is not found")
+    return found
 
 
 def _why(version: ModelVersion) -> str:
@@ -281,4 +321,9 @@ def _why(version: ModelVersion) -> str:
 
 def _newest_reason(model: ServedModel) -> str:
     newest = max(model.versions, default=0)
-    return f"version {newest}: {_why(model.versions[newest])}" if newest else "no versions"
+    return f"version {newest}: {_why(model.versions[newest])}" if newest else model.problem or "no versions"
+
+
+def _still_served(model: ServedModel) -> str:
+    serving = ", ".join(str(version.version) for version in model.ready)
+    return f"; version {serving} goes on serving" if serving else ""

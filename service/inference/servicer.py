@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from models.tensor_spec import TensorSpec
     from service.inference.admission import Admission
-    from service.inference.repository import ModelVersion, Repository
+    from service.inference.model_version import ModelVersion
+    from service.inference.repository import Repository
     from service.inference.runner import Runner
 
 SERVER_NAME = "mnist1d-service"
@@ -34,6 +35,8 @@ EXTENSIONS = (
     "binary_tensor_data",
     "classification",
     "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
     "parameters",
     "schedule_policy",
     "statistics",
@@ -96,8 +99,7 @@ class InferenceServicer:
         if request.version:
             chosen = [self._repository.get(request.name, request.version)]
         elif request.name:
-            self._repository.get(request.name)  # NOT_FOUND or UNAVAILABLE, with its reason
-            chosen = list(self._repository.models[request.name].ready)
+            chosen = list(self._repository.ready(request.name))
         else:
             chosen = [version for model in self._repository.models.values() for version in model.ready]
         return pb.ModelStatisticsResponse(model_stats=[model_statistics(_runner(version)) for version in chosen])
@@ -124,7 +126,7 @@ class InferenceServicer:
         runner = _runner(chosen)
         return pb.ModelMetadataResponse(
             name=request.name,
-            versions=[str(version.version) for version in self._repository.models[request.name].ready],
+            versions=[str(version.version) for version in self._repository.ready(request.name)],
             platform=PLATFORM,
             inputs=_metadata(runner.inputs.values()),
             outputs=_metadata(runner.outputs.values()),

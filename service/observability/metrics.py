@@ -11,14 +11,15 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import models
-from service.inference.repository import State
+from service.inference.model_version import State
 from service.inference.statistics import Failure
 from service.observability.exposition import Family, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from service.inference.repository import ModelVersion, Repository
+    from service.inference.model_version import ModelVersion
+    from service.inference.repository import Repository
     from service.inference.statistics import Snapshot
     from service.observability.calls import CallDurations
     from service.observability.machine import Machine

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.inference.repository import ModelVersion, ServedModel, State
+from service.inference.model_version import ModelVersion, ServedModel, State
 from service.readiness import Readiness
 
 

@@ -8,13 +8,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.errors import InvalidRequest, ModelNotFound, ModelNotReady
-from service.inference.repository import Cause, Repository, State
+from service.inference.loader import Loader
+from service.inference.model_version import Cause, State
+from service.inference.repository import Repository
 from service.inference.version_policy import VersionPolicy
 from tests.conftest import affine_model, goldens_for, identity_model, onnx_model, publish_affine, put_plain
 
 
 def load(root, policy: str = "latest:1", **settings) -> Repository:
-    repository = Repository(root, VersionPolicy.parse(policy), **settings)
+    repository = Repository(root, VersionPolicy.parse(policy), Loader(**settings))
     repository.load_all()
     return repository
 
@@ -44,7 +46,7 @@ def test_each_kind_of_reason_has_its_cause(repository, monkeypatch) -> None:
     assert {name: model.versions[1].cause for name, model in load(repository).models.items()} == causes
     strict = load(repository, require_proof=True).models
     assert strict["plain"].versions[1].cause is Cause.PROOF_REQUIRED
-    monkeypatch.setattr("service.inference.repository.Artifact.load", lambda directory: 1 / 0)
+    monkeypatch.setattr("service.inference.loader.Artifact.load", lambda directory: 1 / 0)
     assert load(repository).models["plain"].versions[1].cause is Cause.INTERNAL
 
 
@@ -195,7 +197,7 @@ def test_before_the_first_load_is_over_models_are_loading(repository) -> None:
 
 def test_an_unexpected_failure_while_loading_keeps_its_details_in_the_log(repository, caplog, monkeypatch) -> None:
     publish_affine(repository)
-    monkeypatch.setattr("service.inference.repository.Artifact.load", lambda _: 1 / 0)
+    monkeypatch.setattr("service.inference.loader.Artifact.load", lambda _: 1 / 0)
     loaded = load(repository)
     assert refused(loaded, "affine", 1) == "internal error, see the server's log"
     assert "ZeroDivisionError" in caplog.text
@@ -219,7 +221,7 @@ def test_a_model_with_an_output_that_is_no_tensor_is_refused(repository) -> None
 
 
 def test_a_model_directory_that_cannot_be_listed_harms_no_other(repository, caplog, monkeypatch) -> None:
-    import service.inference.repository as module
+    import service.inference.renewal as module
 
     publish_affine(repository, "a")
     publish_affine(repository, "b")

@@ -1,0 +1,130 @@
+"""From a version's directory to a READY version: read once, compared with its manifest, opened, and proven.
+
+Knows files and runners; not which versions are wanted or who asks for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from models.artifact import MANIFEST_FILE, MODEL_FILE, Artifact
+from models.errors import ArtifactError, GoldenMismatch
+from service.errors import InferenceFailed
+from service.inference.batcher import Batching
+from service.inference.model_version import Cause, ModelVersion, State
+from service.inference.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping
+    from concurrent.futures import Executor
+    from pathlib import Path
+
+    import numpy as np
+
+    from models.goldens import Arrays
+
+    RunnerFactory = Callable[[str, int, Artifact, int | None], Runner]
+    """(name, version, artifact, the model's own max_batch_size) -> an open runner."""
+
+_log = logging.getLogger(__name__)
+
+
+def runner_factory(executor: Executor | None = None, batching: Batching | None = None) -> RunnerFactory:
+    """How this server opens models. The one place that calls `Runner`."""
+    shared = batching if batching is not None else Batching()
+
+    def open_runner(name: str, version: int, artifact: Artifact, max_batch_size: int | None) -> Runner:
+        own = shared if max_batch_size is None else dataclasses.replace(shared, max_batch_size=max_batch_size)
+        examples = [golden.inputs for golden in artifact.goldens]
+        return Runner(name, version, artifact.model_bytes, executor, batching=own, examples=examples)
+
+    return open_runner
+
+
+def mark_of(directory: Path, max_batch_size: int | None) -> Hashable:
+    """What a version would be loaded from, without reading it: a few `stat` calls.
+
+    Two equal marks mean the same files, as far as inode, size and times can tell.
+    """
+    return (
+        str(directory),
+        max_batch_size,
+        *(_stat(path) for path in (directory, directory / MODEL_FILE, directory / MANIFEST_FILE)),
+    )
+
+
+class ProofMissing(ArtifactError):
+    """A version without goldens where a proof is required."""
+
+
+class Loader:
+    """Loads and proves one version at a time. Blocks; never raises for a bad model."""
+
+    def __init__(self, *, require_proof: bool = False, open_runner: RunnerFactory | None = None) -> None:
+        self._require_proof = require_proof
+        self._open_runner = open_runner if open_runner is not None else runner_factory()
+
+    def load(self, name: str, version: int, directory: Path, max_batch_size: int | None = None) -> ModelVersion:
+        """The version as READY, or as UNAVAILABLE with its reason and cause."""
+        began = time.perf_counter()
+        # Before the files are read: if they change meanwhile, the mark does not fit and they are looked at again.
+        mark = mark_of(directory, max_batch_size)
+
+        where = {"model": name, "version": version}
+        try:
+            loaded = self._prove(name, version, directory, max_batch_size)
+        except (ArtifactError, InferenceFailed) as error:
+            _log.error("version refused", extra={**where, "reason": str(error)})
+            return ModelVersion(name, version, State.UNAVAILABLE, str(error), _cause(error), mark=mark)
+        except Exception:  # noqa: BLE001 - one model's defect must not keep the others from being served
+            _log.exception("version refused", extra=where)
+            reason = "internal error, see the server's log"
+            return ModelVersion(name, version, State.UNAVAILABLE, reason, Cause.INTERNAL, mark=mark)
+        _log.info(
+            "version ready",
+            extra={
+                **where,
+                "proof": "proven" if loaded.is_proven else "unproven",
+                "max_difference": loaded.max_difference,
+                "took_ms": round(1e3 * (time.perf_counter() - began), 1),
+            },
+        )
+        return dataclasses.replace(loaded, mark=mark)
+
+    def _prove(self, name: str, version: int, directory: Path, max_batch_size: int | None) -> ModelVersion:
+        artifact = Artifact.load(directory)
+        if not artifact.is_provable and self._require_proof:
+            raise ProofMissing("it carries no proof (no manifest with goldens) and --require-proof is set")
+        runner = self._open_runner(name, version, artifact, max_batch_size)
+        artifact.check_interface(tuple(runner.inputs.values()), tuple(runner.outputs.values()))
+        if not artifact.is_provable:
+            reason = "served without a proof: no manifest with goldens"
+            return ModelVersion(name, version, State.READY, reason, Cause.UNPROVEN, runner, artifact.manifest)
+
+        def infer(feeds: Arrays) -> Mapping[str, np.ndarray]:
+            return dict(zip(runner.outputs, runner.run(feeds, tuple(runner.outputs)), strict=True))
+
+        report = artifact.replay(infer)
+        report.raise_if_failed()
+        return ModelVersion(
+            name, version, State.READY, runner=runner, manifest=artifact.manifest, max_difference=report.max_absolute
+        )
+
+
+def _cause(error: ArtifactError | InferenceFailed) -> Cause:
+    if isinstance(error, InferenceFailed):
+        return Cause.RUN_FAILED
+    if isinstance(error, GoldenMismatch):
+        return Cause.GOLDEN_MISMATCH
+    return Cause.PROOF_REQUIRED if isinstance(error, ProofMissing) else Cause.ARTIFACT_INVALID
+
+
+def _stat(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
