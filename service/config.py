@@ -6,6 +6,7 @@ environment variables from this table (`service.cli.options`), and ``--print-con
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,10 @@ class ServerConfig:
     metrics_host: str = setting("127.0.0.1", "Address to serve metrics on.")
     metrics_port: int = setting(8002, "TCP port for metrics; 0 takes a free one and says which.", low=0, high=65535)
 
+    otel: bool = setting(
+        False, "Export a span a call with OpenTelemetry, which is set up by its own variables, OTEL_*."
+    )
+
     log_level: str = setting("info", "At debug, one line a request.", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("auto", "auto: text on a terminal, JSON elsewhere.", choices=("auto", "json", "text"))
 
@@ -105,6 +110,8 @@ class ServerConfig:
         for name in ("host", "metrics_host"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: got '', expected an address")
+        if self.otel and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"):
+            raise ConfigError("otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'")
         try:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:
@@ -133,6 +140,13 @@ class ServerConfig:
 def join_address(host: str, port: int) -> str:
     """``host:port``, with the brackets that IPv6 needs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_installed(*modules: str) -> bool:
+    try:
+        return all(importlib.util.find_spec(module) is not None for module in modules)
+    except ModuleNotFoundError:  # a package above it is missing
+        return False
 
 
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - any field's value

@@ -49,14 +49,13 @@ class Switches:
     """From 1 on, a line for each request."""
 
     @classmethod
-    def of_level(cls, level: str) -> Switches:
-        """Everything from ``level`` up."""
-        number = logging.getLevelNamesMapping()[level.upper()]
+    def of_level(cls, level: int) -> Switches:
+        """Everything from a level of `logging` up."""
         return cls(
-            info=number <= logging.INFO,
-            warning=number <= logging.WARNING,
-            error=number <= logging.ERROR,
-            verbose_level=int(number <= logging.DEBUG),
+            info=level <= logging.INFO,
+            warning=level <= logging.WARNING,
+            error=level <= logging.ERROR,
+            verbose_level=int(level <= logging.DEBUG),
         )
 
     def allow(self, level: int) -> bool:
@@ -145,9 +144,10 @@ class LogOutput(logging.StreamHandler[TextIO]):
 
 def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> LogOutput:
     """Send every log line of the process to ``stream`` (default: standard error)."""
-    output = LogOutput(stream if stream is not None else sys.stderr, Switches.of_level(level))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    output = LogOutput(stream if stream is not None else sys.stderr, Switches.of_level(number))
     output.setFormatter(JsonFormatter() if as_json else TextFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[output], force=True)
+    logging.basicConfig(level=number, handlers=[output], force=True)
     # What these two tell at debug level is about themselves, a line a call.
     for library in ("asyncio", "grpc"):
         logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))

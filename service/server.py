@@ -19,13 +19,15 @@ from service.inference.control_mode import Mode
 from service.inference.control_servicer import ControlServicer
 from service.inference.loader import Loader, runner_factory
 from service.inference.repository import Repository
-from service.inference.servicer import InferenceServicer
+from service.inference.servicer import EXTENSIONS, InferenceServicer
 from service.inference.version_policy import VersionPolicy
 from service.observability.calls import CallDurations
 from service.observability.endpoint import MetricsEndpoint
 from service.observability.machine import Machine
 from service.observability.metrics import Metrics
 from service.observability.observer import CallObserver
+from service.observability.settings_servicer import SettingsServicer
+from service.observability.trace_control import TraceControl
 from service.readiness import INFERENCE_SERVICE, Readiness
 from service.transport.grpcio_engine import GrpcioEngine
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from service.config import ServerConfig
+    from service.observability.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -82,14 +85,18 @@ class Server:
             self._admission,
             self.readiness.server_is_ready,
             allow_non_finite=config.allow_non_finite,
+            extensions=(*EXTENSIONS, "logging", *(("trace",) if config.otel else ())),
         )
+        self._traces = TraceControl(is_available=config.otel)
         methods = [
             *inference.methods(),
             *ControlServicer(self.repository, self.control).methods(),
+            *SettingsServicer(self._traces, self.repository.is_ready).methods(),
             *shared_memory.methods(),
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
         ]
+        self._tracing = _tracing(self._traces) if config.otel else None
         durations = CallDurations()
         metrics = Metrics(self.repository, self.readiness.server_is_ready, durations, Machine())
         self._metrics = (
@@ -101,7 +108,7 @@ class Server:
             max_message_bytes=config.max_message_bytes,
             max_metadata_bytes=config.max_metadata_bytes,
             keepalive_min_ping_s=config.keepalive_min_ping_s,
-            observer=CallObserver(durations),
+            observer=CallObserver(durations, self._tracing),
         )
 
     @property
@@ -142,6 +149,8 @@ class Server:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
         await self._engine.stop(_TRANSPORT_GRACE_S if kind is None else 0)
+        if self._tracing is not None:
+            await self._tracing.stop()
         if self._metrics is not None:
             await self._metrics.stop()
         await self.control.wait_until_stopped(_LOAD_GRACE_S if kind is None else 0)
@@ -157,6 +166,12 @@ class Server:
 
     def _repository_changed(self) -> None:
         self.readiness.changed()
+
+
+def _tracing(control: TraceControl) -> Tracing:
+    from service.observability import tracing  # OpenTelemetry is an extra, and dear to import
+
+    return tracing.Tracing(tracing.provider_from_environment(), control)
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:

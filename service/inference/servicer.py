@@ -20,7 +20,7 @@ from service.pb import open_inference_pb2 as pb
 from service.transport.methods import BidiStream, CallContext, Method, Unary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from google.protobuf.message import Message
 
@@ -41,7 +41,7 @@ EXTENSIONS = (
     "schedule_policy",
     "statistics",
 )
-"""Only what works, by the names under which Triton reports its extensions."""
+"""What works without further servicers, by the names under which Triton reports its extensions."""
 
 
 class InferenceServicer:
@@ -54,11 +54,13 @@ class InferenceServicer:
         server_is_ready: Callable[[], bool],
         *,
         allow_non_finite: bool = False,
+        extensions: Sequence[str] = EXTENSIONS,
     ) -> None:
         self._repository = repository
         self._admission = admission
         self._server_is_ready = server_is_ready
         self._allow_non_finite = allow_non_finite
+        self._extensions = extensions
 
     async def model_infer(self, request: pb.ModelInferRequest, context: CallContext) -> pb.ModelInferResponse:
         """One inference: find the model, read the tensors, wait for a run, write the tensors."""
@@ -118,7 +120,7 @@ class InferenceServicer:
 
     async def server_metadata(self, _: pb.ServerMetadataRequest, __: CallContext) -> pb.ServerMetadataResponse:
         """Name, version, extensions."""
-        return pb.ServerMetadataResponse(name=SERVER_NAME, version=models.__version__, extensions=EXTENSIONS)
+        return pb.ServerMetadataResponse(name=SERVER_NAME, version=models.__version__, extensions=self._extensions)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, _: CallContext) -> pb.ModelMetadataResponse:
         """The declaration of a ready version; its proof and accuracy under ``properties``."""

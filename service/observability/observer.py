@@ -1,4 +1,4 @@
-"""What happens around each call: its duration is counted, and what is logged meanwhile gets its ids."""
+"""What happens around each call: its duration is counted, it is traced, and what is logged meanwhile gets its ids."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from service.errors import Status
     from service.observability.calls import CallDurations
+    from service.observability.tracing import TracedCall, Tracing
     from service.transport.methods import Call
 
 REQUEST_ID = "x-request-id"
@@ -22,22 +23,26 @@ _LONGEST_ID = 128
 class CallObserver:
     """A `service.transport.methods.Observer`."""
 
-    def __init__(self, durations: CallDurations) -> None:
+    def __init__(self, durations: CallDurations, tracing: Tracing | None = None) -> None:
         self._durations = durations
+        self._tracing = tracing
 
     def __call__(self, call: Call) -> Callable[[Status], None]:
         """The call begins."""
         self._durations.began()
-        logs.call_fields.set(lambda: ids_of(call))
+        traced = self._tracing.start(call) if self._tracing is not None else None
+        logs.call_fields.set(lambda: ids_of(call, traced))
 
         def ended(status: Status) -> None:
             self._durations.ended(call.method.path, status.code, call.took_s)
+            if traced is not None:
+                traced.end(call, status)
             logs.call_fields.set(None)
 
         return ended
 
 
-def ids_of(call: Call) -> Mapping[str, object]:
+def ids_of(call: Call, traced: TracedCall | None) -> Mapping[str, object]:
     """By what a call can be found again: the caller's ids for it, and its place in a trace."""
     fields: dict[str, object] = {}
     metadata = call.context.metadata
@@ -47,7 +52,8 @@ def ids_of(call: Call) -> Mapping[str, object]:
     message_id = call.described().get("id")
     if message_id:
         fields["id"] = message_id[:_LONGEST_ID]
-    trace = trace_context.from_metadata(metadata)
+    # Where nothing is traced here, the caller's span is the nearest one there is.
+    trace = traced.context if traced is not None else trace_context.from_metadata(metadata)
     if trace is not None:
         fields["trace_id"], fields["span_id"] = trace.trace_id, trace.span_id
     return fields

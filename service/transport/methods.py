@@ -56,6 +56,8 @@ class Method:
     """What a request says of itself in the log, at debug level only."""
     describe_answer: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
     """The same for its response; takes precedence."""
+    changes: Callable[[Any], bool] = field(default=lambda _: False, kw_only=True)
+    """Whether a request changes the server rather than asks it, where one method can do both."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,26 @@ def test_a_repository_that_is_not_there_is_named(tmp_path) -> None:
         ServerConfig(repository=tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"])
+def test_otel_without_its_packages_says_what_to_install_and_leaves_with_two(tmp_path, monkeypatch, missing) -> None:
+    from click.testing import CliRunner
+
+    from service.cli import main
+
+    def find_spec(name: str):
+        if name == missing:
+            return None
+        if name.startswith(missing):
+            raise ModuleNotFoundError(name)
+        return name
+
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
+    done = CliRunner().invoke(main, ["serve", str(tmp_path), "--otel", "--print-config"])
+    assert done.exit_code == 2
+    assert "otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'" in done.output
+    assert ServerConfig(repository=tmp_path).otel is False
+
+
 @pytest.mark.parametrize(
     ("host", "address"), [("127.0.0.1", "127.0.0.1:8001"), ("::1", "[::1]:8001"), ("localhost", "localhost:8001")]
 )

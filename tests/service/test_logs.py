@@ -160,10 +160,10 @@ LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.C
         (Switches(info=False, warning=False), "ec"),
         (Switches(error=False), "iw"),
         (Switches(info=False, warning=False, error=False), ""),
-        (Switches.of_level("debug"), "diwec"),
-        (Switches.of_level("info"), "iwec"),
-        (Switches.of_level("warning"), "wec"),
-        (Switches.of_level("error"), "ec"),
+        (Switches.of_level(logging.DEBUG), "diwec"),
+        (Switches.of_level(logging.INFO), "iwec"),
+        (Switches.of_level(logging.WARNING), "wec"),
+        (Switches.of_level(logging.ERROR), "ec"),
     ],
 )
 def test_switches_decide_what_is_written(switches, written) -> None:
