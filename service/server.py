@@ -85,7 +85,7 @@ class Server:
             self._admission,
             self.readiness.server_is_ready,
             allow_non_finite=config.allow_non_finite,
-            extensions=(*EXTENSIONS, "logging", *(("trace",) if config.otel else ())),
+            extensions=sorted((*EXTENSIONS, "logging", *(("trace",) if config.otel else ()))),
         )
         self._traces = TraceControl(is_available=config.otel)
         methods = [

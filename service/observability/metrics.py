@@ -16,9 +16,9 @@ from service.inference.statistics import Failure
 from service.observability.exposition import Family, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from service.inference.model_version import ModelVersion
+    from service.inference.model_version import ModelVersion, ServedModel
     from service.inference.repository import Repository
     from service.inference.statistics import Snapshot
     from service.observability.calls import CallDurations
@@ -70,16 +70,21 @@ class Metrics:
         ready = Family("mnist1d_server_ready", Kind.GAUGE, "1 if the server says that it is ready, 0 otherwise.")
         ready.add(int(self._server_is_ready()))
         yield ready
-        versions = [
-            version
-            for _, model in sorted(self._repository.models.items())
-            for _, version in sorted(model.versions.items())
-        ]
+        found = [model for _, model in sorted(self._repository.models.items())]
+        versions = [version for model in found for _, version in sorted(model.versions.items())]
+        yield _problems(found)
         yield from _lifecycle(versions)
         yield from _work(versions)
         yield from self._calls.families()
         yield from self._machine.families()
         yield _build()
+
+
+def _problems(found: Iterable[ServedModel]) -> Family:
+    family = Family("mnist1d_model_problem", Kind.GAUGE, "1 if a model's own settings were refused, 0 otherwise.")
+    for model in found:
+        family.add(int(bool(model.problem)), model=model.name)
+    return family
 
 
 def _lifecycle(versions: list[ModelVersion]) -> Iterator[Family]:
@@ -114,7 +119,7 @@ def _lifecycle(versions: list[ModelVersion]) -> Iterator[Family]:
 def _proof_state(version: ModelVersion) -> str | None:
     if version.state is State.READY:
         return "proven" if version.is_proven else "unproven"
-    return "refused" if version.state is State.UNAVAILABLE else None
+    return "refused" if version.cause.is_refusal else None
 
 
 def _work(versions: list[ModelVersion]) -> Iterator[Family]:

@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from service.inference.model_version import Cause
 from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
 from tests.service.conftest import affine_request
 
@@ -96,6 +97,23 @@ async def test_each_version_shows_its_state_and_its_proof(repository, serving) -
     assert proofs == {("affine", 1): [1, 0, 0], ("affine", 2): [0, 0, 1], ("plain", 1): [0, 1, 0]}
     assert found["mnist1d_proof_max_difference", *of("affine", 1)] == 0
     assert ("mnist1d_proof_max_difference", *of("plain", 1)) not in found
+
+
+async def test_a_model_whose_settings_are_refused_is_a_problem(repository, serving) -> None:
+    publish_affine(repository)
+    publish_affine(repository, "odd")
+    (repository / "odd" / "model.json").write_text("{")
+    async with serving(repository) as server:
+        found = samples(await scrape(server))
+    assert found["mnist1d_model_problem", ("model", "affine")] == 0
+    assert found["mnist1d_model_problem", ("model", "odd")] == 1
+
+
+def test_every_cause_is_explained_in_the_document() -> None:
+    document = DOCUMENT.read_text()
+    assert [cause.value for cause in Cause if f"{cause.value}" not in document] == []
+    harmless = re.search(r'reason!~"([A-Z_|]+)"', document)[1].split("|")
+    assert {cause.value for cause in Cause if not cause.is_refusal} == set(harmless)
 
 
 async def test_both_formats_say_the_same(repository, serving) -> None:
