@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from service.client import InferenceClient, ServerError, datatype_of
+from service.client import Answer, InferenceClient, ServerError, request
 from service.errors import Code
 from tests.conftest import mixed_model, publish_affine, put_plain
 
@@ -60,6 +60,52 @@ async def test_an_error_of_the_server_keeps_its_code_and_message(client) -> None
     assert failure.value.code is Code.NOT_FOUND
 
 
+async def test_a_request_may_carry_parameters_and_a_deadline_of_its_own(client) -> None:
+    answer = await asyncio.to_thread(
+        client.infer,
+        "affine",
+        {"x": np.ones((1, 3), np.float32)},
+        parameters={"note": "n", "n": 1, "b": True},
+    )
+    assert answer.outputs["y"].tolist() == [[3, 3, 3]]
+    with pytest.raises(ServerError) as failure:
+        await asyncio.to_thread(client.infer, "affine", {"x": np.ones((1, 3), np.float32)}, timeout_s=1e-6)
+    assert failure.value.code is Code.DEADLINE_EXCEEDED
+
+
+async def test_a_stream_answers_in_order_and_goes_on_after_an_error(client) -> None:
+    requests = [
+        request("affine", {"x": np.full((1, 3), n, np.float32)}, request_id=str(n)) if n != 1 else request("nope", {})
+        for n in range(3)
+    ]
+    answers = await asyncio.to_thread(lambda: list(client.stream(requests)))
+    first, error, last = answers
+    assert isinstance(first, Answer)
+    assert isinstance(error, ServerError)
+    assert isinstance(last, Answer)
+    assert (first.id, first.outputs["y"].tolist()) == ("0", [[1, 1, 1]])
+    assert "nope" in error.message
+    assert (last.id, last.outputs["y"].tolist()) == ("2", [[5, 5, 5]])
+
+
+async def test_what_models_have_done_and_their_health(client) -> None:
+    for _ in range(3):
+        await asyncio.to_thread(client.infer, "affine", {"x": np.ones((2, 3), np.float32)})
+    (done,) = await asyncio.to_thread(client.statistics, "affine")
+    assert (done.name, done.version, done.inferences, done.success.count) == ("affine", "1", 6, 3)
+    assert 1 <= done.executions <= 3
+    assert sum(spent.count for spent in done.batches.values()) == done.executions
+    assert done.success.total_ns > 0
+    assert done.success.mean_us == pytest.approx(done.success.total_ns / 3e3)
+    assert await asyncio.to_thread(client.health) == "SERVING"
+    assert await asyncio.to_thread(client.health, "model/affine") == "SERVING"
+    with pytest.raises(ServerError) as failure:
+        await asyncio.to_thread(client.health, "nobody")
+    assert failure.value.code is Code.NOT_FOUND
+    info = await asyncio.to_thread(client.server)
+    assert "statistics" in info.extensions
+
+
 def test_nobody_there_is_not_live_and_not_ready() -> None:
     with InferenceClient("127.0.0.1:1", timeout_s=2) as client:
         assert not client.is_live()
@@ -67,27 +113,6 @@ def test_nobody_there_is_not_live_and_not_ready() -> None:
         with pytest.raises(ServerError) as failure:
             client.model("affine")
     assert failure.value.code is Code.UNAVAILABLE
-
-
-@pytest.mark.parametrize(
-    ("array", "name"),
-    [
-        (np.zeros(1, np.float32), "FP32"),
-        (np.zeros(1, ">f4"), "FP32"),
-        (np.zeros(1, np.int8), "INT8"),
-        (np.zeros(1, bool), "BOOL"),
-        (np.array(["a"]), "BYTES"),
-        (np.array([b"a"]), "BYTES"),
-        (np.array(["a"], object), "BYTES"),
-    ],
-)
-def test_the_datatype_follows_from_the_array(array, name) -> None:
-    assert datatype_of(array).name == name
-
-
-def test_an_array_that_cannot_be_sent_is_refused() -> None:
-    with pytest.raises(TypeError, match="complex64 cannot be sent"):
-        datatype_of(np.zeros(1, np.complex64))
 
 
 @pytest.mark.parametrize("first", ["service.client", "tritonclient.grpc"])

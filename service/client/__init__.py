@@ -1,0 +1,46 @@
+"""A small typed client for any server that speaks the Open Inference Protocol.
+
+`InferenceClient` blocks, `AsyncInferenceClient` is for asyncio; both take the same arguments and give the same answers.
+Neither imports the server or onnxruntime, and either can share a process with tritonclient: see `service.pb`.
+
+    client             connection      operations            answers, errors
+    what you call  ->  how it gets ->  each call's request,  what you get back
+                       there           and how to read
+                                       its response
+"""
+
+from service.client.answers import (
+    Answer,
+    ModelInfo,
+    ModelState,
+    ModelStatistics,
+    ServerInfo,
+    TensorInfo,
+    TimeSpent,
+)
+from service.client.async_client import AsyncInferenceClient
+from service.client.connection import RETRIES, RetryPolicy, Tls
+from service.client.errors import ErrorDetails, FieldViolation, ServerError
+from service.client.operations import datatype_of
+from service.client.operations import infer as request
+from service.client.sync_client import InferenceClient
+
+__all__ = [
+    "RETRIES",
+    "Answer",
+    "AsyncInferenceClient",
+    "ErrorDetails",
+    "FieldViolation",
+    "InferenceClient",
+    "ModelInfo",
+    "ModelState",
+    "ModelStatistics",
+    "RetryPolicy",
+    "ServerError",
+    "ServerInfo",
+    "TensorInfo",
+    "TimeSpent",
+    "Tls",
+    "datatype_of",
+    "request",
+]

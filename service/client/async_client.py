@@ -1,0 +1,213 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from service.client import operations
+from service.client.connection import Metadata, RetryPolicy, Tls, connection, server_error
+from service.client.errors import ServerError
+from service.pb.health_pb2_grpc import HealthStub
+from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    import numpy as np
+
+    from service.client.answers import Answer, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from service.client.operations import Operation
+    from service.pb import open_inference_pb2 as pb
+
+T = TypeVar("T")
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class AsyncInferenceClient:
+    """`InferenceClient` for asyncio: the same arguments, the same answers, every call awaited.
+
+    Use it as an asynchronous context manager, or await `close`. A call whose task is cancelled is cancelled on the
+    server, too.
+    """
+
+    def __init__(
+        self,
+        target: str | Sequence[str] = "127.0.0.1:8001",
+        *,
+        timeout_s: float = 30.0,
+        max_message_bytes: int = 64 * 1024 * 1024,
+        tls: Tls | None = None,
+        token: str | None = None,
+        metadata: Mapping[str, str | bytes] = _NONE,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._connection = connection(
+            target,
+            timeout_s=timeout_s,
+            max_message_bytes=max_message_bytes,
+            tls=tls,
+            token=token,
+            metadata=metadata,
+            retry=retry,
+        )
+        where, options = self._connection.target, self._connection.options
+        if self._connection.credentials is None:
+            self._channel = grpc.aio.insecure_channel(where, options=options)
+        else:
+            self._channel = grpc.aio.secure_channel(where, self._connection.credentials, options=options)
+        self._inference = GRPCInferenceServiceStub(self._channel)
+        self._health = HealthStub(self._channel)
+
+    async def __aenter__(self) -> AsyncInferenceClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        await self._channel.close()
+
+    async def is_live(self) -> bool:
+        """Whether the server answers at all; False where nobody listens."""
+        try:
+            return await self._call(operations.server_live())
+        except ServerError:
+            return False
+
+    async def is_ready(self) -> bool:
+        """Whether the server says that it is ready; False where nobody listens."""
+        try:
+            return await self._call(operations.server_ready())
+        except ServerError:
+            return False
+
+    async def is_model_ready(self, model: str, version: str = "") -> bool:
+        """Whether the model answers; raises ServerError (NOT_FOUND) where there is none."""
+        return await self._call(operations.model_ready(model, version))
+
+    async def health(self, service: str = "") -> str:
+        """SERVING, NOT_SERVING or UNKNOWN for the server, ``inference.GRPCInferenceService`` or ``model/NAME``.
+
+        Raises ServerError, NOT_FOUND for a service without a health status.
+        """
+        return await self._call(operations.health(service))
+
+    async def server(self) -> ServerInfo:
+        """Describe the server; raises ServerError."""
+        return await self._call(operations.server_metadata())
+
+    async def model(self, name: str, version: str = "") -> ModelInfo:
+        """Describe a model; raises ServerError."""
+        return await self._call(operations.model_metadata(name, version))
+
+    async def statistics(self, model: str = "", version: str = "") -> tuple[ModelStatistics, ...]:
+        """What the model (default: every one) has done since the server started; raises ServerError."""
+        return await self._call(operations.model_statistics(model, version))
+
+    async def repository_index(self, *, ready: bool = False) -> tuple[ModelState, ...]:
+        """Every model and version in the server's repository, or only those that are ready; raises ServerError."""
+        return await self._call(operations.repository_index(ready=ready))
+
+    async def load(
+        self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = _NONE
+    ) -> None:
+        """Load a model, or load it again. Raises ServerError if it does not become ready.
+
+        ``config`` and ``files`` (contents by path, ``1/model.onnx``) replace what lies in the repository, where the
+        server allows that.
+        """
+        await self._call(operations.load(model, config, files))
+
+    async def unload(self, model: str) -> None:
+        """Stop serving a model; raises ServerError."""
+        await self._call(operations.unload(model))
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        outputs: Sequence[str] = (),
+        version: str = "",
+        request_id: str = "",
+        typed: bool = False,
+        parameters: Mapping[str, bool | int | float | str] = _NONE,
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str | bytes] = _NONE,
+    ) -> Answer:
+        """Ask a model.
+
+        ``inputs`` maps names to arrays whose dtype is the model's (``float32`` for FP32, and so on; ``str`` or
+        ``bytes`` for BYTES). ``outputs`` asks for some only. ``typed`` sends typed contents instead of raw ones,
+        as some servers want. ``timeout_s`` and ``metadata`` are for this call.
+
+        Raises:
+            ServerError: with the server's code and message.
+            TypeError: an array's dtype is none that the protocol knows.
+        """
+        operation = operations.infer(
+            model, inputs, outputs=outputs, version=version, request_id=request_id, typed=typed, parameters=parameters
+        )
+        return await self._call(operation, timeout_s, metadata)
+
+    async def stream(
+        self,
+        requests: Iterable[Operation[Answer]] | AsyncIterable[Operation[Answer]],
+        *,
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str | bytes] = _NONE,
+    ) -> AsyncIterator[Answer | ServerError]:
+        """Send requests, made by `service.client.request`, on one stream and give what comes back, in order.
+
+        A request that fails gives a ServerError in its place (without a code: UNKNOWN) and the stream goes on.
+        ``requests`` may be an asynchronous generator that waits. ``timeout_s`` is for the stream as a whole; default:
+        none. Raises ServerError where the stream itself ends with an error.
+        """
+        calls = self._inference.ModelStreamInfer(
+            _messages(requests), timeout=timeout_s, metadata=self._metadata(metadata)
+        )
+        try:
+            async for response in calls:
+                yield operations.read_streamed(response)
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+        finally:
+            calls.cancel()
+
+    async def _call(
+        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = _NONE
+    ) -> T:
+        stub = self._health if operation.method == "Check" else self._inference
+        try:
+            response = await getattr(stub, operation.method)(
+                operation.request,
+                timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
+                metadata=self._metadata(metadata),
+            )
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+        return operation.read(response)
+
+    def _metadata(self, more: Mapping[str, str | bytes]) -> Metadata:
+        return (*self._connection.metadata, *more.items()) if more else self._connection.metadata
+
+
+async def _messages(
+    requests: Iterable[Operation[Answer]] | AsyncIterable[Operation[Answer]],
+) -> AsyncIterator[pb.ModelInferRequest]:
+    if isinstance(requests, AsyncIterable):
+        async for operation in requests:
+            yield operation.request
+    else:
+        for operation in requests:
+            yield operation.request

@@ -1,0 +1,230 @@
+"""Every call once: its method, its request, and how its response is read. Knows no channels and no clients."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from models.datatypes import DATATYPES, Datatype
+from service.client.answers import (
+    Answer,
+    ModelInfo,
+    ModelState,
+    ModelStatistics,
+    ServerInfo,
+    TensorInfo,
+    TimeSpent,
+)
+from service.client.errors import ServerError
+from service.errors import Code
+from service.pb import health_pb2
+from service.pb import open_inference_pb2 as pb
+from service.raw_contents import ContentsError, from_raw, to_raw
+from service.typed_contents import add_typed, from_typed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T]):
+    """One call of a unary method."""
+
+    method: str
+    """Its name in the generated stub."""
+    request: Any
+    """Its request message."""
+    read: Callable[[Any], T]
+    """From the response message to what the caller gets; raises ServerError (DATA_LOSS) where it is damaged."""
+
+
+def server_live() -> Operation[bool]:
+    """Whether the process answers."""
+    return Operation("ServerLive", pb.ServerLiveRequest(), lambda response: bool(response.live))
+
+
+def server_ready() -> Operation[bool]:
+    """Whether the server says that it is ready."""
+    return Operation("ServerReady", pb.ServerReadyRequest(), lambda response: bool(response.ready))
+
+
+def model_ready(name: str, version: str) -> Operation[bool]:
+    """Whether a model answers."""
+    return Operation("ModelReady", pb.ModelReadyRequest(name=name, version=version), lambda r: bool(r.ready))
+
+
+def server_metadata() -> Operation[ServerInfo]:
+    """The server's description of itself."""
+    return Operation(
+        "ServerMetadata", pb.ServerMetadataRequest(), lambda r: ServerInfo(r.name, r.version, tuple(r.extensions))
+    )
+
+
+def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
+    """The description of a model."""
+    return Operation("ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), _model_info)
+
+
+def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
+    """What models have done."""
+    request = pb.ModelStatisticsRequest(name=name, version=version)
+    return Operation("ModelStatistics", request, lambda r: tuple(_statistics(entry) for entry in r.model_stats))
+
+
+def repository_index(*, ready: bool) -> Operation[tuple[ModelState, ...]]:
+    """What lies in the server's repository."""
+    return Operation(
+        "RepositoryIndex",
+        pb.RepositoryIndexRequest(ready=ready),
+        lambda r: tuple(ModelState(m.name, m.version, m.state, m.reason) for m in r.models),
+    )
+
+
+def load(name: str, config: Mapping[str, Any] | None, files: Mapping[str, bytes]) -> Operation[None]:
+    """Load a model."""
+    request = pb.RepositoryModelLoadRequest(model_name=name)
+    if config is not None:
+        request.parameters["config"].string_param = json.dumps(config)
+    for path, content in files.items():
+        request.parameters[path if path.startswith("file:") else f"file:{path}"].bytes_param = content
+    return Operation("RepositoryModelLoad", request, _nothing)
+
+
+def unload(name: str) -> Operation[None]:
+    """Unload a model."""
+    return Operation("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=name), _nothing)
+
+
+def health(service: str) -> Operation[str]:
+    """grpc.health.v1's word for a service."""
+    statuses = health_pb2.HealthCheckResponse.ServingStatus
+    return Operation("Check", health_pb2.HealthCheckRequest(service=service), lambda r: statuses.Name(r.status))
+
+
+def infer(
+    model: str,
+    inputs: Mapping[str, np.ndarray],
+    *,
+    outputs: Sequence[str] = (),
+    version: str = "",
+    request_id: str = "",
+    typed: bool = False,
+    parameters: Mapping[str, bool | int | float | str] | None = None,
+) -> Operation[Answer]:
+    """One inference; TypeError for an array or a parameter that the protocol cannot carry."""
+    request = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+    request.outputs.extend(pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs)
+    for key, value in (parameters or {}).items():
+        _set_parameter(request.parameters[key], key, value)
+    for name, array in inputs.items():
+        datatype = datatype_of(array)
+        tensor = request.inputs.add(name=name, datatype=datatype.name, shape=array.shape)
+        if typed:
+            add_typed(tensor.contents, array, datatype)
+        else:
+            request.raw_input_contents.append(to_raw(array, datatype))
+    return Operation("ModelInfer", request, read_answer)
+
+
+def read_answer(response: pb.ModelInferResponse) -> Answer:
+    """The answer in a response; raises ServerError (DATA_LOSS) where it is damaged."""
+    return Answer(
+        response.model_name,
+        response.model_version,
+        response.id,
+        _arrays(response),
+        {name: _parameter(parameter) for name, parameter in response.parameters.items()},
+    )
+
+
+def read_streamed(response: pb.ModelStreamInferResponse) -> Answer | ServerError:
+    """One response of a stream. Its errors come without a code."""
+    if response.error_message:
+        return ServerError(Code.UNKNOWN, response.error_message)
+    return read_answer(response.infer_response)
+
+
+def datatype_of(array: np.ndarray) -> Datatype:
+    """The protocol datatype of an array; raises TypeError where there is none."""
+    if array.dtype.kind in "OUS":
+        return DATATYPES["BYTES"]
+    for datatype in DATATYPES.values():
+        if array.dtype.newbyteorder("<") == datatype.numpy:
+            return datatype
+    raise TypeError(f"arrays of dtype {array.dtype} cannot be sent; known are {', '.join(DATATYPES)}")
+
+
+def _nothing(_response: object) -> None:
+    return None
+
+
+def _model_info(response: pb.ModelMetadataResponse) -> ModelInfo:
+    return ModelInfo(
+        response.name,
+        tuple(response.versions),
+        response.platform,
+        tuple(TensorInfo(t.name, t.datatype, tuple(t.shape)) for t in response.inputs),
+        tuple(TensorInfo(t.name, t.datatype, tuple(t.shape)) for t in response.outputs),
+        dict(response.properties),
+    )
+
+
+def _statistics(entry: pb.ModelStatistics) -> ModelStatistics:
+    spent = entry.inference_stats
+    return ModelStatistics(
+        name=entry.name,
+        version=entry.version,
+        inferences=entry.inference_count,
+        executions=entry.execution_count,
+        last_inference_ms=entry.last_inference,
+        success=_time_spent(spent.success),
+        fail=_time_spent(spent.fail),
+        queue=_time_spent(spent.queue),
+        compute_input=_time_spent(spent.compute_input),
+        compute_infer=_time_spent(spent.compute_infer),
+        compute_output=_time_spent(spent.compute_output),
+        batches={batch.batch_size: _time_spent(batch.compute_infer) for batch in entry.batch_stats},
+    )
+
+
+def _time_spent(duration: pb.StatisticDuration) -> TimeSpent:
+    return TimeSpent(duration.count, duration.ns)
+
+
+def _set_parameter(parameter: pb.InferParameter, key: str, value: bool | int | float | str) -> None:
+    if isinstance(value, bool):
+        parameter.bool_param = value
+    elif isinstance(value, int):
+        parameter.int64_param = value
+    elif isinstance(value, float):
+        parameter.double_param = value
+    elif isinstance(value, str):
+        parameter.string_param = value
+    else:
+        raise TypeError(f"parameter {key!r}: got {type(value).__name__}, expected bool, int, float or str")
+
+
+def _parameter(parameter: pb.InferParameter) -> bool | int | float | str:
+    which = parameter.WhichOneof("parameter_choice")
+    value: bool | int | float | str = getattr(parameter, which) if which else ""
+    return value
+
+
+def _arrays(response: pb.ModelInferResponse) -> dict[str, np.ndarray]:
+    raw = response.raw_output_contents
+    arrays: dict[str, np.ndarray] = {}
+    for index, tensor in enumerate(response.outputs):
+        try:
+            datatype = DATATYPES[tensor.datatype]
+            if raw:
+                arrays[tensor.name] = from_raw(raw[index], datatype, tensor.shape)
+            else:
+                arrays[tensor.name] = from_typed(tensor.contents, datatype, tensor.shape)
+        except (ContentsError, LookupError) as error:
+            raise ServerError(Code.DATA_LOSS, f"output {tensor.name!r} of the response is damaged: {error}") from error
+    return arrays

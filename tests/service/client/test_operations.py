@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from service.client import ServerError, TimeSpent, datatype_of, operations, request
+from service.errors import Code
+from service.pb import open_inference_pb2 as pb
+
+
+@pytest.mark.parametrize(
+    ("array", "name"),
+    [
+        (np.zeros(1, np.float32), "FP32"),
+        (np.zeros(1, ">f4"), "FP32"),
+        (np.zeros(1, np.int8), "INT8"),
+        (np.zeros(1, bool), "BOOL"),
+        (np.array(["a"]), "BYTES"),
+        (np.array([b"a"]), "BYTES"),
+        (np.array(["a"], object), "BYTES"),
+    ],
+)
+def test_the_datatype_follows_from_the_array(array, name) -> None:
+    assert datatype_of(array).name == name
+
+
+def test_an_array_that_cannot_be_sent_is_refused() -> None:
+    with pytest.raises(TypeError, match="complex64 cannot be sent"):
+        datatype_of(np.zeros(1, np.complex64))
+
+
+@pytest.mark.parametrize(
+    ("value", "field"), [(True, "bool_param"), (1, "int64_param"), (0.5, "double_param"), ("a", "string_param")]
+)
+def test_a_parameter_travels_in_the_field_of_its_type(value, field) -> None:
+    message = request("m", {}, parameters={"p": value}).request
+    assert message.parameters["p"].WhichOneof("parameter_choice") == field
+    answer = operations.read_answer(pb.ModelInferResponse(parameters=message.parameters))
+    assert answer.parameters == {"p": value}
+    assert type(answer.parameters["p"]) is type(value)
+
+
+def test_a_parameter_of_another_type_is_refused() -> None:
+    with pytest.raises(TypeError, match="parameter 'p': got list"):
+        request("m", {}, parameters={"p": []})
+
+
+def test_a_load_carries_configuration_and_files_as_triton_reads_them() -> None:
+    message = operations.load("m", {"max_batch_size": 4}, {"1/model.onnx": b"a", "file:2/model.onnx": b"b"}).request
+    assert json.loads(message.parameters["config"].string_param) == {"max_batch_size": 4}
+    assert message.parameters["file:1/model.onnx"].bytes_param == b"a"
+    assert message.parameters["file:2/model.onnx"].bytes_param == b"b"
+    assert not operations.load("m", None, {}).request.parameters
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pb.ModelInferResponse(
+            outputs=[{"name": "y", "datatype": "FP32", "shape": [2]}], raw_output_contents=[b"\0\0\0\0"]
+        ),
+        pb.ModelInferResponse(
+            outputs=[{"name": "y", "datatype": "FP32", "shape": [1]}, {"name": "y", "datatype": "FP32", "shape": [1]}],
+            raw_output_contents=[b"\0\0\0\0"],
+        ),
+        pb.ModelInferResponse(outputs=[{"name": "y", "datatype": "FP31", "shape": [0]}]),
+        pb.ModelInferResponse(outputs=[{"name": "y", "datatype": "FP32", "shape": [1]}]),
+    ],
+    ids=["size", "count", "datatype", "typed count"],
+)
+def test_a_damaged_response_is_said_to_be_damaged(response) -> None:
+    with pytest.raises(ServerError, match="output 'y' of the response is damaged") as failure:
+        operations.read_answer(response)
+    assert failure.value.code is Code.DATA_LOSS
+
+
+def test_never_done_takes_no_time() -> None:
+    assert TimeSpent(0, 0).mean_us == 0
+    assert TimeSpent(4, 8000).mean_us == 2
