@@ -53,90 +53,128 @@ class Status:
 
     code: Code
     message: str = ""
+    details: Details | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a program may want to know of an error beyond its code."""
+
+    reason: str
+    """UPPER_SNAKE_CASE, one for each kind of error."""
+    field: str = ""
+    """Path of the request's field at fault, for example ``inputs[0].shape``; empty if it is none."""
+    retry_after_s: float | None = None
+    """When to try again, in seconds; None where that does not help."""
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 class ServiceError(Exception):
     """An expected failure; the message is for the client."""
 
     code: ClassVar[Code]
+    reason: ClassVar[str]
+    retry_after_s: ClassVar[float | None] = None
+
+    def __init__(self, message: str, *, field: str = "", **metadata: str) -> None:
+        """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details."""
+        self.details = Details(self.reason, field, self.retry_after_s, tuple(metadata.items()))
+        super().__init__(message)
 
 
 class InvalidRequest(ServiceError):
     """The message names the tensor or field, what was expected and what came."""
 
     code = Code.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
 
 
 class ModelNotFound(ServiceError):
     """Unknown model, or unknown version of a known one."""
 
     code = Code.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
 
 
 class ModelNotReady(ServiceError):
     """Known, but not (or no longer) ready. UNAVAILABLE is the code that clients retry."""
 
     code = Code.UNAVAILABLE
+    reason = "MODEL_NOT_READY"
+    retry_after_s = 1.0
 
 
 class ServerStopping(ServiceError):
     """The server drains and takes no new work."""
 
     code = Code.UNAVAILABLE
+    reason = "SERVER_STOPPING"
+    retry_after_s = 0.1
 
 
 class ServiceUnknown(ServiceError):
     """No service of that name has a health status."""
 
     code = Code.NOT_FOUND
+    reason = "SERVICE_UNKNOWN"
 
 
 class QueueFull(ServiceError):
     """UNAVAILABLE as Triton answers it, not RESOURCE_EXHAUSTED: trying again helps, and clients retry this code."""
 
     code = Code.UNAVAILABLE
+    reason = "QUEUE_FULL"
+    retry_after_s = 0.05
 
 
 class QueueTimeout(ServiceError):
     """The request's ``timeout`` parameter; the caller may still be waiting."""
 
     code = Code.UNAVAILABLE
+    reason = "QUEUE_TIMEOUT"
+    retry_after_s = 0.05
 
 
 class DeadlineExceeded(ServiceError):
     """The deadline of the call; most callers have given up by now."""
 
     code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
 
 
 class ControlNotAllowed(ServiceError):
     """The control mode is not ``explicit``. Triton's code, which tools compare, though trying again does not help."""
 
     code = Code.UNAVAILABLE
+    reason = "CONTROL_NOT_ALLOWED"
 
 
 class LoadFailed(ServiceError):
     """No such model, or no version of it can be opened. INTERNAL as Triton answers it; what was ready goes on."""
 
     code = Code.INTERNAL
+    reason = "LOAD_FAILED"
 
 
 class LoadRefused(ServiceError):
     """The parity gate: its goldens do not replay here, or it has none and must. What was ready goes on."""
 
     code = Code.FAILED_PRECONDITION
+    reason = "GOLDEN_MISMATCH"
 
 
 class Unsupported(ServiceError):
     """Answering as if the part were not there would be a wrong answer."""
 
     code = Code.UNIMPLEMENTED
+    reason = "UNSUPPORTED"
 
 
 class InferenceFailed(ServiceError):
     """The runtime refused or failed; its own words are in the log, since they may name files of this machine."""
 
     code = Code.INTERNAL
+    reason = "INFERENCE_FAILED"
 
 
 class BindError(Exception):
@@ -146,5 +184,5 @@ class BindError(Exception):
 def status_of(error: BaseException) -> Status:
     """The status for whatever a handler raised."""
     if isinstance(error, ServiceError):
-        return Status(error.code, str(error))
+        return Status(error.code, str(error), error.details)
     return Status(Code.INTERNAL, "internal error; the server's log has the details")

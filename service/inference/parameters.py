@@ -44,8 +44,10 @@ def integer(parameters: Mapping[str, InferParameter], key: str, default: int, *,
     parameter = parameters[key]
     kind = parameter.WhichOneof("parameter_choice")
     if kind not in ("int64_param", "uint64_param"):
-        raise InvalidRequest(f"parameter {key!r}: expected an integer, got {kind or 'nothing'}")
+        raise InvalidRequest(
+            f"parameter {key!r}: expected an integer, got {kind or 'nothing'}", field=f"parameters[{key}]"
+        )
     value = int(getattr(parameter, kind))
     if not low <= value <= high:
-        raise InvalidRequest(f"parameter {key!r}: got {value}, expected {low} to {high}")
+        raise InvalidRequest(f"parameter {key!r}: got {value}, expected {low} to {high}", field=f"parameters[{key}]")
     return value

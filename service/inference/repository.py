@@ -89,7 +89,7 @@ class Repository:
         """
         model = self._models.get(name)
         if model is None:
-            raise ModelNotFound(f"Request for unknown model: {name!r} is not found")
+            raise ModelNotFound(f"Request for unknown model: {name!r} is not found", model=name)
         if version:
             found = _version(model, version)
             if found.state is not State.READY:

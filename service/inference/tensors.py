@@ -66,29 +66,34 @@ def decode(
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidRequest(
-            f"raw_input_contents: expected {len(request.inputs)} entries, one an input, got {len(raw)}"
+            f"raw_input_contents: expected {len(request.inputs)} entries, one an input, got {len(raw)}",
+            field="raw_input_contents",
         )
     feeds: dict[str, np.ndarray] = {}
     axes: dict[str, tuple[int, str]] = {}
     for index, tensor in enumerate(request.inputs):
         spec = inputs[tensor.name]
         parameters.check(tensor.parameters, f"input {tensor.name!r}")
-        datatype = _check_datatype(tensor.datatype, spec)
-        shape = _check_shape(tuple(tensor.shape), spec, axes)
+        datatype = _check_datatype(tensor.datatype, spec, index)
+        shape = _check_shape(tuple(tensor.shape), spec, axes, index)
         typed = tensor.HasField("contents") and is_filled(tensor.contents)
         if raw and typed:
-            raise InvalidRequest(f"input {tensor.name!r}: got both raw and typed contents, expected one of them")
+            raise InvalidRequest(
+                f"input {tensor.name!r}: got both raw and typed contents, expected one of them",
+                field=f"inputs[{index}].contents",
+            )
         if not raw and not typed and 0 not in shape:
             raise InvalidRequest(
                 f"input {tensor.name!r}: expected {datatype.name}{list(shape)} in raw_input_contents or contents, got "
-                "neither"
+                "neither",
+                field=f"inputs[{index}].contents",
             )
         try:
             array = from_raw(raw[index], datatype, shape) if raw else from_typed(tensor.contents, datatype, shape)
         except ValueError as error:
-            raise InvalidRequest(f"input {tensor.name!r}: {error}") from error
+            raise InvalidRequest(f"input {tensor.name!r}: {error}", field=_contents(index, raw=bool(raw))) from error
         if datatype.is_float and not allow_non_finite:
-            _check_finite(array, tensor.name)
+            _check_finite(array, tensor.name, _contents(index, raw=bool(raw)))
         feeds[tensor.name] = array
     wanted, classes = _wanted(request, outputs)
     return DecodedRequest(feeds, wanted, bool(raw) or not request.inputs, classes)
@@ -123,56 +128,66 @@ def encode(
 
 def _check_names(request: ModelInferRequest, inputs: Mapping[str, TensorSpec]) -> None:
     seen: set[str] = set()
-    for tensor in request.inputs:
+    for index, tensor in enumerate(request.inputs):
         if tensor.name not in inputs:
-            raise InvalidRequest(f"input {tensor.name!r} is unknown; the model takes {_names(inputs)}")
+            raise InvalidRequest(
+                f"input {tensor.name!r} is unknown; the model takes {_names(inputs)}", field=f"inputs[{index}].name"
+            )
         if tensor.name in seen:
-            raise InvalidRequest(f"input {tensor.name!r} is given twice")
+            raise InvalidRequest(f"input {tensor.name!r} is given twice", field=f"inputs[{index}].name")
         seen.add(tensor.name)
     missing = [spec for name, spec in inputs.items() if name not in seen]
     if missing:
         raise InvalidRequest(
-            f"input {missing[0].name!r} is missing; the model takes {', '.join(str(spec) for spec in inputs.values())}"
+            f"input {missing[0].name!r} is missing; the model takes {', '.join(str(spec) for spec in inputs.values())}",
+            field="inputs",
         )
 
 
-def _check_datatype(datatype: str, spec: TensorSpec) -> Datatype:
+def _check_datatype(datatype: str, spec: TensorSpec, index: int) -> Datatype:
     if datatype != spec.datatype:
-        raise InvalidRequest(f"input {spec.name!r}: expected datatype {spec.datatype}, got {datatype or 'none'}")
+        raise InvalidRequest(
+            f"input {spec.name!r}: expected datatype {spec.datatype}, got {datatype or 'none'}",
+            field=f"inputs[{index}].datatype",
+        )
     return DATATYPES[datatype]
 
 
-def _check_shape(shape: tuple[int, ...], spec: TensorSpec, axes: dict[str, tuple[int, str]]) -> tuple[int, ...]:
+def _check_shape(
+    shape: tuple[int, ...], spec: TensorSpec, axes: dict[str, tuple[int, str]], index: int
+) -> tuple[int, ...]:
     """Check one shape; ``axes`` remembers the length of each named axis, and the input it was seen in."""
-    wrong = f"input {spec.name!r}: expected shape {list(spec.wire_shape)}, got {list(shape)}"
+
+    def wrong(why: str) -> InvalidRequest:
+        expected = f"input {spec.name!r}: expected shape {list(spec.wire_shape)}, got {list(shape)}"
+        return InvalidRequest(f"{expected}: {why}", field=f"inputs[{index}].shape")
+
     if len(shape) != len(spec.shape):
-        raise InvalidRequest(f"{wrong}: rank {len(spec.shape)} expected, rank {len(shape)} given")
+        raise wrong(f"rank {len(spec.shape)} expected, rank {len(shape)} given")
     for position, (length, declared) in enumerate(zip(shape, spec.shape, strict=True)):
         if isinstance(declared, int):
             if length != declared:
-                raise InvalidRequest(f"{wrong}: axis {position} must be {declared}")
+                raise wrong(f"axis {position} must be {declared}")
             continue
         if length < 0 or (position == 0 and length == 0):
-            kind = "the batch axis must be at least 1" if position == 0 else f"axis {position} must be at least 0"
-            raise InvalidRequest(f"{wrong}: {kind}")
+            raise wrong("the batch axis must be at least 1" if position == 0 else f"axis {position} must be at least 0")
         if not declared:
             continue
         bound, where = axes.setdefault(declared, (length, spec.name))
         if bound != length:
-            raise InvalidRequest(
-                f"{wrong}: axis {position} ({declared!r}) is {length} here and {bound} in input {where!r}"
-            )
+            raise wrong(f"axis {position} ({declared!r}) is {length} here and {bound} in input {where!r}")
     return shape
 
 
-def _check_finite(array: np.ndarray, name: str) -> None:
+def _check_finite(array: np.ndarray, name: str, field: str) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
     index = tuple(int(i) for i in np.argwhere(~np.atleast_1d(finite))[0])
     raise InvalidRequest(
         f"input {name!r}: expected finite values, got {np.atleast_1d(array)[index]} at {list(index)} "
-        "(--allow-non-finite accepts NaN and Inf)"
+        "(--allow-non-finite accepts NaN and Inf)",
+        field=field,
     )
 
 
@@ -184,11 +199,14 @@ def _wanted(
         return tuple(outputs.values()), {}
     wanted: dict[str, TensorSpec] = {}
     classes: dict[str, int] = {}
-    for output in request.outputs:
+    for index, output in enumerate(request.outputs):
         if output.name not in outputs:
-            raise InvalidRequest(f"requested output {output.name!r} is unknown; the model has {_names(outputs)}")
+            raise InvalidRequest(
+                f"requested output {output.name!r} is unknown; the model has {_names(outputs)}",
+                field=f"outputs[{index}].name",
+            )
         if output.name in wanted:
-            raise InvalidRequest(f"requested output {output.name!r} is given twice")
+            raise InvalidRequest(f"requested output {output.name!r} is given twice", field=f"outputs[{index}].name")
         parameters.check(output.parameters, f"requested output {output.name!r}")
         count = parameters.integer(output.parameters, parameters.CLASSIFICATION, 0, low=0, high=parameters.MAX_CLASSES)
         if count:
@@ -196,6 +214,10 @@ def _wanted(
             classes[output.name] = count
         wanted[output.name] = outputs[output.name]
     return tuple(wanted.values()), classes
+
+
+def _contents(index: int, *, raw: bool) -> str:
+    return f"raw_input_contents[{index}]" if raw else f"inputs[{index}].contents"
 
 
 def _names(specs: Mapping[str, TensorSpec]) -> str:

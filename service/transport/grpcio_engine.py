@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
+from service import error_details
 from service.errors import BindError, Code
 from service.transport.methods import (
     BidiStream,
@@ -147,5 +148,7 @@ def _bidi_stream(method: BidiStream, observer: Observer | None) -> _Behaviour:
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], failure: CallFailed) -> bytes:
     # abort() always raises; the return type lets callers say `return await`.
-    await context.abort(_STATUS_CODES[failure.status.code], failure.status.message)
+    details = error_details.serialize(failure.status)
+    trailers = ((error_details.METADATA_KEY, details),) if details is not None else ()
+    await context.abort(_STATUS_CODES[failure.status.code], failure.status.message, trailing_metadata=trailers)
     raise AssertionError("unreachable: abort() returned")

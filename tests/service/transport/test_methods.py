@@ -73,7 +73,8 @@ async def test_an_expected_error_carries_its_code_and_message() -> None:
         async for response in call_server_stream(row(ServerStream, letters), b"ab!", Context()):
             got.append(response)  # noqa: PERF401 - what came before the error is the point
     assert got == [b"a", b"b"]
-    assert failure.value.status == errors.Status(Code.INVALID_ARGUMENT, "no shouting")
+    status = failure.value.status
+    assert (status.code, status.message) == (Code.INVALID_ARGUMENT, "no shouting")
 
 
 async def test_a_defect_is_internal_without_detail_and_a_traceback_in_the_log(caplog) -> None:
@@ -197,7 +198,8 @@ def test_every_service_error_has_a_status_of_its_own_class() -> None:
     leaves = [c for c in classes if c is not ServiceError]
     assert len(leaves) >= 7
     for leaf in leaves:
-        assert status_of(leaf("why")) == errors.Status(leaf.code, "why")
+        status = status_of(leaf("why"))
+        assert (status.code, status.message, status.details.reason) == (leaf.code, "why", leaf.reason)
         assert leaf.code is not Code.OK
     drawn = (errors.__doc__ or "").split()
     assert {leaf.__name__ for leaf in leaves} <= set(drawn)
