@@ -186,3 +186,15 @@ def status_of(error: BaseException) -> Status:
     if isinstance(error, ServiceError):
         return Status(error.code, str(error), error.details)
     return Status(Code.INTERNAL, "internal error; the server's log has the details")
+
+
+def release(error: BaseException) -> None:
+    """Let go of what a handled error saw: its frames hold whatever the failed call worked on, a model's runner too.
+
+    Transports keep the last error of a call in reference cycles, and what is in those lives until the collector comes
+    by: a version that nobody uses any more would stay in memory as long.
+    """
+    chain: BaseException | None = error
+    while chain is not None and chain.__traceback__ is not None:
+        chain.__traceback__ = None
+        chain = chain.__cause__ or chain.__context__

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from service.errors import ServerStopping, ServiceError, status_of
+from service.errors import ServerStopping, ServiceError, release, status_of
 from service.logs import context_with
 from service.pb import open_inference_pb2 as pb
 
@@ -75,6 +75,7 @@ def _in_band(request: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamI
     status = status_of(error)
     if not isinstance(error, ServiceError):
         _log.error("unexpected error", extra={"model": request.model_name, "id": request.id}, exc_info=error)
+    release(error)
     return pb.ModelStreamInferResponse(
         error_message=status.message,
         infer_response=pb.ModelInferResponse(model_name=request.model_name, id=request.id),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
-from service.errors import Code, InvalidRequest, ServiceError, Status, status_of
+from service.errors import Code, InvalidRequest, ServiceError, Status, release, status_of
 
 _log = logging.getLogger("service.requests")
 
@@ -141,6 +141,7 @@ class Call:
                 "unexpected error", extra={"method": self.method.path, "peer": self.context.peer}, exc_info=error
             )
         self._ended(status)
+        release(error)
         return CallFailed(status)
 
     def cancelled(self) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import weakref
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -83,6 +84,30 @@ async def test_a_defect_is_internal_without_detail_and_a_traceback_in_the_log(ca
     assert failure.value.status.code is Code.INTERNAL
     assert "secret" not in failure.value.status.message
     assert "a secret of the implementation" in caplog.text
+
+
+async def test_a_failed_call_keeps_nothing_alive_that_it_worked_on() -> None:
+    class Model:
+        """Something large."""
+
+    made = []
+
+    def read(model: Model) -> None:
+        raise ValueError("unreadable")
+
+    async def fail(request: str, _) -> str:
+        model = Model()
+        made.append(weakref.ref(model))
+        try:
+            read(model)
+        except ValueError as error:
+            raise InvalidRequest("refused") from error
+
+    with pytest.raises(CallFailed) as failure:
+        await call_unary(row(Unary, fail), b"abc", Context())
+    # The failure is still there, as in a transport that keeps it; no collector has come by.
+    assert failure.value.status.message == "refused"
+    assert made[0]() is None
 
 
 async def test_one_line_a_request_at_debug_and_none_at_info(caplog) -> None:
