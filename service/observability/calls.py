@@ -5,12 +5,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from service.errors import Code
 from service.observability.exposition import Family, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from service.errors import Code
 
 BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -18,12 +17,22 @@ BOUNDS_S = (
 """Upper bounds of the buckets, in seconds."""
 
 
+class _Histogram:
+    """Calls of one method that ended with one code."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+
 class CallDurations:
     """Histograms of call durations. Written by the event loop only, so that it needs no lock; read from any thread."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, Code], list[int]] = {}
-        self._sums_s: dict[tuple[str, Code], float] = {}
+        # By path, then by code, which is a small number: it is looked up with every call.
+        self._histograms: dict[str, list[_Histogram | None]] = {}
         self._in_flight = 0
 
     def began(self) -> None:
@@ -33,13 +42,14 @@ class CallDurations:
     def ended(self, path: str, code: Code, took_s: float) -> None:
         """A call that began is over; ``path`` is that of the method table, so that their number is bounded."""
         self._in_flight -= 1
-        key = path, code
-        counts = self._counts.get(key)
-        if counts is None:
-            self._sums_s[key] = 0.0
-            counts = self._counts[key] = [0] * (len(BOUNDS_S) + 1)
-        counts[bisect_left(BOUNDS_S, took_s)] += 1
-        self._sums_s[key] += took_s
+        by_code = self._histograms.get(path)
+        if by_code is None:
+            by_code = self._histograms[path] = [None] * len(Code)
+        histogram = by_code[code]
+        if histogram is None:
+            histogram = by_code[code] = _Histogram()
+        histogram.counts[bisect_left(BOUNDS_S, took_s)] += 1
+        histogram.sum_s += took_s
 
     def families(self) -> Iterator[Family]:
         """As they are now."""
@@ -53,8 +63,9 @@ class CallDurations:
             "a stream is one call.",
         )
         # A list of the items is one step for the interpreter; iterating over the dict would not be.
-        for (path, code), counts in list(self._counts.items()):
-            durations.add_histogram(
-                BOUNDS_S, counts.copy(), self._sums_s[path, code], method=path.removeprefix("/"), code=code.name
-            )
+        for path, by_code in list(self._histograms.items()):
+            for code, histogram in zip(Code, list(by_code), strict=True):
+                if histogram is not None:
+                    labels = {"method": path.removeprefix("/"), "code": code.name}
+                    durations.add_histogram(BOUNDS_S, histogram.counts.copy(), histogram.sum_s, **labels)
         yield durations

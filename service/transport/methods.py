@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from service.errors import Code, InvalidRequest, ServiceError, Status, release, status_of
 
 _log = logging.getLogger("service.requests")
+_OK = Status(Code.OK)
 
 
 class CallContext(Protocol):
@@ -130,7 +131,7 @@ class Call:
 
     def succeeded(self) -> None:
         """The handler is done and the answer is on its way."""
-        self._ended(Status(Code.OK))
+        self._ended(_OK)
 
     def failed(self, error: Exception) -> CallFailed:
         """What to raise for the engine."""
