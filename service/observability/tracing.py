@@ -94,7 +94,8 @@ class Tracing:
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, **attributes},
             start_time=call.began_ns,
         )
-        return TracedCall(span)
+        # OTEL_SDK_DISABLED makes spans that belong to nothing.
+        return TracedCall(span) if span.get_span_context().is_valid else None
 
     async def stop(self) -> None:
         """Export what is left, for a few seconds at most."""

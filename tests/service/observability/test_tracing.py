@@ -155,6 +155,22 @@ async def test_lines_of_the_log_name_the_servers_own_span(repository, serving, c
     assert seen == [{"trace_id": TRACE, "span_id": f"{span.context.span_id:016x}"}]
 
 
+async def test_a_disabled_sdk_leaves_the_callers_trace_in_the_log(repository, serving, connect, monkeypatch) -> None:
+    from service import logs
+
+    seen = []
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    publish_affine(repository)
+    async with serving(repository, otel=True) as server, connect(server) as stubs:
+        real = server.repository.get
+        monkeypatch.setattr(
+            server.repository, "get", lambda *which: seen.append(logs.call_fields.get()()) or real(*which)
+        )
+        await stubs.inference.ModelInfer(affine_request())
+        await stubs.inference.ModelInfer(affine_request(), metadata=CALLER)
+    assert seen == [{}, {"trace_id": TRACE, "span_id": SPAN}]
+
+
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     """An OTLP collector that keeps what it gets."""
 
