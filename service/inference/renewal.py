@@ -71,10 +71,13 @@ class Renewal:
         self._show = show
         self._is_stopping = is_stopping
 
-    def renewed(self, current: ServedModel, found: OnDisk, *, retry: bool = False) -> ServedModel:
+    def renewed(
+        self, current: ServedModel, found: OnDisk, *, retry: bool = False, by_request: bool = False
+    ) -> ServedModel:
         """What takes the place of ``current``; ``current`` itself, or its equal, where nothing has changed.
 
-        ``retry`` loads refused versions again although their files have not changed. Raises Stopped.
+        ``retry`` loads refused versions again although their files have not changed. ``by_request``: what is not found
+        need not have been deleted, since the files may be those of the request. Raises Stopped.
         """
         if found.problem:
             return _set_back(current, found)
@@ -89,7 +92,7 @@ class Renewal:
             ready += chosen[version].state is State.READY
         if not ready:
             # Nothing that is asked for can serve: what serves goes on, as long as it has not been deleted.
-            kept = (was for was in current.ready if was.version in found.present)
+            kept = (was for was in current.ready if by_request or was.version in found.present)
             chosen |= {was.version: was for was in kept}
         return dataclasses.replace(base, versions=dict(sorted(chosen.items())))
 

@@ -231,11 +231,11 @@ class Repository:
         # directory must not take every server out of service.
         return ServedModel(found.name, loading, policy=policy, is_required=not self._is_loaded)
 
-    def _renew(self, found: OnDisk, *, retry: bool) -> None:
+    def _renew(self, found: OnDisk, *, retry: bool, by_request: bool = False) -> None:
         if (found.directory / TRITON_CONFIG).exists():
             self._say(found.name, f"{TRITON_CONFIG} is ignored: everything comes from the model and its manifest")
         before = self._models.get(found.name, ServedModel(found.name, is_required=not self._is_loaded))
-        after = self._renewal.renewed(before, found, retry=retry)
+        after = self._renewal.renewed(before, found, retry=retry, by_request=by_request)
         after = dataclasses.replace(after, is_required=after.is_required or bool(after.ready))
         if after.problem and after.problem != before.problem:
             _log.error("model's settings refused", extra={"model": after.name, "reason": after.problem})
@@ -256,7 +256,7 @@ class Repository:
             raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: there is no such model")
         if not found.present:
             raise LoadFailed(f"failed to load {name!r}, no version is available: its directory has none")
-        self._renew(found, retry=True)
+        self._renew(found, retry=True, by_request=True)
         model = self._models[name]
         if model.problem:
             raise LoadFailed(f"failed to load {name!r}, {model.problem}{_still_served(model)}")
