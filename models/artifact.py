@@ -186,6 +186,8 @@ def read_manifest(directory: Path) -> Manifest:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
+            raise ArtifactError(f"{path.name} is no regular file")
         return path.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error

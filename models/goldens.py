@@ -276,6 +276,8 @@ def _read_role(folder: Path, files: Sequence[str], role: str) -> Arrays:
 def _read_tensor(path: Path, default_name: str) -> tuple[str, np.ndarray]:
     where = f"{path.parent.name}/{path.name}"
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
+            raise ArtifactError(f"{where} is no regular file")
         tensor = onnx.TensorProto.FromString(path.read_bytes())
     except DecodeError as error:
         raise ArtifactError(f"{where} is not a tensor: {error}") from error

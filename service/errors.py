@@ -24,6 +24,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+MAX_MESSAGE_CHARS = 1024
+"""A message travels in the trailers, whose size clients limit (8 KiB, details included), and may quote the request."""
+MAX_METADATA_CHARS = 256
+"""The same for each value among the details."""
+
 
 class Code(IntEnum):
     """gRPC status codes. Our own, so that only the transport knows grpcio."""
@@ -78,7 +83,9 @@ class ServiceError(Exception):
 
     def __init__(self, message: str, *, field: str = "", **metadata: str) -> None:
         """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details."""
-        self.details = Details(self.reason, field, self.retry_after_s, tuple(metadata.items()))
+        self.details = Details(
+            self.reason, field, self.retry_after_s, tuple((k, v[:MAX_METADATA_CHARS]) for k, v in metadata.items())
+        )
         super().__init__(message)
 
 
@@ -184,7 +191,7 @@ class BindError(Exception):
 def status_of(error: BaseException) -> Status:
     """The status for whatever a handler raised."""
     if isinstance(error, ServiceError):
-        return Status(error.code, str(error), error.details)
+        return Status(error.code, _cut(str(error)), error.details)
     return Status(Code.INTERNAL, "internal error; the server's log has the details")
 
 
@@ -198,3 +205,11 @@ def release(error: BaseException) -> None:
     while chain is not None and chain.__traceback__ is not None:
         chain.__traceback__ = None
         chain = chain.__cause__ or chain.__context__
+
+
+def _cut(message: str) -> str:
+    if len(message) <= MAX_MESSAGE_CHARS:
+        return message
+    half = MAX_MESSAGE_CHARS // 2
+    # Both ends, since what was expected often stands behind what came.
+    return f"{message[:half]} ... ({len(message) - 2 * half} characters left out) ... {message[-half:]}"

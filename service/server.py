@@ -43,10 +43,12 @@ _log = logging.getLogger(__name__)
 _COMPUTE_THREADS = 2
 """Threads for runs too long for the event loop: one computes while another hands over its result."""
 
-_REFUSAL_S = 0.1
+_REFUSAL_S = 0.25
 """How long new calls are refused before the transport stops: what is on its way gets an answer, not a cut."""
 _LOAD_GRACE_S = 5.0
 """For a version that is being loaded when the server stops: its thread can be waited for, and not stopped."""
+_IMPATIENCE_S = 0.5
+"""A second Ctrl-C ends the drain, unless it comes this soon: supervisors and shells send signals twice."""
 _TRANSPORT_GRACE_S = 0.2
 """For answers that are written and not yet sent, once nothing runs any more."""
 
@@ -62,6 +64,7 @@ class Server:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._interrupted = asyncio.Event()
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
         self.repository = Repository(
             config.repository,
@@ -126,7 +129,7 @@ class Server:
         if self._metrics is not None:
             await self._metrics.start()
         await self._engine.start()
-        await self.control.start()
+        await self._load()
         ready = self.readiness.server_is_ready()
         _log.log(
             logging.INFO if ready else logging.WARNING,
@@ -157,6 +160,21 @@ class Server:
         self._executor.shutdown(wait=False, cancel_futures=True)
         _log.info("server stopped")
 
+    def interrupt(self) -> None:
+        """Give up loading, if that is what it does: a file system that hangs must not keep the server from stopping."""
+        self._interrupted.set()
+
+    async def _load(self) -> None:
+        loading = asyncio.create_task(self.control.start())
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        await asyncio.wait((loading, interrupted), return_when=asyncio.FIRST_COMPLETED)
+        interrupted.cancel()
+        if loading.done():
+            loading.result()
+        else:
+            loading.cancel()
+            _log.warning("interrupted while the models were loading")
+
     async def _refuse_and_finish(self) -> None:
         until = time.monotonic() + self._config.grace_s
         self._admission.close()
@@ -175,7 +193,7 @@ def _tracing(control: TraceControl) -> Tracing:
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. A second signal ends the drain at once.
+    """Serve until SIGTERM or SIGINT, then drain and return. A second Ctrl-C ends the drain at once.
 
     Raises:
         service.errors.BindError: the address cannot be listened on.
@@ -183,16 +201,22 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
+    server = Server(config)
+    stopping_since_s = 0.0
 
-    def on_signal() -> None:
-        if stopping.is_set() and task is not None:
+    def on_signal(signum: int) -> None:
+        nonlocal stopping_since_s
+        if not stopping.is_set():
+            stopping.set()
+            server.interrupt()
+            stopping_since_s = loop.time()
+        elif signum == signal.SIGINT and loop.time() - stopping_since_s > _IMPATIENCE_S and task is not None:
             task.cancel()
-        stopping.set()
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, on_signal)
+        loop.add_signal_handler(signum, on_signal, signum)
     try:
-        async with Server(config) as server:
+        async with server:
             if not stopping.is_set():
                 on_ready(server)
             await stopping.wait()

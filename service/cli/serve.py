@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from service.server import Server
 
 DEFAULT_REPOSITORY = Path("repository")
+_STUCK_AFTER_S = 0.5
 
 
 def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
@@ -27,10 +33,24 @@ def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda
 
     try:
         asyncio.run(serve(config, on_ready))
+        _leave_stuck_threads()
     except BindError as error:
         fail(str(error))
     except asyncio.CancelledError:
         fail("stopped by a second signal, running calls were cancelled", Exit.INTERRUPTED)
+
+
+def _leave_stuck_threads() -> None:
+    """Exit for good if a thread hangs, in a file system that does not answer, say: Python would wait for it."""
+    stuck = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
+    if not stuck:
+        return
+    time.sleep(_STUCK_AFTER_S)
+    if any(t.name in stuck and t.is_alive() for t in threading.enumerate()):
+        logging.getLogger(__name__).warning("left while threads were busy", extra={"threads": ", ".join(stuck)})
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(int(Exit.OK))
 
 
 @click.command()

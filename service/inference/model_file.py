@@ -39,6 +39,8 @@ def read_model_file(model_directory: Path) -> ModelSettings:
     path = model_directory / MODEL_JSON
     try:
         # One byte too many is enough to know; the rest of a huge file is not read.
+        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
+            raise ModelFileError(f"{MODEL_JSON} is no regular file")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:

@@ -215,6 +215,9 @@ class Repository:
                 found = OnDisk.look(name, self._root / name)
             except OSError as error:
                 self._say(name, "model cannot be looked at", reason=str(error))
+                if name not in self._models and not self._is_loaded:
+                    # There from the start, and nobody knows what it is: the server is not ready without it.
+                    self._put(ServedModel(name, policy=self._policy, problem=f"it cannot be looked at: {error}"))
                 continue
             if found.present:
                 looked[name] = found

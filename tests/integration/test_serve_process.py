@@ -180,3 +180,51 @@ def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) ->
     assert answers
     # Were the loop held up by each run, a probe would come through only between two of them.
     assert asked > 2 * len(answers)
+
+
+@pytest.mark.parametrize("signums", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
+def test_signals_that_come_twice_at_once_drain_all_the_same(repository, tmp_path, signums) -> None:
+    publish_affine(repository)
+    with serve(repository, tmp_path / "log") as server:
+        for signum in signums:
+            server.process.send_signal(signum)
+        assert server.process.wait(60) == 0
+        assert server.lines()[-1]["message"] == "server stopped"
+
+
+def test_a_second_ctrl_c_ends_the_drain(repository, tmp_path) -> None:
+    publish_affine(repository)
+    with serve(repository, tmp_path / "log", "--lame-duck-s", "600") as server:
+        server.process.send_signal(signal.SIGINT)
+        while server.lines()[-1]["message"] != "signal received, draining":
+            time.sleep(0.02)
+        time.sleep(0.7)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 130
+
+
+def test_a_signal_while_the_models_load_stops_the_server(repository, tmp_path) -> None:
+    program = """
+import sys, time
+def hang(self):
+    print("hanging", flush=True)
+    time.sleep(600)
+import service.inference.repository as module
+module.Repository.load_all = hang
+from service.cli import main
+main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--log-format", "json"])
+"""
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", program, str(repository)], stdout=file, stderr=file)
+    try:
+        while "hanging" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "interrupted while the models were loading" in log.read_text()
+    assert "server stopped" in log.read_text()

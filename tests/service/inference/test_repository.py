@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -234,5 +235,16 @@ def test_a_model_directory_that_cannot_be_listed_harms_no_other(repository, capl
 
     monkeypatch.setattr(module, "versions", refuse)
     loaded = load(repository)
-    assert list(loaded.models) == ["b"]
+    assert [name for name, model in loaded.models.items() if model.ready] == ["b"]
+    with pytest.raises(ModelNotReady, match=r"it cannot be looked at: .*Permission denied"):
+        loaded.get("a")
+    assert loaded.models["a"].is_required
     assert "model cannot be looked at" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "manifest.json", "test_data_set_0/input_0.pb"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(repository, file) -> None:
+    path = publish_affine(repository) / file
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{file} is no regular file" in refused(load(repository), "affine", 1)

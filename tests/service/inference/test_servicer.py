@@ -231,3 +231,17 @@ async def test_a_model_without_inputs_answers_raw(repository, serving, connect) 
     async with serving(repository) as server, connect(server) as stubs:
         response = await stubs.inference.ModelInfer(pb.ModelInferRequest(model_name="constant"))
     assert list(response.raw_output_contents) == [np.array([4, 2], np.int32).tobytes()]
+
+
+async def test_a_message_that_quotes_a_huge_name_is_cut_and_still_arrives(repository, serving, connect) -> None:
+    publish_affine(repository)
+    long_name = affine_request()
+    long_name.inputs[0].name = "x" * 100_000
+    async with serving(repository) as server, connect(server) as stubs:
+        code, details = await failure(stubs.inference.ModelInfer(long_name))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert details.startswith("input 'xxx")
+        assert details.endswith("is unknown; the model takes 'x'")
+        assert "characters left out" in details
+        code, _ = await failure(stubs.inference.ModelInfer(affine_request(model="m" * 20_000)))
+        assert code is grpc.StatusCode.NOT_FOUND
