@@ -50,6 +50,17 @@ def test_every_test_that_is_named_exists(document) -> None:
         assert not case or f'"{case}": (' in text, f"{name}::{test}[{case}]"
 
 
+def test_every_method_of_the_contracts_is_in_the_protocols_tables() -> None:
+    methods = [
+        name
+        for proto in sorted((ROOT / "protos").glob("*.proto"))
+        for name in re.findall(r"^  rpc (\w+)\(", proto.read_text(), re.MULTILINE)
+    ]
+    assert len(methods) == 23
+    named = " ".join(row.split("|")[1] for row in PROTOCOL.splitlines() if row.startswith("| "))
+    assert [name for name in methods if not re.search(rf"\b{name}\b", named)] == []
+
+
 def test_every_row_of_the_protocols_tables_names_the_test_that_shows_it() -> None:
     rows = [line for line in PROTOCOL.splitlines() if re.match(r"\| (?!.*shown by \|$)", line)]
     assert len(rows) > 60

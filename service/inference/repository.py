@@ -93,13 +93,21 @@ class Repository:
         if version:
             found = _version(model, version)
             if found.state is not State.READY:
-                raise ModelNotReady(f"Request for model {name!r} version {version}: not at ready state: {_why(found)}")
+                raise ModelNotReady(
+                    f"Request for model {name!r} version {version}: not at ready state: {_why(found)}",
+                    model=name,
+                    version=version,
+                )
             return found
         if model.ready:
             return model.ready[-1]
         if model.is_unloaded:
-            raise ModelNotFound(f"Request for unknown model: {name!r} has no available versions: it was unloaded")
-        raise ModelNotReady(f"Request for model {name!r}: no version is at ready state: {_newest_reason(model)}")
+            raise ModelNotFound(
+                f"Request for unknown model: {name!r} has no available versions: it was unloaded", model=name
+            )
+        raise ModelNotReady(
+            f"Request for model {name!r}: no version is at ready state: {_newest_reason(model)}", model=name
+        )
 
     def ready(self, name: str) -> Sequence[ModelVersion]:
         """Every ready version, oldest first, and at least one; raises as `get` does where there is none."""
@@ -314,7 +322,11 @@ def _version(model: ServedModel, version: str) -> ModelVersion:
         )
     found = model.versions.get(int(version)) if len(version) < 20 else None
     if found is None or model.is_unloaded:
-        raise ModelNotFound(f"Request for unknown model: {model.name!r} version {version} is not found")
+        raise ModelNotFound(
+            f"Request for unknown model: {model.name!r} version {version} is not found",
+            model=model.name,
+            version=version,
+        )
     return found
 
 

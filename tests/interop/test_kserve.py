@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.datatypes import DATATYPES
+from tests.conftest import publish_affine
 from tests.interop.clients import DRIVERS, Failure, client_process
 from tests.interop.zoo import identity_name
 from tests.processes import serve
@@ -116,3 +117,18 @@ def test_only_what_may_pass_is_tried_again(zoo, tmp_path, new_kserve) -> None:
         assert client.ask("infer", model="affine", inputs=[tensor(X[:, :2])]).code == "INVALID_ARGUMENT"
         lines = [line for line in server.lines() if str(line.get("method", "")).endswith("/ModelInfer")]
         assert [line["code"] for line in lines] == [*["UNAVAILABLE"] * 3, "NOT_FOUND", "INVALID_ARGUMENT"]
+
+
+def test_loading_and_unloading_in_kserves_shape(tmp_path, new_kserve) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    publish_affine(repository)
+    with (
+        serve(repository, tmp_path / "log", "--model-control-mode", "explicit") as server,
+        new_kserve(server.port) as client,
+    ):
+        asked = {"model_name": "affine"}
+        assert client.ask("stub", rpc="RepositoryModelLoad", request=asked) == {**asked, "isLoaded": True}
+        assert client.ask("is_model_ready", model_name="affine") is True
+        assert client.ask("stub", rpc="RepositoryModelUnload", request=asked) == {**asked, "isUnloaded": True}
+        assert client.ask("is_model_ready", model_name="affine") is False

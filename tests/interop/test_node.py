@@ -85,6 +85,34 @@ def test_errors(node) -> None:
     assert absent.code == "UNIMPLEMENTED"
 
 
+DETAILS = {
+    "an unknown model": (request(model="nope"), "MODEL_NOT_FOUND", {"model": "nope"}, None, None),
+    "an unknown version": (
+        request(model_version="9"), "MODEL_NOT_FOUND", {"model": "affine", "version": "9"}, None, None,
+    ),
+    "a shape": (request([[1, 2]]), "INVALID_REQUEST", {}, "inputs[0].shape", None),
+    "a model that is not ready": (request(model="broken"), "MODEL_NOT_READY", {"model": "broken"}, None, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DETAILS)
+def test_errors_have_details_for_programs(node, name) -> None:
+    asked, reason, metadata, field, retry_after_s = DETAILS[name]
+    by_type = {detail["type"]: detail for detail in node.ask("unary", rpc="ModelInfer", request=asked).details}
+    info = by_type["ErrorInfo"]
+    assert (info["reason"], info["domain"]) == (reason, "mnist1d-service")
+    assert metadata.items() <= info.get("metadata", {}).items()
+    assert ("BadRequest" in by_type) is (field is not None)
+    if field is not None:
+        (violation,) = by_type["BadRequest"]["field_violations"]
+        assert violation["field"] == field
+        assert "expected shape [-1, 3]" in violation["description"]
+    assert ("RetryInfo" in by_type) is (retry_after_s is not None)
+    if retry_after_s is not None:
+        delay = by_type["RetryInfo"]["retry_delay"]
+        assert int(delay.get("seconds", 0)) + delay.get("nanos", 0) / 1e9 == retry_after_s
+
+
 def test_a_stream_answers_in_order_and_tells_errors_within(node) -> None:
     answer = node.ask(
         "stream",

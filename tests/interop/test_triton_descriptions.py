@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,14 @@ from models.datatypes import DATATYPES
 from tests.interop.clients import Failure
 from tests.interop.zoo import LABELS, identity_name
 
+EXTENSIONS = {
+    "classification", "sequence", "model_repository", "model_repository(unload_dependents)", "schedule_policy",
+    "model_configuration", "system_shared_memory", "cuda_shared_memory", "binary_tensor_data", "parameters",
+    "statistics", "trace", "logging",
+}  # fmt: skip
+"""Every name that Triton knows."""
+ABSENT = {"sequence", "system_shared_memory", "cuda_shared_memory", "trace"}
+"""trace comes with --otel."""
 PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 AFFINE = {"name": "x", "datatype": "FP32", "array": np.zeros((2, 3), np.float32)}
 IMAGE = {"name": "image", "datatype": "FP32", "array": np.zeros((2, 3, 4, 4), np.float32)}
@@ -184,3 +193,19 @@ def test_what_perf_analyzer_asks_before_and_after_a_window(triton_sync, model, t
         assert window("inference_stats", part, "count") == 32
     assert window("inference_stats", "compute_infer", "ns") > 0
     assert sum(window("inference_stats", part, "ns") for part in PARTS) <= window("inference_stats", "success", "ns")
+
+
+def test_server_metadata_lists_the_extensions_that_work(triton) -> None:
+    answer = triton.ask("get_server_metadata")
+    assert answer["name"] == "mnist1d-service"
+    assert set(answer["extensions"]) == EXTENSIONS - ABSENT
+    assert triton.ask("get_server_metadata", as_json=True) == answer
+
+
+def test_every_method_of_the_clients_is_called_by_a_test(triton) -> None:
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_triton_*.py"))
+    # The drivers call these: they make up "stream", "async_infer" and "plugin", which the tests ask for.
+    by_driver = {"start_stream", "stop_stream", "async_stream_infer", "stream_infer", "close"}
+    by_driver |= {"register_plugin", "unregister_plugin"}
+    for method in set(triton.ask("public_methods")) - by_driver:
+        assert f'"{method}"' in text, method
