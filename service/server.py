@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from service import reflection
+from service.errors import ServerStopping
 from service.health import HealthServicer
 from service.inference import shared_memory
 from service.inference.admission import Admission
@@ -32,7 +35,7 @@ from service.readiness import INFERENCE_SERVICE, Readiness
 from service.transport.grpcio_engine import GrpcioEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from service.config import ServerConfig
@@ -216,7 +219,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, on_signal, signum)
     try:
-        async with server:
+        async with server, _rescan_on_hangup(server.control):
             if not stopping.is_set():
                 on_ready(server)
             await stopping.wait()
@@ -224,3 +227,38 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
+
+
+@contextlib.asynccontextmanager
+async def _rescan_on_hangup(control: RepositoryControl) -> AsyncIterator[None]:
+    """Rescan on SIGHUP, as daemons do. With a terminal the signal keeps its meaning: it is gone, and so are we."""
+    if _has_terminal() or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        yield
+        return
+    rescans: set[asyncio.Task[None]] = set()
+
+    async def rescan() -> None:
+        with contextlib.suppress(ServerStopping):
+            await control.rescan()
+
+    def on_hangup() -> None:
+        task = asyncio.ensure_future(rescan())
+        rescans.add(task)
+        task.add_done_callback(rescans.discard)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in rescans:
+            task.cancel()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -250,7 +250,8 @@ class Repository:
         after = dataclasses.replace(after, is_required=after.is_required or bool(after.ready))
         if after.problem and after.problem != before.problem:
             _log.error("model's settings refused", extra={"model": after.name, "reason": after.problem})
-        if after != before:
+        # Not compared with `before`: while it was renewed, versions may have been shown as LOADING.
+        if after != self._models.get(after.name):
             self._replace(after, why="replaced")
         if not after.ready and after != before:
             _log.error("model is not served: no version is ready", extra={"model": after.name})

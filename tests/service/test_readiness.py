@@ -38,6 +38,31 @@ async def test_the_truth_table_of_readiness(states, is_loaded, strict, not_stric
     assert Readiness(repository, strict=False).server_is_ready() is not_strict
 
 
+@pytest.mark.parametrize(
+    ("models", "strict", "not_strict", "by_request"),
+    [
+        # (state, is_required) of each; by_request: strict, and with models that come and go by request
+        ([], False, False, True),
+        ([(READY, True), (BROKEN, False)], True, True, True),
+        ([(READY, True), (LOADING, False)], True, True, True),
+        ([(READY, True), (State.UNLOADING, False)], True, True, True),
+        ([(BROKEN, False)], False, False, True),
+        ([(BROKEN, True)], False, False, False),
+        ([(BROKEN, True), (READY, False)], False, True, False),
+        ([(State.UNLOADING, False)], False, False, True),
+    ],
+)
+async def test_what_is_not_required_is_not_missed(models, strict, not_strict, by_request) -> None:
+    repository = FakeRepository()
+    repository.models = {
+        str(n): ServedModel(str(n), {1: ModelVersion(str(n), 1, state)}, is_required=is_required)
+        for n, (state, is_required) in enumerate(models)
+    }
+    assert Readiness(repository, strict=True).server_is_ready() is strict
+    assert Readiness(repository, strict=False).server_is_ready() is not_strict
+    assert Readiness(repository, strict=True, may_be_empty=True).server_is_ready() is by_request
+
+
 async def test_one_model_never_flips_another() -> None:
     statuses = Readiness(FakeRepository(a=READY, b=BROKEN), strict=True).statuses()
     assert statuses == {"": False, "inference.GRPCInferenceService": False, "model/a": True, "model/b": False}
