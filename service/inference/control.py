@@ -113,7 +113,8 @@ class RepositoryControl:
         if not MODEL_NAME.fullmatch(name):
             raise InvalidRequest(
                 f"model name: got {name[:200]!r}, expected 1 to 128 letters, digits, '.', '_' or '-', the first a "
-                "letter or digit"
+                "letter or digit",
+                field="model_name",
             )
 
     async def _change(self, change: Callable[[], T]) -> T:

@@ -59,10 +59,13 @@ class LoadParameters:
             else:
                 raise InvalidRequest(
                     f"Unrecognized load parameter {key[:200]!r} with type {kind or 'nothing'}; expected 'config' with "
-                    "string_param, or 'file:<version>/<path>' with bytes_param"
+                    "string_param, or 'file:<version>/<path>' with bytes_param",
+                    field=f"parameters[{key}]",
                 )
         if files and settings is None:
-            raise InvalidRequest("load parameter 'config' must be there, with string_param, where files are")
+            raise InvalidRequest(
+                "load parameter 'config' must be there, with string_param, where files are", field="parameters[config]"
+            )
         return cls(settings, files)
 
     @contextlib.contextmanager
@@ -83,7 +86,7 @@ def _settings(name: str, text: str) -> ModelSettings:
     try:
         settings, ignored = from_triton_config(text)
     except ModelFileError as error:
-        raise InvalidRequest(f"load parameter 'config': {error}") from error
+        raise InvalidRequest(f"load parameter 'config': {error}", field="parameters[config]") from error
     if ignored:
         _log.info(
             "parts of a load request's config are ignored: they come from the model",
@@ -97,10 +100,14 @@ def _path(key: str) -> PurePosixPath | None:
     parts = key.removeprefix(FILE_PREFIX).split("/")
     if len(parts) > _MAX_DEPTH or not all(_NAME.fullmatch(part) for part in parts):
         raise InvalidRequest(
-            f"load parameter {key[:200]!r}: expected 'file:<version>/<path>' of at most {_MAX_DEPTH} plain names"
+            f"load parameter {key[:200]!r}: expected 'file:<version>/<path>' of at most {_MAX_DEPTH} plain names",
+            field=f"parameters[{key}]",
         )
     if len(parts) == 1:
         return None
     if not _VERSION.fullmatch(parts[0]):
-        raise InvalidRequest(f"load parameter {key[:200]!r}: the version {parts[0]!r} is no whole number from 1")
+        raise InvalidRequest(
+            f"load parameter {key[:200]!r}: the version {parts[0]!r} is no whole number from 1",
+            field=f"parameters[{key}]",
+        )
     return PurePosixPath(*parts)

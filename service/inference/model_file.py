@@ -38,6 +38,9 @@ def read_model_file(model_directory: Path) -> ModelSettings:
     """Read ``model.json``; no file, no settings. Raises ModelFileError."""
     path = model_directory / MODEL_JSON
     try:
+        if not path.is_file() and (path.exists() or path.is_symlink()):
+            # A pipe would be waited for; a link to nowhere is a file that was lost, not one that never was.
+            raise ModelFileError(f"{MODEL_JSON} is no regular file")
         # One byte too many is enough to know; the rest of a huge file is not read.
         if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
             raise ModelFileError(f"{MODEL_JSON} is no regular file")

@@ -258,29 +258,37 @@ class Repository:
 
     def _load(self, name: str, directory: Path, settings: ModelSettings | None) -> ServedModel:
         if not MODEL_NAME.fullmatch(name):  # it becomes part of a path
-            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: that is no model's name")
+            raise LoadFailed(
+                f"failed to load {name!r}, failed to poll from model repository: that is no model's name", model=name
+            )
         try:
             found = OnDisk.look(name, directory, settings)
             exists = directory.is_dir()
         except OSError as error:
-            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: {error}") from error
+            raise LoadFailed(
+                f"failed to load {name!r}, failed to poll from model repository: {error}", model=name
+            ) from error
         if not exists:
-            raise LoadFailed(f"failed to load {name!r}, failed to poll from model repository: there is no such model")
+            raise LoadFailed(
+                f"failed to load {name!r}, failed to poll from model repository: there is no such model", model=name
+            )
         if not found.present:
-            raise LoadFailed(f"failed to load {name!r}, no version is available: its directory has none")
+            raise LoadFailed(f"failed to load {name!r}, no version is available: its directory has none", model=name)
         self._renew(found, retry=True, by_request=True)
         model = self._models[name]
         if model.problem:
-            raise LoadFailed(f"failed to load {name!r}, {model.problem}{_still_served(model)}")
+            raise LoadFailed(f"failed to load {name!r}, {model.problem}{_still_served(model)}", model=name)
         refused = model.refused
         if refused:
             reasons = "; ".join(f"version {version.version}: {version.reason}" for version in refused)
             none = "" if model.ready else "no version is available: "
             is_gate = any(version.cause in (Cause.GOLDEN_MISMATCH, Cause.PROOF_REQUIRED) for version in refused)
             kind = LoadRefused if is_gate else LoadFailed
-            raise kind(f"failed to load {name!r}, {none}{reasons}{_still_served(model)}")
+            raise kind(f"failed to load {name!r}, {none}{reasons}{_still_served(model)}", model=name)
         if not model.ready:
-            raise LoadFailed(f"failed to load {name!r}, no version is available: the policy is {model.policy}")
+            raise LoadFailed(
+                f"failed to load {name!r}, no version is available: the policy is {model.policy}", model=name
+            )
         return model
 
     def _put(self, model: ServedModel) -> None:

@@ -19,6 +19,10 @@ from service.config import ConfigError, ServerConfig
         ("grace_s", float("nan"), "grace_s: got nan"),
         ("host", "", "host: got ''"),
         ("metrics_host", "", "metrics_host: got ''"),
+        ("repository_poll_s", 0, "repository_poll_s: got 0, expected 0.01 to 86400"),
+        ("model_control_mode", "manual", "model_control_mode: got 'manual', expected one of none, poll, explicit"),
+        ("load_model", "a", "load_model: got 'a', which needs model_control_mode explicit; in mode poll every model"),
+        ("load_model", "*,a", "load_model: got '*,a', expected '*' alone"),
         ("metrics_port", 65536, "metrics_port: got 65536, expected 0 to 65535"),
     ],
 )

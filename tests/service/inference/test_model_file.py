@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -56,9 +58,21 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_field(tmp_path, text, sa
     assert says in str(refused.value)
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path) -> None:
-    (tmp_path / "model.json").mkdir()
-    with pytest.raises(ModelFileError, match=r"model.json cannot be read: Is a directory"):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make) -> None:
+    make(tmp_path / "model.json")
+    with pytest.raises(ModelFileError, match=r"model.json is no regular file"):
+        read_model_file(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "model.json").write_text("{}")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelFileError, match=r"model.json cannot be read: Permission denied"):
         read_model_file(tmp_path)
 
 
