@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from service.client.answers import Answer, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
     from service.client.operations import Operation
     from service.pb import open_inference_pb2 as pb
 
@@ -45,6 +45,7 @@ class AsyncInferenceClient:
         max_message_bytes: int = 64 * 1024 * 1024,
         tls: Tls | None = None,
         token: str | None = None,
+        token_in_plain_text: bool = False,
         metadata: Mapping[str, str | bytes] = _NONE,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class AsyncInferenceClient:
             max_message_bytes=max_message_bytes,
             tls=tls,
             token=token,
+            token_in_plain_text=token_in_plain_text,
             metadata=metadata,
             retry=retry,
         )
@@ -110,6 +112,10 @@ class AsyncInferenceClient:
         """Describe a model; raises ServerError."""
         return await self._call(operations.model_metadata(name, version))
 
+    async def config(self, name: str, version: str = "") -> ModelConfig:
+        """The configuration of a model, in Triton's sense; raises ServerError."""
+        return await self._call(operations.model_config(name, version))
+
     async def statistics(self, model: str = "", version: str = "") -> tuple[ModelStatistics, ...]:
         """What the model (default: every one) has done since the server started; raises ServerError."""
         return await self._call(operations.model_statistics(model, version))
@@ -142,6 +148,9 @@ class AsyncInferenceClient:
         request_id: str = "",
         typed: bool = False,
         parameters: Mapping[str, bool | int | float | str] = _NONE,
+        classes: Mapping[str, int] = _NONE,
+        priority: int | None = None,
+        queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = _NONE,
     ) -> Answer:
@@ -149,14 +158,27 @@ class AsyncInferenceClient:
 
         ``inputs`` maps names to arrays whose dtype is the model's (``float32`` for FP32, and so on; ``str`` or
         ``bytes`` for BYTES). ``outputs`` asks for some only. ``typed`` sends typed contents instead of raw ones,
-        as some servers want. ``timeout_s`` and ``metadata`` are for this call.
+        as some servers want. ``classes`` asks for the best n classes of an output instead of its numbers
+        (`Answer.classes` reads them), and for that output if ``outputs`` does not. ``priority`` 1 goes first;
+        ``queue_timeout_s`` is how long the request may wait in the server's queue. ``timeout_s`` (for the whole call)
+        and ``metadata`` are for this call.
 
         Raises:
             ServerError: with the server's code and message.
             TypeError: an array's dtype is none that the protocol knows.
+            ValueError: a bound is crossed, or a parameter is given in two ways.
         """
         operation = operations.infer(
-            model, inputs, outputs=outputs, version=version, request_id=request_id, typed=typed, parameters=parameters
+            model,
+            inputs,
+            outputs=outputs,
+            version=version,
+            request_id=request_id,
+            typed=typed,
+            parameters=parameters,
+            classes=classes,
+            priority=priority,
+            queue_timeout_s=queue_timeout_s,
         )
         return await self._call(operation, timeout_s, metadata)
 
@@ -171,10 +193,12 @@ class AsyncInferenceClient:
 
         A request that fails gives a ServerError in its place (without a code: UNKNOWN) and the stream goes on.
         ``requests`` may be an asynchronous generator that waits. ``timeout_s`` is for the stream as a whole; default:
-        none. Raises ServerError where the stream itself ends with an error.
+        none. Raises ServerError where the stream itself ends with an error, and whatever ``requests`` raised once the
+        requests before it are answered.
         """
+        failures: list[Exception] = []
         calls = self._inference.ModelStreamInfer(
-            _messages(requests), timeout=timeout_s, metadata=self._metadata(metadata)
+            _messages(requests, failures), timeout=timeout_s, metadata=self._metadata(metadata)
         )
         try:
             async for response in calls:
@@ -183,6 +207,8 @@ class AsyncInferenceClient:
             raise server_error(error) from error
         finally:
             calls.cancel()
+        if failures:
+            raise failures[0]
 
     async def _call(
         self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = _NONE
@@ -203,11 +229,14 @@ class AsyncInferenceClient:
 
 
 async def _messages(
-    requests: Iterable[Operation[Answer]] | AsyncIterable[Operation[Answer]],
+    requests: Iterable[Operation[Answer]] | AsyncIterable[Operation[Answer]], failures: list[Exception]
 ) -> AsyncIterator[pb.ModelInferRequest]:
-    if isinstance(requests, AsyncIterable):
-        async for operation in requests:
-            yield operation.request
-    else:
-        for operation in requests:
-            yield operation.request
+    try:
+        if isinstance(requests, AsyncIterable):
+            async for operation in requests:
+                yield operation.request
+        else:
+            for operation in requests:
+                yield operation.request
+    except Exception as error:  # noqa: BLE001 - raised again by the caller; grpcio would cancel the caller's task
+        failures.append(error)

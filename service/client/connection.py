@@ -119,13 +119,15 @@ def connection(
     max_message_bytes: int,
     tls: Tls | None,
     token: str | None,
+    token_in_plain_text: bool,
     metadata: Mapping[str, str | bytes],
     retry: RetryPolicy | None,
 ) -> Connection:
     """The connection for a client's arguments.
 
     Raises:
-        ValueError: no address; several that cannot be used together; a token that no header can carry.
+        ValueError: no address; several that cannot be used together; a token that no header can carry, or that
+            anyone on the way could read.
     """
     addresses = [target] if isinstance(target, str) else list(target)
     if not addresses:
@@ -148,6 +150,12 @@ def connection(
     if token is not None:
         if not token or not token.isascii() or not token.isprintable():
             raise ValueError("token: expected printable ASCII")
+        exposed = [address for address in addresses if tls is None and not _is_local(address)]
+        if exposed and not token_in_plain_text:
+            raise ValueError(
+                f"token: without tls anyone on the way to {', '.join(exposed)} can read it; "
+                "give tls, or token_in_plain_text=True where the way is safe"
+            )
         headers.append(("authorization", f"Bearer {token}"))
     return Connection(
         addresses[0] if len(addresses) == 1 else _joined(addresses),
@@ -202,6 +210,24 @@ def _resolve(address: str) -> dict[int, str]:
             number = ipaddress.ip_address(str(where[0]).partition("%")[0])
             numbers.setdefault(number.version, f"[{number}]:{port}" if number.version == 6 else f"{number}:{port}")
     return numbers
+
+
+def _is_local(address: str) -> bool:
+    """Whether what is sent there stays on this machine, as far as the address itself says."""
+    scheme, colon, rest = address.partition(":")
+    if colon and scheme in ("unix", "unix-abstract"):
+        return True
+    if colon and scheme in ("ipv4", "ipv6"):
+        return all(_is_local(each) for each in rest.split(","))
+    if colon and scheme == "dns" and rest.startswith("//") and not rest.startswith("///"):
+        return False  # another machine is asked what the name means
+    host = rest.rpartition("/")[2] if colon and scheme == "dns" else address
+    # A port is what follows the last colon, unless the host is an IPv6 address without one.
+    host = (host if host.count(":") != 1 and not host.startswith("[") else host.rpartition(":")[0]).strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _split(address: str) -> tuple[str, int]:

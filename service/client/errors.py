@@ -47,12 +47,17 @@ class ErrorDetails:
 
 
 class ServerError(Exception):
-    """The server answered with an error, or did not answer (UNAVAILABLE, DEADLINE_EXCEEDED)."""
+    """The server answered with an error, or did not answer (UNAVAILABLE, DEADLINE_EXCEEDED).
 
-    def __init__(self, code: Code, message: str, details: ErrorDetails | None = None) -> None:
+    ``details`` holds what the server says for programs: its reason, the fields at fault, when to try again.
+    ``request_id`` is that of the request at fault, where an error comes within a stream; otherwise empty.
+    """
+
+    def __init__(self, code: Code, message: str, details: ErrorDetails | None = None, *, request_id: str = "") -> None:
         self.code = code
         self.message = message
         self.details = details or ErrorDetails()
+        self.request_id = request_id
         super().__init__(f"{code.name}: {message}")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from models.datatypes import DATATYPES, Datatype
 from service.client.answers import (
     Answer,
+    ModelConfig,
     ModelInfo,
     ModelState,
     ModelStatistics,
     ServerInfo,
+    TensorConfig,
     TensorInfo,
     TimeSpent,
 )
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
+
+_CLASSIFICATION, _PRIORITY, _TIMEOUT = "classification", "priority", "timeout"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,12 @@ def server_metadata() -> Operation[ServerInfo]:
 def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
     """The description of a model."""
     return Operation("ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), _model_info)
+
+
+def model_config(name: str, version: str) -> Operation[ModelConfig]:
+    """The configuration of a model."""
+    request = pb.ModelConfigRequest(name=name, version=version)
+    return Operation("ModelConfig", request, lambda r: _model_config(r.config))
 
 
 def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
@@ -115,11 +126,29 @@ def infer(
     request_id: str = "",
     typed: bool = False,
     parameters: Mapping[str, bool | int | float | str] | None = None,
+    classes: Mapping[str, int] | None = None,
+    priority: int | None = None,
+    queue_timeout_s: float | None = None,
 ) -> Operation[Answer]:
-    """One inference; TypeError for an array or a parameter that the protocol cannot carry."""
+    """One inference.
+
+    ``classes`` asks for the best n classes of an output instead of its numbers; such an output is wanted, too, where
+    ``outputs`` does not name it. Where neither names any, all come. ``priority`` 1 goes first. ``queue_timeout_s`` is
+    how long the request may wait in the server's queue.
+
+    Raises:
+        TypeError: an array or a parameter that the protocol cannot carry.
+        ValueError: a bound is crossed, or a parameter is given in two ways.
+    """
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
-    request.outputs.extend(pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs)
-    for key, value in (parameters or {}).items():
+    counts = classes or {}
+    for name in (*outputs, *(name for name in counts if name not in outputs)):
+        output = request.outputs.add(name=name)
+        if name in counts:
+            if counts[name] < 1:
+                raise ValueError(f"classes of output {name!r}: got {counts[name]}, expected at least 1")
+            output.parameters[_CLASSIFICATION].int64_param = counts[name]
+    for key, value in _parameters(parameters or {}, priority, queue_timeout_s).items():
         _set_parameter(request.parameters[key], key, value)
     for name, array in inputs.items():
         datatype = datatype_of(array)
@@ -145,7 +174,7 @@ def read_answer(response: pb.ModelInferResponse) -> Answer:
 def read_streamed(response: pb.ModelStreamInferResponse) -> Answer | ServerError:
     """One response of a stream. Its errors come without a code."""
     if response.error_message:
-        return ServerError(Code.UNKNOWN, response.error_message)
+        return ServerError(Code.UNKNOWN, response.error_message, request_id=response.infer_response.id)
     return read_answer(response.infer_response)
 
 
@@ -174,6 +203,31 @@ def _model_info(response: pb.ModelMetadataResponse) -> ModelInfo:
     )
 
 
+def _model_config(config: pb.ModelConfig) -> ModelConfig:
+    batching = config.dynamic_batching
+    return ModelConfig(
+        name=config.name,
+        platform=config.platform,
+        backend=config.backend,
+        max_batch_size=config.max_batch_size,
+        inputs=tuple(TensorConfig(t.name, _datatype_name(t.data_type), tuple(t.dims)) for t in config.input),
+        outputs=tuple(TensorConfig(t.name, _datatype_name(t.data_type), tuple(t.dims)) for t in config.output),
+        batches_requests=config.HasField("dynamic_batching"),
+        preferred_batch_sizes=tuple(batching.preferred_batch_size),
+        max_queue_delay_us=batching.max_queue_delay_microseconds,
+        decoupled=config.model_transaction_policy.decoupled,
+        parameters={name: parameter.string_value for name, parameter in config.parameters.items()},
+    )
+
+
+def _datatype_name(number: int) -> str:
+    # Open enums: a newer server may have a datatype that this client does not know.
+    if number not in pb.DataType.values():
+        return f"TYPE_{number}"
+    name = pb.DataType.Name(pb.DataType.ValueType(number)).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
 def _statistics(entry: pb.ModelStatistics) -> ModelStatistics:
     spent = entry.inference_stats
     return ModelStatistics(
@@ -194,6 +248,24 @@ def _statistics(entry: pb.ModelStatistics) -> ModelStatistics:
 
 def _time_spent(duration: pb.StatisticDuration) -> TimeSpent:
     return TimeSpent(duration.count, duration.ns)
+
+
+def _parameters(
+    given: Mapping[str, bool | int | float | str], priority: int | None, queue_timeout_s: float | None
+) -> dict[str, bool | int | float | str]:
+    named: dict[str, bool | int | float | str] = {}
+    if priority is not None:
+        if priority < 0:
+            raise ValueError(f"priority: got {priority}, expected 0 (the model's default) or more")
+        named[_PRIORITY] = priority
+    if queue_timeout_s is not None:
+        if not 0 < queue_timeout_s < math.inf:
+            raise ValueError(f"queue_timeout_s: got {queue_timeout_s}, expected more than 0")
+        # Microseconds; rounded up, since 0 would mean no timeout.
+        named[_TIMEOUT] = math.ceil(queue_timeout_s * 1e6)
+    for key in named.keys() & given.keys():
+        raise ValueError(f"parameter {key!r} is given twice: by name and among the parameters")
+    return {**given, **named}
 
 
 def _set_parameter(parameter: pb.InferParameter, key: str, value: bool | int | float | str) -> None:

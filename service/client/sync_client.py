@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from service.client.answers import Answer, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
     from service.client.operations import Operation
+    from service.pb import open_inference_pb2 as pb
 
 T = TypeVar("T")
 
@@ -32,7 +33,8 @@ class InferenceClient:
 
     ``target`` is an address or a sequence of them; of several each request takes the next one that is up.
     ``retry=RETRIES`` tries again what a server answered with UNAVAILABLE. ``token`` is sent as a bearer token; without
-    ``tls`` anyone on the way can read it. ``metadata`` goes with every call. Every call waits at most ``timeout_s``,
+    ``tls`` only to this machine itself, unless ``token_in_plain_text`` says that nobody on the way reads along.
+    ``metadata`` goes with every call. Every call waits at most ``timeout_s``,
     its retries included.
     """
 
@@ -44,6 +46,7 @@ class InferenceClient:
         max_message_bytes: int = 64 * 1024 * 1024,
         tls: Tls | None = None,
         token: str | None = None,
+        token_in_plain_text: bool = False,
         metadata: Mapping[str, str | bytes] = _NONE,
         retry: RetryPolicy | None = None,
     ) -> None:
@@ -53,6 +56,7 @@ class InferenceClient:
             max_message_bytes=max_message_bytes,
             tls=tls,
             token=token,
+            token_in_plain_text=token_in_plain_text,
             metadata=metadata,
             retry=retry,
         )
@@ -109,6 +113,10 @@ class InferenceClient:
         """Describe a model; raises ServerError."""
         return self._call(operations.model_metadata(name, version))
 
+    def config(self, name: str, version: str = "") -> ModelConfig:
+        """The configuration of a model, in Triton's sense; raises ServerError."""
+        return self._call(operations.model_config(name, version))
+
     def statistics(self, model: str = "", version: str = "") -> tuple[ModelStatistics, ...]:
         """What the model (default: every one) has done since the server started; raises ServerError."""
         return self._call(operations.model_statistics(model, version))
@@ -139,6 +147,9 @@ class InferenceClient:
         request_id: str = "",
         typed: bool = False,
         parameters: Mapping[str, bool | int | float | str] = _NONE,
+        classes: Mapping[str, int] = _NONE,
+        priority: int | None = None,
+        queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = _NONE,
     ) -> Answer:
@@ -146,14 +157,27 @@ class InferenceClient:
 
         ``inputs`` maps names to arrays whose dtype is the model's (``float32`` for FP32, and so on; ``str`` or
         ``bytes`` for BYTES). ``outputs`` asks for some only. ``typed`` sends typed contents instead of raw ones,
-        as some servers want. ``timeout_s`` and ``metadata`` are for this call.
+        as some servers want. ``classes`` asks for the best n classes of an output instead of its numbers
+        (`Answer.classes` reads them), and for that output if ``outputs`` does not. ``priority`` 1 goes first;
+        ``queue_timeout_s`` is how long the request may wait in the server's queue. ``timeout_s`` (for the whole call)
+        and ``metadata`` are for this call.
 
         Raises:
             ServerError: with the server's code and message.
             TypeError: an array's dtype is none that the protocol knows.
+            ValueError: a bound is crossed, or a parameter is given in two ways.
         """
         operation = operations.infer(
-            model, inputs, outputs=outputs, version=version, request_id=request_id, typed=typed, parameters=parameters
+            model,
+            inputs,
+            outputs=outputs,
+            version=version,
+            request_id=request_id,
+            typed=typed,
+            parameters=parameters,
+            classes=classes,
+            priority=priority,
+            queue_timeout_s=queue_timeout_s,
         )
         return self._call(operation, timeout_s, metadata)
 
@@ -168,10 +192,12 @@ class InferenceClient:
 
         A request that fails gives a ServerError in its place (without a code: UNKNOWN) and the stream goes on.
         ``requests`` may be a generator that waits; it is read on another thread. ``timeout_s`` is for the stream as a
-        whole; default: none. Raises ServerError where the stream itself ends with an error.
+        whole; default: none. Raises ServerError where the stream itself ends with an error, and whatever ``requests``
+        raised once the requests before it are answered.
         """
+        failures: list[Exception] = []
         calls = self._inference.ModelStreamInfer(
-            (operation.request for operation in requests), timeout=timeout_s, metadata=self._metadata(metadata)
+            _messages(requests, failures), timeout=timeout_s, metadata=self._metadata(metadata)
         )
         try:
             for response in calls:
@@ -180,6 +206,8 @@ class InferenceClient:
             raise server_error(error) from error
         finally:
             calls.cancel()
+        if failures:
+            raise failures[0]
 
     def _call(
         self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = _NONE
@@ -197,3 +225,11 @@ class InferenceClient:
 
     def _metadata(self, more: Mapping[str, str | bytes]) -> Metadata:
         return (*self._connection.metadata, *more.items()) if more else self._connection.metadata
+
+
+def _messages(requests: Iterable[Operation[Answer]], failures: list[Exception]) -> Iterator[pb.ModelInferRequest]:
+    try:
+        for operation in requests:
+            yield operation.request
+    except Exception as error:  # noqa: BLE001 - raised again by the caller; grpcio would only say that there was one
+        failures.append(error)
