@@ -20,7 +20,8 @@ ONES = {"x": np.ones((1, 3), np.float32)}
 
 def connected(target, **settings):
     defaults = {
-        "timeout_s": 1.0, "max_message_bytes": 2**20, "tls": None, "token": None, "metadata": {}, "retry": None
+        "timeout_s": 1.0, "max_message_bytes": 2**20, "tls": None, "token": None, "token_in_plain_text": False,
+        "metadata": {}, "retry": None,
     }  # fmt: skip
     return connection(target, **(defaults | settings))
 
@@ -90,7 +91,33 @@ def test_a_retry_policy_that_grpc_would_refuse_is_refused(fields, says) -> None:
 @pytest.mark.parametrize("token", ["", "a\nb", "é"])
 def test_a_token_that_no_header_can_carry_is_refused(token) -> None:
     with pytest.raises(ValueError, match="token"):
-        connected("a:1", token=token)
+        connected("127.0.0.1:1", token=token)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["a:1", "10.0.0.1:1", "[fe80::1]:1", "dns:///models:1", "dns://10.0.0.1/localhost:1", "localhost.example:1",
+     "ipv4:127.0.0.1:1,10.0.0.1:1", "xds:///localhost:1"],
+)  # fmt: skip
+def test_a_token_is_not_sent_where_others_can_read_it(address) -> None:
+    with pytest.raises(ValueError, match="can read it; give tls, or token_in_plain_text=True"):
+        connected(address, token="t")  # noqa: S106 - made up
+    assert connected(address, token="t", token_in_plain_text=True).metadata  # noqa: S106 - made up
+    assert connected(address, token="t", tls=Tls()).metadata  # noqa: S106 - made up
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "localhost", "unix:/tmp/x", "unix-abstract:x",
+     "dns:///localhost:1", "ipv4:127.0.0.1:1,127.0.0.2:2", "ipv6:[::1]:1"],
+)  # fmt: skip
+def test_a_token_may_go_to_this_machine_itself(address) -> None:
+    assert connected(address, token="t").metadata == (("authorization", "Bearer t"),)  # noqa: S106 - made up
+
+
+def test_one_of_several_servers_elsewhere_is_enough_to_refuse_a_token() -> None:
+    with pytest.raises(ValueError, match=r"on the way to 10\.0\.0\.1:1 can read it"):
+        connected(["127.0.0.1:1", "10.0.0.1:1"], token="t")  # noqa: S106 - made up
 
 
 def test_a_certificate_without_its_key_is_refused(tmp_path) -> None:
@@ -101,7 +128,7 @@ def test_a_certificate_without_its_key_is_refused(tmp_path) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    assert "secret" not in repr(connected("a:1", token="secret"))  # noqa: S106 - made up
+    assert "secret" not in repr(connected("127.0.0.1:1", token="secret"))  # noqa: S106 - made up
     assert "secret" not in repr(Tls(None, b"c", b"secret"))
 
 

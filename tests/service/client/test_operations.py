@@ -47,6 +47,56 @@ def test_a_parameter_of_another_type_is_refused() -> None:
         request("m", {}, parameters={"p": []})
 
 
+def test_priority_and_queue_timeout_travel_as_triton_reads_them() -> None:
+    message = request("m", {}, priority=2, queue_timeout_s=0.25, parameters={"note": "n"}).request
+    assert message.parameters["priority"].int64_param == 2
+    assert message.parameters["timeout"].int64_param == 250_000
+    assert message.parameters["note"].string_param == "n"
+    # 0 would be no timeout at all.
+    assert request("m", {}, queue_timeout_s=1e-9).request.parameters["timeout"].int64_param == 1
+
+
+def test_classes_travel_with_their_output() -> None:
+    message = request("m", {}, outputs=["a", "b"], classes={"b": 3, "c": 1}).request
+    assert [output.name for output in message.outputs] == ["a", "b", "c"]
+    counts = [output.parameters["classification"].int64_param for output in message.outputs if output.parameters]
+    assert counts == [3, 1]
+    assert not message.outputs[0].parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"priority": -1}, "priority: got -1"),
+        ({"queue_timeout_s": 0}, "queue_timeout_s: got 0"),
+        ({"queue_timeout_s": float("nan")}, "queue_timeout_s: got nan"),
+        ({"queue_timeout_s": float("inf")}, "queue_timeout_s: got inf"),
+        ({"classes": {"y": 0}}, "classes of output 'y': got 0"),
+        ({"priority": 1, "parameters": {"priority": 2}}, "'priority' is given twice"),
+        ({"queue_timeout_s": 1, "parameters": {"timeout": 2}}, "'timeout' is given twice"),
+    ],
+)
+def test_arguments_out_of_bounds_are_refused(arguments, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        request("m", {}, **arguments)
+
+
+def test_a_configuration_of_another_server_is_read() -> None:
+    response = pb.ModelConfigResponse()
+    response.config.input.add(name="t", data_type=13, dims=[-1])
+    response.config.input.add(name="f", data_type=99, dims=[2, 3])
+    response.config.model_transaction_policy.decoupled = True
+    response.config.parameters["k"].string_value = "v"
+    config = operations.model_config("m", "").read(response)
+    assert [(t.name, t.datatype, t.dims) for t in config.inputs] == [("t", "BYTES", (-1,)), ("f", "TYPE_99", (2, 3))]
+    assert (config.max_batch_size, config.batches_requests, config.decoupled) == (0, False, True)
+    assert config.parameters == {"k": "v"}
+    response.config.dynamic_batching.preferred_batch_size.extend([4, 8])
+    response.config.dynamic_batching.max_queue_delay_microseconds = 100
+    config = operations.model_config("m", "").read(response)
+    assert (config.batches_requests, config.preferred_batch_sizes, config.max_queue_delay_us) == (True, (4, 8), 100)
+
+
 def test_a_load_carries_configuration_and_files_as_triton_reads_them() -> None:
     message = operations.load("m", {"max_batch_size": 4}, {"1/model.onnx": b"a", "file:2/model.onnx": b"b"}).request
     assert json.loads(message.parameters["config"].string_param) == {"max_batch_size": 4}
