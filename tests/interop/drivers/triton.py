@@ -142,9 +142,15 @@ class Sync:
         answers: list[Any] = []
         try:
             for arguments in requests:
-                self.client.async_stream_infer(**prepared(arguments))
+                try:
+                    self.client.async_stream_infer(**prepared(arguments))
+                except triton.InferenceServerException:
+                    break  # the stream has ended already; the callback is told why
             count = len(requests) if responses is None else responses
-            answers = [came.get(timeout=WAIT_S) for _ in range(count)]
+            while len(answers) < count:
+                answers.append(came.get(timeout=WAIT_S))
+                if answers[-1][1] is not None and answers[-1][1].status() is not None:
+                    break  # no error within the stream, but its end
         finally:
             self.client.stop_stream(cancel_requests=cancel)
         while not came.empty():
