@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
+WIDEST_TOLERANCE = Tolerance(absolute=1e-2, relative=1e-2)
+"""What a manifest may allow at most. Rounding in float16 and bfloat16 stays below it; a proof that allows more would
+hold for other weights too, and so is none."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a published model says of itself, as ``manifest.json`` keeps it."""
+    """Everything a published model says of itself, as ``manifest.json`` keeps it.
+
+    Raises ArtifactError for a tolerance so wide that it would prove nothing.
+    """
 
     name: str
     version: int
@@ -39,7 +45,8 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tolerances: Mapping[str, Tolerance]
-    """Allowed difference for each output; an output that is not named must replay exactly."""
+    """Allowed difference for each output, at most `WIDEST_TOLERANCE`; an output that is not named must replay
+    exactly."""
     tolerance_rationale: str
     """How the tolerances were set, in a sentence."""
     goldens: tuple[str, ...]
@@ -51,6 +58,16 @@ class Manifest:
     """The report of the proof that let it be published."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Recipe, seed, data hashes, weight hash, code and library versions."""
+
+    def __post_init__(self) -> None:
+        for output, tolerance in self.tolerances.items():
+            for name, value in tolerance.to_dict().items():
+                widest = getattr(WIDEST_TOLERANCE, name)
+                if value > widest:
+                    raise ArtifactError(
+                        f"manifest, tolerances.{output}.{name}: got {value:g}, expected at most {widest:g}: within a "
+                        "wider tolerance nothing is proven"
+                    )
 
     @property
     def test_accuracy(self) -> float | None:

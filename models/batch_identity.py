@@ -77,7 +77,8 @@ def bit_identity(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Che
     """The check: every row's bits, alone and in company.
 
     ``feeds`` maps every input to an array with one row an example. Each of ``batch_sizes`` is asked at all ``OFFSETS``.
-    Answers differ in bits, not in value: -0.0 is not 0.0 here. Fails, and does not raise, if the model cannot be run.
+    Answers differ in bits, not in value: -0.0 is not 0.0 here. Only NaN is NaN whatever its payload, which depends on
+    the instruction that made it and means nothing. Fails, and does not raise, if the model cannot be run.
     """
     if not _rows(feeds):
         return Check(NAME, passed=False, detail="there are no examples")
@@ -87,7 +88,7 @@ def bit_identity(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Che
         for situation, rows, answers in _situations(model, feeds, batch_sizes):
             tried += 1
             for name, array in answers.items():
-                differing = _differing_rows(array, alone[name][rows])
+                differing = differing_rows(array, alone[name][rows])
                 if len(differing):
                     example = int(rows[differing[0]])
                     return Check(
@@ -136,13 +137,20 @@ def _windows(count: int, batch: int, offset: int) -> Iterator[tuple[int, int]]:
         start, stop = stop, min(stop + batch, count)
 
 
-def _differing_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def differing_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Indices of the rows that have other bits in ``b`` than in ``a``; NaN is NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return np.arange(len(a))
     rows_a, rows_b = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    if a.dtype != np.object_:
-        rows_a, rows_b = (np.ascontiguousarray(rows).view(np.uint8) for rows in (rows_a, rows_b))
-    return np.flatnonzero((rows_a != rows_b).any(axis=1))
+    if a.dtype == np.object_:
+        return np.flatnonzero((rows_a != rows_b).any(axis=1))
+    both_nan = (rows_a != rows_a) & (rows_b != rows_b)  # only NaN differs from itself
+    return np.flatnonzero(((_bits(rows_a) != _bits(rows_b)) & ~both_nan).any(axis=1))
+
+
+def _bits(rows: np.ndarray) -> np.ndarray:
+    """The elements as unsigned integers of their size."""
+    return np.ascontiguousarray(rows).view(f"u{rows.dtype.itemsize}")
 
 
 def _rows(feeds: Arrays) -> int:

@@ -150,7 +150,10 @@ def _pairs(model: Model, golden: Golden) -> list[tuple[str, TensorSpec, np.ndarr
 
 
 def _names(model: Model, goldens: Sequence[Golden]) -> Check:
-    """Goldens feed every input, and ask for nothing that the model lacks; they need not record every output."""
+    """Goldens feed every input, ask for nothing that the model lacks, and together record every output.
+
+    One golden may leave outputs out; an output that none records was never compared, and so is not proven.
+    """
     inputs, outputs = {spec.name for spec in model.inputs}, {spec.name for spec in model.outputs}
     faults = []
     for golden in goldens:
@@ -158,6 +161,10 @@ def _names(model: Model, goldens: Sequence[Golden]) -> Check:
             faults.append(f"{golden.name} has the inputs {_listed(golden.inputs)}, the model {_listed(inputs)}")
         if not set(golden.outputs) <= outputs:
             faults.append(f"{golden.name} has the outputs {_listed(golden.outputs)}, the model {_listed(outputs)}")
+    recorded = {name for golden in goldens for name in golden.outputs}
+    faults += [
+        f"no golden records output {name!r}, so that nothing was proven of it" for name in sorted(outputs - recorded)
+    ]
     return _verdict("names", goldens, faults, f"{_listed(inputs)} -> {_listed(outputs)}")
 
 

@@ -121,8 +121,9 @@ def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
     """Prove a published version again, from nothing but its own files.
 
     The PyTorch network is rebuilt from the weights inside ``model.onnx``; they must have the hash that the manifest's
-    provenance recorded when they were trained. Raises ArtifactError if the version was not published by this project's
-    pipeline (then only its goldens can be replayed, see ``golden_proof``) or holds the weights of another network.
+    provenance recorded when they were trained. ``examples`` are the test set, and the recorded accuracy is measured
+    again. Raises ArtifactError if the version was not published by this project's pipeline (then only its goldens can
+    be replayed, see ``golden_proof``) or holds the weights of another network.
     """
     name, recorded = published_network(artifact)
     network = build(name, seed=0)
@@ -139,7 +140,8 @@ def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
         goldens=artifact.goldens,
         expected_weights_sha256=recorded,
     )
-    return dataclasses.replace(report, checks=(manifest_check(artifact), *report.checks))
+    checks = (manifest_check(artifact), *report.checks, _accuracy(artifact, examples))
+    return dataclasses.replace(report, checks=checks)
 
 
 # ---- what the file says of itself --------------------------------------------------------------------------------
@@ -296,6 +298,39 @@ def _argmax(comparisons: Sequence[Comparison]) -> Check:
         )
         return Check("argmax", passed=False, detail=detail)
     return Check("argmax", passed=True, detail=f"identical in all {len(answered)} comparisons")
+
+
+def _accuracy(artifact: Artifact, examples: Examples) -> Check:
+    """The file classifies as many test examples rightly as the manifest says.
+
+    An example whose two best logits are closer than the tolerance lets them differ may go either way on another
+    machine, and is counted for whichever way was recorded.
+    """
+    test = artifact.manifest.metrics.get("test") if artifact.manifest is not None else None
+    if test is None:
+        return Check("accuracy", passed=True, detail="does not apply: the manifest records none")
+    recorded, count = (test.get(key) if isinstance(test, dict) else None for key in ("accuracy", "count"))
+    if not isinstance(recorded, int | float) or count != len(examples):
+        detail = f"recorded are {recorded!r} of {count!r} examples, measured was on {len(examples)}"
+        return Check("accuracy", passed=False, detail=detail)
+    try:
+        answers = run_batched(open_model(artifact.model_bytes), {INPUT: np.ascontiguousarray(examples.x_BL)}, 1000)
+        logits_BK = answers["logits"].astype(np.float64)
+        rows = np.arange(len(examples))
+        right_B = logits_BK[rows, examples.y_B]
+    except (ArtifactError, CannotRun, KeyError, IndexError) as error:
+        return Check("accuracy", passed=False, detail=f"not measured: {_one_line(error)}")
+    measured = float((logits_BK.argmax(axis=1) == examples.y_B).mean())
+    tolerance = TOLERANCES["logits"]
+    unsure_B = 2 * (tolerance.absolute + tolerance.relative * np.abs(logits_BK).max(axis=1))
+    logits_BK[rows, examples.y_B] = -np.inf
+    ahead_B = right_B - logits_BK.max(axis=1)
+    fewest, most = float((ahead_B > unsure_B).mean()), float((ahead_B >= -unsure_B).mean())
+    return Check(
+        "accuracy",
+        passed=fewest <= recorded <= most,
+        detail=f"measured {measured:.2%} of {len(examples):,} test examples, recorded {recorded:.2%}",
+    )
 
 
 def _not_run(name: str) -> Check:

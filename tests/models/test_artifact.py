@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import shutil
 
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.artifact import MANIFEST_FILE, MODEL_FILE, Artifact, Manifest, read_manifest
+from models.artifact import MANIFEST_FILE, MODEL_FILE, WIDEST_TOLERANCE, Artifact, Manifest, read_manifest
 from models.datatypes import DATATYPES
 from models.errors import ArtifactError, GoldenMismatch
 from models.goldens import Golden, Tolerance, write_golden
@@ -30,7 +31,7 @@ specs = st.builds(
     datatype=st.sampled_from(list(DATATYPES)),
     shape=st.lists(st.integers(0, 2**63 - 1) | text, max_size=4).map(tuple),
 )
-tolerances = st.builds(Tolerance, st.floats(0, allow_infinity=False), st.floats(0, allow_infinity=False))
+tolerances = st.builds(Tolerance, st.floats(0, 1e-2), st.floats(0, 1e-2))
 free_form = st.dictionaries(
     text,
     st.recursive(
@@ -150,10 +151,22 @@ class TestManifestAsJson:
         assert Manifest.from_dict(data) == MANIFEST
 
     def test_whole_numbers_are_tolerances(self):
-        data = changed("tolerances", {"y": {"absolute": 0, "relative": 1}})
+        data = changed("tolerances", {"y": {"absolute": 0, "relative": 0}})
         tolerance = Manifest.from_dict(data).tolerances["y"]
-        assert tolerance == Tolerance(0.0, 1.0)
+        assert tolerance == Tolerance(0.0, 0.0)
         assert isinstance(tolerance.absolute, float)
+
+    @pytest.mark.parametrize("field", ["absolute", "relative"])
+    def test_a_tolerance_within_which_nothing_is_proven_is_refused(self, field):
+        widest = getattr(WIDEST_TOLERANCE, field)
+        assert Manifest.from_dict(changed(f"tolerances.y.{field}", widest)).tolerances
+        for value in (math.nextafter(widest, 1), 1, 1e9):
+            with pytest.raises(
+                ArtifactError, match=rf"^manifest, tolerances\.y\.{field}: got .*, expected at most 0.01"
+            ):
+                Manifest.from_dict(changed(f"tolerances.y.{field}", value))
+            with pytest.raises(ArtifactError, match="expected at most"):
+                dataclasses.replace(MANIFEST, tolerances={"y": Tolerance(**{field: value})})
 
     @pytest.mark.parametrize(
         ("path", "value"),

@@ -105,10 +105,18 @@ def test_what_is_wrong_fails_at_the_check_named_after_it(recorded, expected):
     assert failed(report) == expected
 
 
-def test_a_golden_may_leave_outputs_out():
+def test_a_golden_may_leave_outputs_out_that_another_records():
+    honest = golden()
+    total, same = (dataclasses.replace(honest, outputs={name: honest.outputs[name]}) for name in ("total", "same"))
+    assert prove_against_goldens(mixed(), [total, same], {}, default=CLOSE).passed
+
+
+def test_an_output_that_no_golden_records_is_not_proven():
     honest = golden()
     partial = dataclasses.replace(honest, outputs={"total": honest.outputs["total"]})
-    assert prove_against_goldens(mixed(), [partial], {}, default=CLOSE).passed
+    report = prove_against_goldens(mixed(), [partial, partial], {}, default=CLOSE)
+    assert failed(report) == ["names"]
+    assert "no golden records output 'same'" in report.summary
 
 
 def test_a_tolerance_by_name_goes_before_the_default():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -16,11 +17,12 @@ from models.architectures import ARCHITECTURES
 from models.artifact import Artifact
 from models.dataset import canonical
 from models.errors import ArtifactError
-from models.goldens import Golden
+from models.goldens import Golden, Tolerance
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
+from models import parity  # noqa: E402
 from models.export import export  # noqa: E402  (torch may be missing)
 from models.networks import build  # noqa: E402
 from models.parity import BATCH_SIZES, TOLERANCES, prove, prove_published  # noqa: E402
@@ -243,24 +245,64 @@ def version(published, tmp_path):
     return directory, rewrite
 
 
-def test_a_published_version_is_proven_from_its_own_files(published, few):
-    report = prove_published(Artifact.load(published.path), few)
+@pytest.fixture(scope="module")
+def whole():
+    """The whole test set, on which a published version's accuracy was measured."""
+    return canonical().test
+
+
+def test_a_published_version_is_proven_from_its_own_files(published, whole):
+    report = prove_published(Artifact.load(published.path), whole)
     assert report.passed, report.summary
-    assert [check.name for check in report.checks] == ["manifest", *EVERYTHING, "goldens"]
+    assert [check.name for check in report.checks] == ["manifest", *EVERYTHING, "goldens", "accuracy"]
 
 
-def test_exchanged_weights_are_found_even_if_the_manifest_has_the_files_hash(version, few, edited):
+def test_exchanged_weights_are_found_even_if_the_manifest_has_the_files_hash(version, whole, edited):
     directory, rewrite = version
     model_bytes = edited((directory / "model.onnx").read_bytes(), weights_changed("linear.bias", (0,), 1e-3))
     (directory / "model.onnx").write_bytes(model_bytes)
     artifact = rewrite(lambda data: data["model"].update(sha256=hashlib.sha256(model_bytes).hexdigest()))
-    assert failed(prove_published(artifact, few)) == ["weights", "goldens"]
+    assert failed(prove_published(artifact, whole)) == ["weights", "goldens"]
 
 
-def test_a_manifest_that_promises_another_interface_is_refuted(version, few):
+def test_a_manifest_that_promises_another_interface_is_refuted(version, whole):
     _, rewrite = version
     artifact = rewrite(lambda data: data["outputs"].reverse())
-    assert failed(prove_published(artifact, few)) == ["manifest"]
+    assert failed(prove_published(artifact, whole)) == ["manifest"]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        ({"accuracy": 0.999, "count": 1000}, r"measured \d\d\.\d\d% of 1,000 test examples, recorded 99\.90%"),
+        ({"accuracy": 0.0, "count": 1000}, r"recorded 0\.00%"),
+        ({"accuracy": 1.0, "count": 3}, "recorded are 1.0 of 3 examples, measured was on 1000"),
+        ({"accuracy": None, "count": 1000}, "recorded are None of 1000"),
+        ([0.9], "recorded are None"),
+    ],
+)
+def test_an_accuracy_that_was_not_measured_is_refuted(test, message, version, whole):
+    _, rewrite = version
+    artifact = rewrite(lambda data: data["metrics"].update(test=test))
+    report = prove_published(artifact, whole)
+    assert failed(report) == ["accuracy"]
+    assert re.search(message, report.summary)
+
+
+def test_an_accuracy_within_what_the_tolerance_leaves_open_is_let_pass(version, whole, monkeypatch):
+    _, rewrite = version
+    recorded = Artifact.load(version[0]).manifest.test_accuracy
+    artifact = rewrite(lambda data: data["metrics"]["test"].update(accuracy=recorded + 0.001))
+    assert failed(prove_published(artifact, whole)) == ["accuracy"]
+    monkeypatch.setattr(parity, "TOLERANCES", {**TOLERANCES, "logits": Tolerance(absolute=1.0)})
+    assert failed(prove_published(artifact, whole)) == []
+
+
+def test_where_no_accuracy_is_recorded_there_is_nothing_to_compare(version, whole):
+    _, rewrite = version
+    report = prove_published(rewrite(lambda data: data.update(metrics={})), whole)
+    assert report.passed
+    assert report.checks[-1].detail == "does not apply: the manifest records none"
 
 
 @pytest.mark.parametrize(
@@ -272,15 +314,15 @@ def test_a_manifest_that_promises_another_interface_is_refuted(version, few):
         ({"network": {"name": "fc"}, "weights_sha256": "0"}, "not those of a network fc"),
     ],
 )
-def test_a_version_of_somebody_else_cannot_be_proven_like_this(provenance, message, version, few):
+def test_a_version_of_somebody_else_cannot_be_proven_like_this(provenance, message, version, whole):
     _, rewrite = version
     artifact = rewrite(lambda data: data.update(provenance=provenance))
     with pytest.raises(ArtifactError, match=message):
-        prove_published(artifact, few)
+        prove_published(artifact, whole)
 
 
-def test_a_version_without_a_manifest_cannot_be_proven_like_this(version, few):
+def test_a_version_without_a_manifest_cannot_be_proven_like_this(version, whole):
     directory, _ = version
     (directory / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match="names no network"):
-        prove_published(Artifact.load(directory), few)
+        prove_published(Artifact.load(directory), whole)

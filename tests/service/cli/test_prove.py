@@ -116,7 +116,7 @@ def test_the_whole_proof_is_made_again_with_torch(published_conv):
     assert "values: dense twin" in [check["name"] for check in data["checks"]]
     result = prove(published_conv.parent)
     assert result.exit_code == 0
-    assert "proven: all 13 checks passed on 1000 examples" in result.stdout
+    assert "proven: all 14 checks passed on 1000 examples" in result.stdout
     assert "in batches of 1, 2, 7, 64, 1000" in result.stdout
 
 

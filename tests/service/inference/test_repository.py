@@ -92,6 +92,16 @@ def test_a_manifest_that_promises_another_interface_is_refused(repository) -> No
     )
 
 
+def test_a_tolerance_within_which_any_weights_would_be_proven_is_refused(repository) -> None:
+    directory = publish_affine(repository)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["tolerances"]["y"]["absolute"] = 1e9
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    assert refused(load(repository), "affine", 1) == (
+        "manifest, tolerances.y.absolute: got 1e+09, expected at most 0.01: within a wider tolerance nothing is proven"
+    )
+
+
 def test_goldens_that_the_model_cannot_even_run_are_a_refusal(repository) -> None:
     golden = goldens_for(affine_model(), [1])[0]
     golden.inputs["x"] = np.ones((1, 5), np.float32)
