@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from service.inference.control import RepositoryControl
+    from service.inference.model_version import ServedModel
     from service.inference.repository import Repository
 
 _UNLOAD_DEPENDENTS = "unload_dependents"
@@ -39,6 +40,8 @@ class ControlServicer:
                 if not request.ready:
                     response.models.add(name=name, reason=model.problem if model is not None else "")
                 continue
+            if model.is_unloaded and name not in on_disk and not _is_draining(model):
+                continue  # gone in every respect
             for number, version in sorted(model.versions.items()):
                 if request.ready and version.state is not State.READY:
                     continue
@@ -62,6 +65,7 @@ class ControlServicer:
     ) -> pb.RepositoryModelUnloadResponse:
         """See `RepositoryControl.unload`. There are no ensembles, hence no dependents to unload."""
         name = _model_name(request)
+        self._control.check(name)
         for key, parameter in request.parameters.items():
             if key != _UNLOAD_DEPENDENTS or parameter.WhichOneof("parameter_choice") != "bool_param":
                 raise InvalidRequest(
@@ -90,6 +94,10 @@ class ControlServicer:
                 describe=_described,
             ),
         )
+
+
+def _is_draining(model: ServedModel) -> bool:
+    return any(version.state is State.UNLOADING for version in model.versions.values())
 
 
 def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import grpc
 import numpy as np
@@ -73,6 +74,8 @@ async def test_models_that_are_not_loaded_are_listed_by_name_and_unloaded_ones_s
             ("b", "", "", ""),
         ]
         assert rows(await index(pb.RepositoryIndexRequest(ready=True))) == []
+        shutil.rmtree(repository / "a")
+        assert rows(await index(pb.RepositoryIndexRequest())) == [("b", "", "", "")]
 
 
 async def test_load_and_unload_decide_what_answers_and_the_server_stays_ready(repository, serving, connect) -> None:
