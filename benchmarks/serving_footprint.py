@@ -91,7 +91,7 @@ def publish_models(repository: Path) -> None:
 def measure_start(repository: Path, log: Path) -> tuple[float, int]:
     """(seconds from process start to READY, resident bytes after the requests)."""
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
-    command += ["--port", "0", "--metrics-port", "0"]
+    command += ["--port", "0", "--metrics-port", "0", "--control-port", "0"]
     with log.open("wb") as file:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=file, stderr=file)

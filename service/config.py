@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_LONGEST_S = 86400.0 * 24
+"""gRPC counts milliseconds in 32 bits."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot be used; names the field, the value and the bound."""
 
@@ -76,9 +80,51 @@ class ServerConfig:
 
     max_message_bytes: int = setting(64 * 1024 * 1024, "Largest request.", low=1024, high=2**31 - 1)
     max_metadata_bytes: int = setting(16 * 1024, "Largest set of request headers.", low=1024, high=2**24)
-    keepalive_min_ping_s: float = setting(
-        10.0, "How often a client may ping without being told to calm down.", low=0.1, high=7200
+    max_concurrent_streams: int = setting(
+        1024, "Calls that may run at the same time on one connection; more wait in the client.", low=1, high=2**31 - 1
     )
+    keepalive_min_ping_s: float = setting(
+        5.0, "How often a client may ping without being told to calm down.", low=0.1, high=7200
+    )
+    keepalive_time_s: float = setting(
+        7200.0, "How long a connection may be silent before the server pings its client.", low=1, high=86400
+    )
+    keepalive_timeout_s: float = setting(
+        20.0, "How long the answer to such a ping may take before the connection is closed.", low=0.1, high=86400
+    )
+    max_connection_age_s: float = setting(
+        0.0,
+        "Age at which a connection is renewed, so that clients spread over new servers; 0 is never.",
+        low=0,
+        high=_LONGEST_S,
+    )
+    max_connection_age_grace_s: float = setting(
+        0.0, "How long its calls may go on after that; 0 is until they end.", low=0, high=_LONGEST_S
+    )
+    max_connection_idle_s: float = setting(
+        0.0, "How long a connection may be without calls before it is closed; 0 is for ever.", low=0, high=_LONGEST_S
+    )
+
+    tls_cert: Path | None = setting(
+        None, "PEM file with the server's certificate chain; turns TLS on, on the control port too.", metavar="FILE"
+    )
+    tls_key: Path | None = setting(None, "PEM file with its private key.", metavar="FILE")
+    tls_client_ca: Path | None = setting(
+        None, "PEM file with the roots of callers' certificates; callers without one are refused.", metavar="FILE"
+    )
+    inference_tokens: Path | None = setting(
+        None, "File with the bearer tokens that inference needs, one a line: TOKEN or NAME:TOKEN.", metavar="FILE"
+    )
+    control_tokens: Path | None = setting(
+        None,
+        "The same for control: loading models, changing settings. They are good for inference too.",
+        metavar="FILE",
+    )
+
+    control: bool = setting(True, "Let models be loaded and settings be changed by request.")
+    control_on_main_port: bool = setting(False, "Do so on the main port, and have no control port.")
+    control_host: str = setting("127.0.0.1", "Address of the control port.")
+    control_port: int = setting(8003, "TCP port for control; 0 takes a free one and says which.", low=0, high=65535)
 
     lame_duck_s: float = setting(
         0.0,
@@ -107,11 +153,12 @@ class ServerConfig:
         for declared in fields(self):
             if declared.metadata:
                 _check(declared.name, getattr(self, declared.name), declared.metadata)
-        for name in ("host", "metrics_host"):
+        for name in ("host", "metrics_host", "control_host"):
             if not getattr(self, name):
                 raise ConfigError(f"{name}: got '', expected an address")
         if self.otel and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"):
             raise ConfigError("otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'")
+        self._check_tls()
         try:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:
@@ -131,10 +178,20 @@ class ServerConfig:
         """``host:port``, with the brackets that IPv6 needs."""
         return join_address(self.host, self.port)
 
+    @property
+    def control_address(self) -> str:
+        """The same of the control port."""
+        return join_address(self.control_host, self.control_port)
+
     def to_dict(self) -> Mapping[str, Any]:
         """For ``--print-config`` and logs: plain values only."""
         values = {declared.name: getattr(self, declared.name) for declared in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    def _check_tls(self) -> None:
+        for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+            if getattr(self, name) is not None and getattr(self, needed) is None:
+                raise ConfigError(f"{name}: needs {needed}, which is not set")
 
 
 def join_address(host: str, port: int) -> str:

@@ -12,6 +12,8 @@
     ├── ControlNotAllowed       UNAVAILABLE          models are not loaded by request here; Triton's code and words
     ├── LoadFailed              INTERNAL             a model that was to be loaded is not there, or cannot be opened
     ├── LoadRefused             FAILED_PRECONDITION  the same, since its proof failed
+    ├── Unauthenticated         UNAUTHENTICATED      no token, or one that is not known
+    ├── PermissionDenied        PERMISSION_DENIED    the caller is known, and may not do this, or not on this port
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
     └── InferenceFailed         INTERNAL             the model itself failed on inputs that fit its declaration
 
@@ -24,9 +26,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
-MAX_MESSAGE_CHARS = 1024
-"""A message travels in the trailers, whose size clients limit (8 KiB, details included), and may quote the request."""
-MAX_METADATA_CHARS = 256
+MAX_MESSAGE_BYTES = 1024
+"""A message may quote the request, and travels in the trailers, whose size clients limit to 8 KiB: percent-encoded, so
+three times as long at worst, and again in the details, once or twice."""
+MAX_DETAIL_BYTES = 256
 """The same for each value among the details."""
 
 
@@ -81,11 +84,16 @@ class ServiceError(Exception):
     reason: ClassVar[str]
     retry_after_s: ClassVar[float | None] = None
 
-    def __init__(self, message: str, *, field: str = "", **metadata: str) -> None:
-        """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details."""
-        self.details = Details(
-            self.reason, field, self.retry_after_s, tuple((k, v[:MAX_METADATA_CHARS]) for k, v in metadata.items())
-        )
+    def __init__(
+        self, message: str, *, field: str = "", reason: str = "", may_pass: bool = True, **metadata: str
+    ) -> None:
+        """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details.
+
+        ``reason`` says more than the class does; ``may_pass`` is false where trying again does not help for all that.
+        """
+        retry_after_s = self.retry_after_s if may_pass else None
+        about = tuple((key, _cut(value, MAX_DETAIL_BYTES)) for key, value in metadata.items())
+        self.details = Details(reason or self.reason, _cut(field, MAX_DETAIL_BYTES), retry_after_s, about)
         super().__init__(message)
 
 
@@ -170,6 +178,20 @@ class LoadRefused(ServiceError):
     reason = "GOLDEN_MISMATCH"
 
 
+class Unauthenticated(ServiceError):
+    """The message says which kind of token is wanted, and nothing of the one that came."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServiceError):
+    """The message says what would be needed."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
 class Unsupported(ServiceError):
     """Answering as if the part were not there would be a wrong answer."""
 
@@ -191,7 +213,7 @@ class BindError(Exception):
 def status_of(error: BaseException) -> Status:
     """The status for whatever a handler raised."""
     if isinstance(error, ServiceError):
-        return Status(error.code, _cut(str(error)), error.details)
+        return Status(error.code, _cut(str(error), MAX_MESSAGE_BYTES), error.details)
     return Status(Code.INTERNAL, "internal error; the server's log has the details")
 
 
@@ -207,9 +229,11 @@ def release(error: BaseException) -> None:
         chain = chain.__cause__ or chain.__context__
 
 
-def _cut(message: str) -> str:
-    if len(message) <= MAX_MESSAGE_CHARS:
-        return message
-    half = MAX_MESSAGE_CHARS // 2
+def _cut(text: str, most_bytes: int) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= most_bytes:
+        return text
+    half = most_bytes // 2
     # Both ends, since what was expected often stands behind what came.
-    return f"{message[:half]} ... ({len(message) - 2 * half} characters left out) ... {message[-half:]}"
+    start, end = encoded[:half].decode(errors="ignore"), encoded[-half:].decode(errors="ignore")
+    return f"{start} ... ({len(text) - len(start) - len(end)} characters left out) ... {end}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.access import Access
 from service.errors import ServiceUnknown
 from service.pb import health_pb2 as pb
 from service.transport.methods import CallContext, Method, ServerStream, Unary
@@ -57,9 +58,9 @@ class HealthServicer:
         """This servicer's rows of the method table."""
         path = "/grpc.health.v1.Health/"
         return (
-            Unary(f"{path}Check", pb.HealthCheckRequest.FromString, _serialize, self.check),
-            Unary(f"{path}List", pb.HealthListRequest.FromString, _serialize, self.list),
-            ServerStream(f"{path}Watch", pb.HealthCheckRequest.FromString, _serialize, self.watch),
+            Unary(f"{path}Check", pb.HealthCheckRequest.FromString, _serialize, self.check, access=Access.OPEN),
+            Unary(f"{path}List", pb.HealthListRequest.FromString, _serialize, self.list, access=Access.OPEN),
+            ServerStream(f"{path}Watch", pb.HealthCheckRequest.FromString, _serialize, self.watch, access=Access.OPEN),
         )
 
     def _status(self, name: str) -> _Status.ValueType:

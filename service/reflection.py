@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from service.access import Access
 from service.pb import POOL
 from service.transport.methods import BidiStream, CallContext
 
@@ -40,6 +41,7 @@ def methods(served: Sequence[str]) -> tuple[BidiStream, ...]:
             reflection_pb2.ServerReflectionRequest.FromString,
             lambda response: response.SerializeToString(),
             answer,
+            access=Access.OPEN,
         )
         for path in PATHS
     )

@@ -24,6 +24,7 @@ from service.inference.loader import Loader, runner_factory
 from service.inference.repository import Repository
 from service.inference.servicer import EXTENSIONS, InferenceServicer
 from service.inference.version_policy import VersionPolicy
+from service.listeners import Listeners
 from service.observability.calls import CallDurations
 from service.observability.endpoint import MetricsEndpoint
 from service.observability.machine import Machine
@@ -32,7 +33,6 @@ from service.observability.observer import CallObserver
 from service.observability.settings_servicer import SettingsServicer
 from service.observability.trace_control import TraceControl
 from service.readiness import INFERENCE_SERVICE, Readiness
-from service.transport.grpcio_engine import GrpcioEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -108,19 +108,17 @@ class Server:
         self._metrics = (
             MetricsEndpoint(metrics.families, config.metrics_host, config.metrics_port) if config.metrics else None
         )
-        self._engine = GrpcioEngine(
-            methods,
-            address=config.address,
-            max_message_bytes=config.max_message_bytes,
-            max_metadata_bytes=config.max_metadata_bytes,
-            keepalive_min_ping_s=config.keepalive_min_ping_s,
-            observer=CallObserver(durations, self._tracing),
-        )
+        self._listeners = Listeners(config, methods, CallObserver(durations, self._tracing))
 
     @property
     def port(self) -> int:
         """The port that is really listened on."""
-        return self._engine.port
+        return self._listeners.port
+
+    @property
+    def control_port(self) -> int | None:
+        """The same of the control port; None if there is none."""
+        return self._listeners.control_port
 
     @property
     def metrics_url(self) -> str | None:
@@ -128,10 +126,23 @@ class Server:
         return self._metrics.url if self._metrics is not None else None
 
     async def __aenter__(self) -> Server:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stop(drain=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stop(drain=kind is None)
+
+    async def _start(self) -> None:
         began = time.perf_counter()
+        await self._listeners.start()
         if self._metrics is not None:
             await self._metrics.start()
-        await self._engine.start()
         await self._load()
         ready = self.readiness.server_is_ready()
         _log.log(
@@ -139,27 +150,26 @@ class Server:
             "server ready" if ready else "server is up and not ready",
             extra={
                 "address": f"{self._config.host}:{self.port}",
+                "control": self._listeners.control_address,
                 "metrics": self.metrics_url,
                 "models": {name: len(model.ready) for name, model in self.repository.models.items()},
                 "took_ms": round(1e3 * (time.perf_counter() - began)),
             },
         )
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def _stop(self, *, drain: bool) -> None:
+        """The same whether all of it was started or only a part."""
         self.readiness.start_draining()
         self.control.stop()
-        if kind is None:
+        if drain:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
-        await self._engine.stop(_TRANSPORT_GRACE_S if kind is None else 0)
+        await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
         if self._tracing is not None:
             await self._tracing.stop()
         if self._metrics is not None:
             await self._metrics.stop()
-        await self.control.wait_until_stopped(_LOAD_GRACE_S if kind is None else 0)
+        await self.control.wait_until_stopped(_LOAD_GRACE_S if drain else 0)
         self._executor.shutdown(wait=False, cancel_futures=True)
         _log.info("server stopped")
 
@@ -199,7 +209,8 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     """Serve until SIGTERM or SIGINT, then drain and return. A second Ctrl-C ends the drain at once.
 
     Raises:
-        service.errors.BindError: the address cannot be listened on.
+        service.config.ConfigError: a file with certificates or tokens cannot be used.
+        service.errors.BindError: an address cannot be listened on.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -162,7 +162,10 @@ def serving() -> Callable[..., object]:
 
     @asynccontextmanager
     async def start(repository: Path, **settings) -> AsyncIterator[Server]:
-        config = ServerConfig(repository=repository, **{"port": 0, "metrics_port": 0, "grace_s": 2.0, **settings})
+        config = ServerConfig(
+            repository=repository,
+            **{"port": 0, "metrics_port": 0, "control_on_main_port": True, "grace_s": 2.0, **settings},
+        )
         async with Server(config) as server:
             yield server
 

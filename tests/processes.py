@@ -60,7 +60,7 @@ class ServerProcess:
 def serve(repository: Path, log: Path, *options: str) -> Iterator[ServerProcess]:
     """Start ``mnist1d serve`` on a free port and wait until it is up; killed on leaving if it still runs."""
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
-    command += ["--port", "0", "--metrics-port", "0"]
+    command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port"]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, *options], stdout=file, stderr=file, stdin=subprocess.DEVNULL)
     server = ServerProcess(process, log)

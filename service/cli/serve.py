@@ -27,13 +27,19 @@ _STUCK_AFTER_S = 0.5
 
 
 def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
-    """Serve until a signal; returns when drained, leaves with exit code 1 if the address cannot be had."""
+    """Serve until a signal; returns when drained.
+
+    Leaves with exit code 1 if an address cannot be had, 2 if a file with certificates or tokens cannot be used.
+    """
+    from service.config import ConfigError
     from service.errors import BindError
     from service.server import serve
 
     try:
         asyncio.run(serve(config, on_ready))
         _leave_stuck_threads()
+    except ConfigError as error:
+        fail(str(error), Exit.USAGE)
     except BindError as error:
         fail(str(error))
     except asyncio.CancelledError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.access import Access
 from service.errors import InvalidRequest, Unsupported
 from service.inference.load_parameters import LoadParameters
 from service.inference.model_version import State
@@ -84,6 +85,7 @@ class ControlServicer:
                 pb.RepositoryModelLoadRequest.FromString,
                 _serialize,
                 self.load,
+                access=Access.CONTROL,
                 describe=_described,
             ),
             Unary(
@@ -91,6 +93,7 @@ class ControlServicer:
                 pb.RepositoryModelUnloadRequest.FromString,
                 _serialize,
                 self.unload,
+                access=Access.CONTROL,
                 describe=_described,
             ),
         )

@@ -93,21 +93,22 @@ class Repository:
         if version:
             found = _version(model, version)
             if found.state is not State.READY:
-                raise ModelNotReady(
-                    f"Request for model {name!r} version {version}: not at ready state: {_why(found)}",
-                    model=name,
-                    version=version,
+                raise _not_ready(
+                    f"Request for model {name!r} version {version}: not at ready state: {_why(found)}", found
                 )
             return found
         if model.ready:
             return model.ready[-1]
         if model.is_unloaded:
             raise ModelNotFound(
-                f"Request for unknown model: {name!r} has no available versions: it was unloaded", model=name
+                f"Request for unknown model: {name!r} has no available versions: it was unloaded",
+                model=name,
             )
-        raise ModelNotReady(
-            f"Request for model {name!r}: no version is at ready state: {_newest_reason(model)}", model=name
-        )
+        newest = model.versions.get(max(model.versions, default=0))
+        why = f"no version is at ready state: {_newest_reason(model)}"
+        if newest is not None:
+            raise _not_ready(f"Request for model {name!r}: {why}", newest)
+        raise ModelNotReady(f"Request for model {name!r}: {why}", model=name)
 
     def ready(self, name: str) -> Sequence[ModelVersion]:
         """Every ready version, oldest first, and at least one; raises as `get` does where there is none."""
@@ -284,7 +285,12 @@ class Repository:
             none = "" if model.ready else "no version is available: "
             is_gate = any(version.cause in (Cause.GOLDEN_MISMATCH, Cause.PROOF_REQUIRED) for version in refused)
             kind = LoadRefused if is_gate else LoadFailed
-            raise kind(f"failed to load {name!r}, {none}{reasons}{_still_served(model)}", model=name)
+            raise kind(
+                f"failed to load {name!r}, {none}{reasons}{_still_served(model)}",
+                reason=refused[-1].cause.value,
+                model=name,
+                version=str(refused[-1].version),
+            )
         if not model.ready:
             raise LoadFailed(
                 f"failed to load {name!r}, no version is available: the policy is {model.policy}", model=name
@@ -327,7 +333,8 @@ class Repository:
 def _version(model: ServedModel, version: str) -> ModelVersion:
     if not (version.isascii() and version.isdecimal()):
         raise InvalidRequest(
-            f"failed to get model version from specified version string {version!r}: expected a whole number"
+            f"failed to get model version from specified version string {version!r}: expected a whole number",
+            field="model_version",
         )
     found = model.versions.get(int(version)) if len(version) < 20 else None
     if found is None or model.is_unloaded:
@@ -337,6 +344,17 @@ def _version(model: ServedModel, version: str) -> ModelVersion:
             version=version,
         )
     return found
+
+
+def _not_ready(message: str, version: ModelVersion) -> ModelNotReady:
+    is_refused = version.cause.is_refusal
+    return ModelNotReady(
+        message,
+        reason=version.cause.value if is_refused else "",
+        may_pass=version.state is State.LOADING,
+        model=version.name,
+        version=str(version.version),
+    )
 
 
 def _why(version: ModelVersion) -> str:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import models
+from service.access import Access
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
 from service.inference import parameters, tensors
 from service.inference.batcher import DEFAULT_PRIORITY, Patience
@@ -42,6 +43,8 @@ EXTENSIONS = (
     "statistics",
 )
 """What works without further servicers, by the names under which Triton reports its extensions."""
+_PROBES = ("ServerLive", "ServerReady")
+"""Asked by orchestrators, which have no tokens."""
 
 
 class InferenceServicer:
@@ -154,6 +157,7 @@ class InferenceServicer:
                 parse=request.FromString,
                 serialize=_serialize,
                 handler=handler,
+                access=Access.OPEN if name in _PROBES else Access.INFERENCE,
                 describe=_described if name == "ModelInfer" else _silent,
                 describe_answer=_described_answer if name == "ModelInfer" else _silent,
             )

@@ -17,6 +17,7 @@ from service.errors import BindError, Code
 from service.transport.methods import (
     BidiStream,
     CallFailed,
+    CheckAccess,
     Method,
     Observer,
     ServerStream,
@@ -28,6 +29,9 @@ from service.transport.methods import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from service.tls import CertificateFiles, Certificates
+    from service.transport.limits import ConnectionLimits
 
 # grpcio types each kind of behaviour apart; here the kind is the `Method` subclass.
 _Behaviour = Callable[..., Any]
@@ -57,77 +61,137 @@ class GrpcioContext:
 
 
 class GrpcioEngine:
-    """A gRPC server on one address. Use as ``async with``: it listens inside and is stopped on leaving."""
+    """A gRPC server on one address: listens from `start` to `stop`."""
 
     def __init__(
         self,
         methods: Iterable[Method],
         *,
         address: str,
-        max_message_bytes: int,
-        max_metadata_bytes: int,
-        keepalive_min_ping_s: float,
+        limits: ConnectionLimits,
+        bind_hint: str = "",
+        certificates: CertificateFiles | None = None,
         observer: Observer | None = None,
+        check_access: CheckAccess | None = None,
     ) -> None:
-        self._server = grpc.aio.server(
-            options=[
-                # Two servers on one port would share its connections by chance; the second must fail to start.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                # The plain limit is a soft one, above which grpcio refuses by chance.
-                ("grpc.max_metadata_size", max_metadata_bytes),
-                ("grpc.absolute_max_metadata_size", max_metadata_bytes),
-                # grpcio's default answers a client that pings more than every five minutes with GOAWAY.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", int(keepalive_min_ping_s * 1000)),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ]
-        )
-        by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        """``bind_hint`` says, for the message of a BindError, how to choose another address."""
+        self._address = address
+        self._limits = limits
+        self._bind_hint = bind_hint
+        self._certificates = certificates
+        self._services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for method in methods:
             _, service, name = method.path.split("/")
-            by_service.setdefault(service, {})[name] = _handler(method, observer)
-        for service, handlers in by_service.items():
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise BindError(f"cannot listen on {address}: the address is in use or not this machine's") from error
+            self._services.setdefault(service, {})[name] = _handler(method, observer, check_access)
+        self._server: grpc.aio.Server | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before `start`."""
+        return self._port
 
     async def start(self) -> None:
-        """Begin to accept connections."""
-        await self._server.start()
+        """Listen and accept connections; raises BindError where that is impossible."""
+        server = grpc.aio.server(options=channel_options(self._limits))
+        for service, handlers in self._services.items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        try:
+            if self._certificates is None:
+                self._port = server.add_insecure_port(self._address)
+            else:
+                self._port = server.add_secure_port(self._address, _credentials(self._certificates))
+        except RuntimeError as error:
+            raise BindError(
+                f"cannot listen on {self._address}: the address is in use or not this machine's"
+                + (f"; {self._bind_hint}" if self._bind_hint else "")
+            ) from error
+        # At once: grpcio gives up a port that it has bound only when a server that was started is stopped.
+        await server.start()
+        self._server = server
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
-        await self._server.stop(grace_s)
+        if self._server is not None:
+            await self._server.stop(grace_s)
 
 
-def _handler(method: Method, observer: Observer | None) -> grpc.RpcMethodHandler[Any, Any]:
+def channel_options(limits: ConnectionLimits) -> list[tuple[str, int]]:
+    """The limits in grpcio's words."""
+    options = [
+        # Two servers on one port would share its connections by chance; the second must fail to start.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        # The plain limit is a soft one, above which grpcio refuses by chance.
+        ("grpc.max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
+        # grpcio's default answers a client that pings more than every five minutes with GOAWAY.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _ms(limits.keepalive_min_ping_s)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_time_s)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_s)),
+    ]
+    unlimited_at_zero = {
+        "grpc.max_connection_age_ms": limits.max_connection_age_s,
+        "grpc.max_connection_age_grace_ms": limits.max_connection_age_grace_s,
+        "grpc.max_connection_idle_ms": limits.max_connection_idle_s,
+    }
+    return options + [(name, _ms(limit_s)) for name, limit_s in unlimited_at_zero.items() if limit_s]
+
+
+def _ms(duration_s: float) -> int:
+    return max(1, round(duration_s * 1000))
+
+
+def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
+    """Asked for its certificates at each new connection, so that renewed files need no restart."""
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        renewed = files.renewed()
+        return _certificate_configuration(renewed) if renewed is not None else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        _certificate_configuration(files.current),
+        fetch,  # type: ignore[arg-type] # None is for no change, says its documentation; its types forget it
+        files.asks_for_client_certificates,
+    )
+
+
+def _certificate_configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(certificates.key, certificates.chain)], root_certificates=certificates.client_ca
+    )
+
+
+def _handler(
+    method: Method, observer: Observer | None, check_access: CheckAccess | None
+) -> grpc.RpcMethodHandler[Any, Any]:
     # No (de)serialisers: grpcio gets bytes and gives bytes, and a request that cannot be parsed fails in one place.
     if isinstance(method, Unary):
-        return grpc.unary_unary_rpc_method_handler(_unary(method, observer))
+        return grpc.unary_unary_rpc_method_handler(_unary(method, observer, check_access))
     if isinstance(method, ServerStream):
-        return grpc.unary_stream_rpc_method_handler(_server_stream(method, observer))
+        return grpc.unary_stream_rpc_method_handler(_server_stream(method, observer, check_access))
     if isinstance(method, BidiStream):
-        return grpc.stream_stream_rpc_method_handler(_bidi_stream(method, observer))
+        return grpc.stream_stream_rpc_method_handler(_bidi_stream(method, observer, check_access))
     raise TypeError(f"{method.path}: unknown kind of method {type(method).__name__}")
 
 
-def _unary(method: Unary, observer: Observer | None) -> _Behaviour:
+def _unary(method: Unary, observer: Observer | None, check_access: CheckAccess | None) -> _Behaviour:
     async def run(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            return await call_unary(method, request, GrpcioContext(context), observer)
+            return await call_unary(method, request, GrpcioContext(context), observer, check_access)
         except CallFailed as failure:
             return await _abort(context, failure)
 
     return run
 
 
-def _server_stream(method: ServerStream, observer: Observer | None) -> _Behaviour:
+def _server_stream(method: ServerStream, observer: Observer | None, check_access: CheckAccess | None) -> _Behaviour:
     async def run(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in call_server_stream(method, request, GrpcioContext(context), observer):
+            async for response in call_server_stream(method, request, GrpcioContext(context), observer, check_access):
                 yield response
         except CallFailed as failure:
             await _abort(context, failure)
@@ -135,10 +199,10 @@ def _server_stream(method: ServerStream, observer: Observer | None) -> _Behaviou
     return run
 
 
-def _bidi_stream(method: BidiStream, observer: Observer | None) -> _Behaviour:
+def _bidi_stream(method: BidiStream, observer: Observer | None, check_access: CheckAccess | None) -> _Behaviour:
     async def run(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in call_bidi_stream(method, requests, GrpcioContext(context), observer):
+            async for response in call_bidi_stream(method, requests, GrpcioContext(context), observer, check_access):
                 yield response
         except CallFailed as failure:
             await _abort(context, failure)
@@ -149,6 +213,9 @@ def _bidi_stream(method: BidiStream, observer: Observer | None) -> _Behaviour:
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], failure: CallFailed) -> bytes:
     # abort() always raises; the return type lets callers say `return await`.
     details = error_details.serialize(failure.status)
-    trailers = ((error_details.METADATA_KEY, details),) if details is not None else ()
-    await context.abort(_STATUS_CODES[failure.status.code], failure.status.message, trailing_metadata=trailers)
+    await context.abort(
+        _STATUS_CODES[failure.status.code],
+        failure.status.message,
+        ((error_details.METADATA_KEY, details),) if details else (),
+    )
     raise AssertionError("unreachable: abort() returned")

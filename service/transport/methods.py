@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
+from service.access import Access
 from service.errors import Code, InvalidRequest, ServiceError, Status, release, status_of
 
 _log = logging.getLogger("service.requests")
@@ -53,12 +54,14 @@ class Method:
     """``/package.Service/Method``."""
     parse: Callable[[bytes], Any]
     serialize: Callable[[Any], bytes]
+    access: Access = field(default=Access.INFERENCE, kw_only=True)
+    """The right a caller needs; asked for before the request is read."""
     describe: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
     """What a request says of itself in the log, at debug level only."""
     describe_answer: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
     """The same for its response; takes precedence."""
     changes: Callable[[Any], bool] = field(default=lambda _: False, kw_only=True)
-    """Whether a request changes the server rather than asks it, where one method can do both."""
+    """Whether a request changes the server rather than asks it, where one method can do both: it then needs CONTROL."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ class CallFailed(Exception):
 class Call:
     """One call under way, as observers see it and as its debug line tells it."""
 
-    def __init__(self, method: Method, context: CallContext, observer: Observer | None) -> None:
+    def __init__(
+        self, method: Method, context: CallContext, observer: Observer | None, check_access: CheckAccess | None
+    ) -> None:
         self.method = method
         self.context = context
         self.began_ns = time.time_ns()
@@ -102,6 +107,7 @@ class Call:
         self.response: Any = None
         """The message that answers it; stays None for a stream of responses."""
         self._observer = observer
+        self._check_access = check_access
         self._tell_end: Callable[[Status], None] | None = None
         self._clock_began_s = time.perf_counter()
 
@@ -115,12 +121,20 @@ class Call:
         fields = self.method.describe(self.request) if self.request is not None else {}
         return {**fields, **self.method.describe_answer(self.response)} if self.response is not None else fields
 
+    def check_access(self, access: Access | None = None) -> None:
+        """Raise unless the caller has the right: this one, or by default that of the method."""
+        if self._check_access is not None:
+            self._check_access(self.method, self.method.access if access is None else access, self.context)
+
     def parse(self, data: bytes) -> Any:  # noqa: ANN401 - the row's message type
         """Read the only request; observers learn of the call when it is there, or when it is seen to be none."""
         try:
+            self.check_access()
             self.request = _parse(self.method, data)
         finally:
             self.observe()
+        if self.method.changes(self.request):
+            self.check_access(Access.CONTROL)
         return self.request
 
     def observe(self) -> None:
@@ -171,10 +185,19 @@ class Call:
 Observer = Callable[[Call], Callable[[Status], None]]
 """Told of each call when it begins; what it returns is told, once, how the call ended. Neither may raise or block."""
 
+CheckAccess = Callable[[Method, Access, CallContext], None]
+"""Asked before each call whether its caller has the right; raises a `service.errors.ServiceError` if not."""
 
-async def call_unary(method: Unary, data: bytes, context: CallContext, observer: Observer | None = None) -> bytes:
+
+async def call_unary(
+    method: Unary,
+    data: bytes,
+    context: CallContext,
+    observer: Observer | None = None,
+    check_access: CheckAccess | None = None,
+) -> bytes:
     """Run a unary handler from bytes to bytes; raises CallFailed with the status to send."""
-    call = Call(method, context, observer)
+    call = Call(method, context, observer, check_access)
     try:
         request = call.parse(data)
         call.response = await method.handler(request, context)
@@ -189,10 +212,14 @@ async def call_unary(method: Unary, data: bytes, context: CallContext, observer:
 
 
 async def call_server_stream(
-    method: ServerStream, data: bytes, context: CallContext, observer: Observer | None = None
+    method: ServerStream,
+    data: bytes,
+    context: CallContext,
+    observer: Observer | None = None,
+    check_access: CheckAccess | None = None,
 ) -> AsyncIterator[bytes]:
     """Run a handler with one request and many responses; raises CallFailed with the status to send."""
-    call = Call(method, context, observer)
+    call = Call(method, context, observer, check_access)
     try:
         async for response in method.handler(call.parse(data), context):
             yield method.serialize(response)
@@ -205,7 +232,11 @@ async def call_server_stream(
 
 
 async def call_bidi_stream(
-    method: BidiStream, requests: AsyncIterator[bytes], context: CallContext, observer: Observer | None = None
+    method: BidiStream,
+    requests: AsyncIterator[bytes],
+    context: CallContext,
+    observer: Observer | None = None,
+    check_access: CheckAccess | None = None,
 ) -> AsyncIterator[bytes]:
     """Run a handler with many requests and many responses; raises CallFailed with the status to send."""
 
@@ -213,9 +244,10 @@ async def call_bidi_stream(
         async for request in requests:
             yield _parse(method, request)
 
-    call = Call(method, context, observer)
+    call = Call(method, context, observer, check_access)
     call.observe()
     try:
+        call.check_access()
         async for response in method.handler(parsed(), context):
             yield method.serialize(response)
     except Exception as error:

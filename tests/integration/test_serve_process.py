@@ -76,7 +76,7 @@ def ready(server):
             client.infer("affine", {"x": np.ones((1, 3), np.float32)})
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=use).start()
-asyncio.run(serve(ServerConfig(repository=Path(sys.argv[1]), port=0, metrics_port=0), ready))
+asyncio.run(serve(ServerConfig(repository=Path(sys.argv[1]), port=0, metrics_port=0, control_port=0), ready))
 heavy = {"torch", "scipy", "onnxscript", "matplotlib", "models.networks", "models.training", "models.pipeline"}
 print(sorted(heavy & set(sys.modules)))
 """
@@ -212,7 +212,7 @@ def hang(self):
 import service.inference.repository as module
 module.Repository.load_all = hang
 from service.cli import main
-main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--log-format", "json"])
+main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])
 """
     log = tmp_path / "log"
     with log.open("wb") as file:

@@ -33,7 +33,10 @@ def up_until_ready(tmp_path, *arguments: str):
     output = tmp_path / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [*UP, *arguments, "--port", "0", "--metrics-port", "0"], cwd=tmp_path, stdout=file, stderr=file
+            [*UP, *arguments, "--port", "0", "--metrics-port", "0", "--control-port", "0"],
+            cwd=tmp_path,
+            stdout=file,
+            stderr=file,
         )
     try:
         with InferenceClient(f"127.0.0.1:{wait_for_ready(process, output)}") as client:
@@ -75,7 +78,7 @@ def test_what_is_there_needs_no_torch_and_the_next_steps_name_the_address(tmp_pa
 def test_a_recipe_that_does_not_exist_ends_it_before_anything_is_served(tmp_path) -> None:
     pytest.importorskip("torch")
     done = subprocess.run(
-        [*UP, "--recipe", "nope", "--port", "0", "--metrics-port", "0"],
+        [*UP, "--recipe", "nope", "--port", "0", "--metrics-port", "0", "--control-port", "0"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -91,7 +91,7 @@ DETAILS = {
         request(model_version="9"), "MODEL_NOT_FOUND", {"model": "affine", "version": "9"}, None, None,
     ),
     "a shape": (request([[1, 2]]), "INVALID_REQUEST", {}, "inputs[0].shape", None),
-    "a model that is not ready": (request(model="broken"), "MODEL_NOT_READY", {"model": "broken"}, None, 1.0),
+    "a model that was refused": (request(model="broken"), "ARTIFACT_INVALID", {"model": "broken"}, None, None),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from service import error_details, errors
 from service.errors import Code, ServiceError, Status, status_of
 from service.pb import open_inference_pb2 as pb
-from tests.conftest import publish_affine, put_plain
+from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
 from tests.service.conftest import affine_request
 
 
@@ -73,13 +73,42 @@ async def test_an_unknown_model_has_a_reason_and_no_retry(repository, serving, c
 
 
 async def test_what_is_worth_trying_again_says_when(repository, serving, connect) -> None:
-    put_plain(repository, "affine", b"junk")
+    publish_affine(repository)
     async with serving(repository) as server, connect(server) as stubs:
+        server._admission.close()
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await stubs.inference.ModelInfer(affine_request())
     found = read(failure.value)
-    assert found["ErrorInfo"].reason == "MODEL_NOT_READY"
-    assert found["RetryInfo"].retry_delay.ToTimedelta().total_seconds() == 1.0
+    assert found["ErrorInfo"].reason == "SERVER_STOPPING"
+    assert found["RetryInfo"].retry_delay.ToTimedelta().total_seconds() == 0.1
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+async def test_a_refused_model_says_why_and_not_to_try_again(repository, serving, connect, version) -> None:
+    publish_affine(repository, goldens=goldens_for(affine_model(), shift=1.0))
+    put_plain(repository, "junk", b"junk")
+    async with serving(repository) as server, connect(server) as stubs:
+        for model, reason in (("affine", "GOLDEN_MISMATCH"), ("junk", "ARTIFACT_INVALID")):
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await stubs.inference.ModelInfer(affine_request(model=model, version=version))
+            assert failure.value.code() is grpc.StatusCode.UNAVAILABLE
+            found = read(failure.value)
+            assert found["ErrorInfo"].reason == reason
+            assert dict(found["ErrorInfo"].metadata) == {"model": model, "version": "1"}
+            assert "RetryInfo" not in found
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "€", "%"])
+async def test_a_message_of_any_length_arrives(repository, serving, connect, letter) -> None:
+    publish_affine(repository)
+    async with serving(repository) as server, connect(server) as stubs:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await stubs.inference.ModelInfer(affine_request(model=letter * 100_000))
+    assert failure.value.code() is grpc.StatusCode.NOT_FOUND
+    assert failure.value.details().endswith(f"{letter}' is not found")
+    about = read(failure.value)["ErrorInfo"].metadata["model"]
+    assert about.startswith(letter * 40)
+    assert "characters left out" in about
 
 
 def test_the_packaged_reader_of_synchronous_clients_understands_them() -> None:

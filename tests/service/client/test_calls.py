@@ -123,12 +123,17 @@ async def test_the_details_name_the_field_at_fault(client) -> None:
 
 async def test_the_details_say_when_to_try_again(repository, serving, connect) -> None:
     put_plain(repository, "broken", b"no model")
+    publish_affine(repository)
     async with serving(repository) as server:
-        with pytest.raises(ServerError) as failure:
+        with pytest.raises(ServerError) as refused:
             await connect(server).infer("broken", {})
-    assert failure.value.code is Code.UNAVAILABLE
-    assert failure.value.details.reason == "MODEL_NOT_READY"
-    assert failure.value.details.retry_after_s > 0
+        server._admission.close()
+        with pytest.raises(ServerError) as stopping:
+            await connect(server).infer("affine", ROW)
+    assert refused.value.code is stopping.value.code is Code.UNAVAILABLE
+    assert (refused.value.details.reason, refused.value.details.retry_after_s) == ("ARTIFACT_INVALID", None)
+    assert stopping.value.details.reason == "SERVER_STOPPING"
+    assert stopping.value.details.retry_after_s > 0
 
 
 async def test_the_repository_is_listed_and_models_are_loaded_and_unloaded(repository, serving, connect) -> None:

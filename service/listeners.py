@@ -1,0 +1,123 @@
+"""The addresses a server listens on: the main port, and one for control. Both serve every method, by their own rules.
+
+Control (loading models, changing settings) is reached over loopback by default, because whoever can reach the main
+port of most servers must not be able to change what they serve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+from service.access import Guard, Tokens
+from service.config import join_address
+from service.tls import CertificateFiles
+from service.tokens import TokenFile
+from service.transport.grpcio_engine import GrpcioEngine
+from service.transport.limits import ConnectionLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from service.config import ServerConfig
+    from service.transport.methods import Method, Observer
+
+_log = logging.getLogger(__name__)
+
+
+class Listeners:
+    """The engines of a server, started and stopped together."""
+
+    def __init__(self, config: ServerConfig, methods: Sequence[Method], observer: Observer | None = None) -> None:
+        """Reads certificates and tokens; raises ConfigError for files that cannot be used."""
+        self._config = config
+        certificates = None
+        if config.tls_cert is not None and config.tls_key is not None:
+            certificates = CertificateFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
+        tokens = Tokens(
+            _tokens("inference_tokens", config.inference_tokens), _tokens("control_tokens", config.control_tokens)
+        )
+        names = [limit.name for limit in dataclasses.fields(ConnectionLimits)]
+        limits = ConnectionLimits(**{name: getattr(config, name) for name in names})
+        self._main = GrpcioEngine(
+            methods,
+            address=config.address,
+            bind_hint="choose another --host or --port",
+            limits=limits,
+            certificates=certificates,
+            observer=observer,
+            check_access=Guard(tokens, control_refusal=self._control_refusal).check,
+        )
+        self._control: GrpcioEngine | None = None
+        if config.control and not config.control_on_main_port:
+            self._control = GrpcioEngine(
+                methods,
+                address=config.control_address,
+                bind_hint="choose another --control-port for control, or --no-control",
+                limits=limits,
+                certificates=certificates,
+                observer=observer,
+                check_access=Guard(tokens).check,
+            )
+
+    @property
+    def port(self) -> int:
+        """The main port, as it is really listened on."""
+        return self._main.port
+
+    @property
+    def control_port(self) -> int | None:
+        """The control port, as it is really listened on; None if there is none."""
+        return self._control.port if self._control is not None else None
+
+    @property
+    def control_address(self) -> str | None:
+        """``host:port`` of control; None where control is turned off."""
+        if self._control is not None:
+            return join_address(self._config.control_host, self._control.port)
+        return join_address(self._config.host, self.port) if self._config.control else None
+
+    async def start(self) -> None:
+        """Listen on all of them; raises BindError, and may then listen on some, until `stop`."""
+        await self._main.start()
+        if self._control is not None:
+            await self._control.start()
+        self._warn()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
+        engines = [self._main] if self._control is None else [self._main, self._control]
+        await asyncio.gather(*(engine.stop(grace_s) for engine in engines))
+
+    def _control_refusal(self) -> str:
+        """Why the main port serves no control calls; empty if it does."""
+        if not self._config.control:
+            return "control is turned off (--no-control)"
+        if self._control is None:
+            return ""
+        return f"it is served on {self.control_address} only (--control-on-main-port allows it here)"
+
+    def _warn(self) -> None:
+        """Say what an operator may not have meant."""
+        config = self._config
+        control_host = config.host if self._control is None else config.control_host
+        if config.control and config.control_tokens is None and not _is_loopback(control_host):
+            _log.warning(
+                "control without tokens: whoever reaches this address can change what is served",
+                extra={"address": self.control_address, "setting": "control_tokens"},
+            )
+        open_hosts = {config.host, control_host} if config.control else {config.host}
+        has_tokens = config.inference_tokens is not None or config.control_tokens is not None
+        if has_tokens and config.tls_cert is None and not all(_is_loopback(host) for host in open_hosts):
+            _log.warning("tokens without TLS: they can be read on the way", extra={"setting": "tls_cert"})
+
+
+def _tokens(setting: str, path: Path | None) -> TokenFile | None:
+    return TokenFile(setting, path) if path is not None else None
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
