@@ -36,13 +36,11 @@ def test_the_memory_of_reloads_comes_back(tmp_path) -> None:
 def test_a_hangup_rescans_at_once(repository, tmp_path) -> None:
     """In a session of its own there is no terminal, and the signal means what it means to daemons."""
     publish_affine(repository, scale=2)
-    program = (
-        "import os, sys; os.setsid(); os.execv(sys.executable, [sys.executable, '-m', 'service.cli', 'serve', "
-        f"{str(repository)!r}, '--port', '0', '--log-format', 'json', '--model-control-mode', 'none'])"
-    )
+    command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
+    command += ["--port", "0", "--metrics-port", "0", "--model-control-mode", "none"]
     log = tmp_path / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=file, stderr=file)
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
     try:
         wait_for(log, "server ready")
         publish_affine(repository, scale=5)
