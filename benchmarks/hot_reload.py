@@ -114,7 +114,7 @@ class Server:
 @contextmanager
 def serving(repository: Path, log: Path, *options: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
-    command += ["--port", "0", "--metrics-port", "0"]
+    command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port"]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, *options], stdout=file, stderr=file)
     try:

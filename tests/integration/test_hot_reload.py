@@ -37,7 +37,7 @@ def test_a_hangup_rescans_at_once(repository, tmp_path) -> None:
     """In a session of its own there is no terminal, and the signal means what it means to daemons."""
     publish_affine(repository, scale=2)
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
-    command += ["--port", "0", "--metrics-port", "0", "--model-control-mode", "none"]
+    command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port", "--model-control-mode", "none"]
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
