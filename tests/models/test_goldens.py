@@ -249,7 +249,7 @@ class TestDamaged:
     def test_a_directory_in_a_files_place(self, folder):
         (folder / "input_0.pb").unlink()
         (folder / "input_0.pb").mkdir()
-        with pytest.raises(ArtifactError, match=r"test_data_set_0/input_0.pb cannot be read: Is a directory"):
+        with pytest.raises(ArtifactError, match=r"test_data_set_0/input_0.pb is no regular file"):
             read_golden(folder)
 
     @pytest.mark.parametrize("read", [read_golden, read_goldens])

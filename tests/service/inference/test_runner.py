@@ -161,7 +161,7 @@ async def test_a_slow_model_is_not_tried_for_long(monkeypatch) -> None:
     run = module.run
 
     def slow(model, feeds):
-        time.sleep(0.02)
+        time.sleep(0.05)
         return run(model, feeds)
 
     monkeypatch.setattr(module, "run", slow)
