@@ -8,6 +8,7 @@ order and augmentation of an epoch are functions of the seed and the epoch's num
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from models.errors import CheckpointError
+from models.writable import why_not_writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +79,18 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first failure is the one to tell
+            temporary.unlink(missing_ok=True)
     return path
+
+
+def check_writable(directory: Path) -> None:
+    """CheckpointError unless `save` could write to ``directory`` now; asked before a run, and leaves nothing behind."""
+    why_not = why_not_writable(directory)
+    if why_not is None and path_in(directory).is_dir():
+        why_not = f"{path_in(directory)} is a directory"
+    if why_not is not None:
+        raise CheckpointError(f"no checkpoint could be kept in {directory}: {why_not}")
 
 
 def load(directory: Path) -> Checkpoint:

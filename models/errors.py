@@ -3,9 +3,9 @@
     ModelsError                 everything below: expected, carries a message for the user
     ├── InvalidRecipe           a recipe field is out of bounds or unknown (field, value, bound)
     ├── DatasetError            generated data do not have the published hash
-    ├── CheckpointError         a checkpoint is missing, damaged or belongs to another run
+    ├── CheckpointError         a checkpoint is missing, damaged, of another run, or cannot be kept
     ├── TrainingDiverged        the loss is no longer a finite number; names the step
-    ├── TrainingInterrupted     Ctrl-C or SIGTERM; names the checkpoint that was left
+    ├── TrainingInterrupted     Ctrl-C, SIGTERM or SIGHUP; names the checkpoint that was left
     ├── ArtifactError           a published model is incomplete, damaged or not servable
     │   └── GoldenMismatch      its goldens do not replay within their tolerance
     ├── ProofFailed             a parity check failed; carries the report; nothing was published
@@ -41,7 +41,7 @@ class DatasetError(ModelsError):
 
 
 class CheckpointError(ModelsError):
-    """A checkpoint that cannot be resumed from."""
+    """A checkpoint that cannot be resumed from, or cannot be written."""
 
 
 class TrainingDiverged(ModelsError):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request: finish the step, leave a checkpoint, say so."""
+"""Ctrl-C, SIGTERM and a lost terminal as a polite request: finish the step, leave a checkpoint, say so."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether SIGINT or SIGTERM has come; hand it to ``train`` as ``stop``.
+    """Gives a function that tells whether SIGINT, SIGTERM or SIGHUP has come; hand it to ``train`` as ``stop``.
 
+    SIGHUP comes when the terminal goes away, as with a lost ssh; where it is ignored (nohup) it stays ignored.
     The first signal only sets the flag. A second SIGINT raises KeyboardInterrupt at once, for those who cannot wait.
     The former handlers come back at the end. Only the main thread may enter: signal handlers live there.
     """
@@ -26,7 +27,10 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         requested = True
 
-    former = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, request) for number in numbers}
     try:
         yield lambda: requested
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,9 +29,10 @@ from models.export import INPUT, export
 from models.goldens import Golden
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
-from models.publication import MODEL_NAME, publish
+from models.publication import check_model_name, publish
 from models.threads import one_thread
 from models.training import TrainedNetwork, train
+from models.writable import why_not_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -260,15 +260,8 @@ def _stage(stage: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
 
 
 def _check_target(repository: Path, name: str) -> None:
-    """Notice now, not after minutes of training, that nothing could be published; writes nothing."""
-    if not MODEL_NAME.fullmatch(name):
-        raise PublicationError(
-            f"model name: got {name!r}, expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
-        )
-    existing = (repository / name).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise PublicationError(f"{name} cannot be published to {repository}: {existing} is not a directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PublicationError(f"{name} cannot be published to {repository}: no permission to write to {existing}")
+    """Notice now, not after minutes of training, that nothing could be published; leaves nothing behind."""
+    check_model_name(name)
+    why_not = why_not_writable(repository / name)
+    if why_not is not None:
+        raise PublicationError(f"{name} cannot be published to {repository}: {why_not}")

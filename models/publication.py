@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MODEL_NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _STAGING_PREFIX = ".publishing-"
 STALE_AFTER_S = 3600.0
@@ -50,6 +51,12 @@ def _entries(directory: Path) -> list[Path]:
         return []
 
 
+def check_model_name(name: str) -> None:
+    """PublicationError unless a model can be called so."""
+    if not MODEL_NAME.fullmatch(name):
+        raise PublicationError(f"model name: got {name!r}, expected {MODEL_NAME_RULE}")
+
+
 def publish(
     repository: Path,
     name: str,
@@ -66,10 +73,7 @@ def publish(
         PublicationError: the name is no model name, or the repository cannot take the version.
         ArtifactError: a golden that could not be read back.
     """
-    if not MODEL_NAME.fullmatch(name):
-        raise PublicationError(
-            f"model name: got {name!r}, expected 1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
-        )
+    check_model_name(name)
     model_directory = repository / name
     try:
         with _staging(model_directory) as staging:

@@ -72,9 +72,10 @@ def train(
     With a ``checkpoint_dir`` the state is kept there every ``checkpoint_every`` steps (0: only when stopped) and at the
     end; ``resume`` goes on from it. ``stop`` is asked before each step, see ``interruption.interruptible``.
 
-    Raises InvalidRecipe if the recipe does not fit the data, CheckpointError if there is nothing to resume or it
-    belongs to another run, TrainingInterrupted when ``stop`` said so, TrainingDiverged when the loss is no longer
-    finite, and ValueError for ``resume`` without a directory or a negative ``checkpoint_every``.
+    Raises InvalidRecipe if the recipe does not fit the data, CheckpointError if there is nothing to resume, it belongs
+    to another run or none can be written (noticed before the first step), TrainingInterrupted when ``stop`` said so,
+    TrainingDiverged when the loss is no longer finite, and ValueError for ``resume`` without a directory or a negative
+    ``checkpoint_every``.
     """
     if checkpoint_every < 0:
         raise ValueError(f"checkpoint_every must be at least 0, got {checkpoint_every}")
@@ -85,6 +86,8 @@ def train(
         run = _Run(recipe, data)
         if resume and checkpoint_dir is not None:
             run.restore(checkpoints.load(checkpoint_dir))
+        if checkpoint_dir is not None:
+            checkpoints.check_writable(checkpoint_dir)  # now, and not when there is something to lose
         on_event(Started(recipe.steps, run.step, recipe.to_dict()))
         meter = _Meter(recipe.steps, run.step, on_event)
 

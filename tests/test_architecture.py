@@ -17,7 +17,7 @@ SOURCES = sorted(
 TORCH_FREE = {
     "architectures", "artifact", "augmentation", "batch_identity", "convolution", "dataset", "datatypes", "errors",
     "events", "golden_proof", "goldens", "onnx_session", "onnx_weights", "parity_report", "provenance", "publication",
-    "recipes", "reference", "tensor_spec",
+    "recipes", "reference", "tensor_spec", "writable",
 }  # fmt: skip
 """The part of models/ that the serving install can import."""
 

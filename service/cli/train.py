@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -160,9 +161,13 @@ def train_and_publish(
 def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quiet: bool) -> None:
     from models.checkpoint import path_in
 
-    if checkpoint_dir is None or resume or quiet or not path_in(checkpoint_dir).exists():
+    if checkpoint_dir is None or resume or quiet:
         return
-    stderr().print(f"  the checkpoint in {checkpoint_dir} will be replaced (--resume would go on from it)", style="dim")
+    with contextlib.suppress(OSError):  # where nobody may look, training itself will say why
+        if path_in(checkpoint_dir).exists():
+            stderr().print(
+                f"  the checkpoint in {checkpoint_dir} will be replaced (--resume would go on from it)", style="dim"
+            )
 
 
 def _leave(error: ModelsError, *, as_json: bool, resume_with: str | None) -> NoReturn:

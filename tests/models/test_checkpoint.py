@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,22 @@ def test_a_crash_while_writing_leaves_the_older_one(tmp_path, checkpoint, monkey
 
     assert checkpoints.load(tmp_path).step == 5
     assert [path.name for path in tmp_path.iterdir()] == [checkpoints.FILE_NAME]
+
+
+def test_where_none_could_be_written_is_told_before_and_when_it_is_tried(tmp_path, checkpoint):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / checkpoints.FILE_NAME).mkdir(parents=True)
+    for directory in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "taken", Path("/proc/x")):
+        with pytest.raises(CheckpointError, match="no checkpoint could be kept in"):
+            checkpoints.check_writable(directory)
+        with pytest.raises(CheckpointError, match="cannot write checkpoint"):
+            checkpoints.save(checkpoint, directory)
+
+
+def test_asking_whether_one_could_be_written_leaves_nothing_behind(tmp_path):
+    checkpoints.check_writable(tmp_path)
+    checkpoints.check_writable(tmp_path / "new" / "directory")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_checkpoint_is_an_expected_failure(tmp_path):

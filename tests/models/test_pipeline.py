@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from datetime import datetime
 from pathlib import Path
@@ -217,10 +216,10 @@ def test_a_repository_that_is_a_file_is_noticed_before_training(tiny, tmp_path):
         pipeline.run(tiny("conv"), repository=tmp_path / "file", on_event=lambda _: pytest.fail("began"))
 
 
-def test_a_repository_that_cannot_be_written_is_noticed_before_training(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PublicationError, match="no permission"):
-        pipeline.run(tiny("conv"), repository=tmp_path, on_event=lambda _: pytest.fail("began"))
+@pytest.mark.parametrize("repository", ["/proc/x", "/sys"])
+def test_a_repository_that_cannot_be_written_is_noticed_before_training(repository, tiny):
+    with pytest.raises(PublicationError, match=r"cannot be published to .*: nothing can be made in "):
+        pipeline.run(tiny("conv"), repository=Path(repository), on_event=lambda _: pytest.fail("began"))
 
 
 def test_other_data_may_be_trained_on(tiny, tmp_path):

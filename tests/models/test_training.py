@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,6 +260,13 @@ def test_there_must_be_something_to_resume(small, tmp_path):
 
 
 # ---- what a run tells --------------------------------------------------------------------------------------------
+
+
+def test_a_directory_that_takes_no_checkpoint_is_noticed_before_the_first_step(small):
+    with pytest.raises(CheckpointError, match="no checkpoint could be kept in /proc/x"):
+        train(
+            recipe("lecture", steps=5), small, checkpoint_dir=Path("/proc/x"), on_event=lambda _: pytest.fail("began")
+        )
 
 
 def test_the_events_of_a_run_in_order(small, tmp_path):

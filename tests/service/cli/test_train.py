@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -119,6 +120,23 @@ def test_a_bad_name_fails_before_training(tmp_path):
     assert result.exit_code == 1
     assert "error: model name: got 'a/b'" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--checkpoint-dir", "--repository"])
+def test_a_directory_that_cannot_be_written_is_noticed_before_training(option):
+    result = train(*TINY, option, "/proc/x")
+    assert result.exit_code == 1
+    assert "nothing can be made in /proc: " in result.stderr
+    assert "training conv" not in result.stderr
+
+
+def test_a_checkpoint_directory_that_may_not_be_entered_is_no_traceback(monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    stop_after(0, monkeypatch)
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert "training stopped" in train(*TINY).stderr
 
 
 def test_nothing_to_resume():

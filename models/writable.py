@@ -1,0 +1,28 @@
+"""Can something be written there? Asked before minutes of work whose result would go there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def why_not_writable(directory: Path) -> str | None:
+    """Why nothing could be written into a directory that exists or would have to be made; None if it can be.
+
+    Tries it in the deepest part that exists, and leaves nothing behind: permissions alone do not tell, since root has
+    them in /proc too, and a full disk or a read-only one is not seen by them.
+    """
+    existing = directory.absolute()
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is not a directory"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writable-", dir=existing):
+            return None
+    except OSError as error:
+        return f"nothing can be made in {existing}: {error.strerror}"
