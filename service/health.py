@@ -37,18 +37,21 @@ class HealthServicer:
         return pb.HealthListResponse(statuses=statuses)
 
     async def watch(self, request: pb.HealthCheckRequest, _: CallContext) -> AsyncIterator[pb.HealthCheckResponse]:
-        """The status now and after each change; ends when the server drains, since then nothing changes any more."""
+        """The status now and after each change, until the server leaves.
+
+        It does not end as soon as the server drains: gRPC's own clients watch again at once, all through the drain.
+        """
         changes = self._readiness.subscribe()
         try:
             sent: _Status.ValueType | None = None
             while True:
-                # Asked before the status: a drain that begins while the status is sent is seen the next time round.
-                is_draining = self._readiness.is_draining
+                # Asked before the status: an end that comes while the status is sent is seen the next time round.
+                is_over = self._readiness.is_over
                 status = self._status(request.service)
                 if status != sent:
                     sent = status
                     yield pb.HealthCheckResponse(status=status)
-                if is_draining:
+                if is_over:
                     return
                 await self._readiness.wait_for_change(changes)
         finally:

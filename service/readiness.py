@@ -26,6 +26,7 @@ class Readiness:
         self._strict = strict
         self._may_be_empty = may_be_empty
         self._is_draining = False
+        self._is_over = False
         self._waiters: set[asyncio.Event] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -33,6 +34,11 @@ class Readiness:
     def is_draining(self) -> bool:
         """Whether the server takes no new work and will exit."""
         return self._is_draining
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server leaves now, so that nothing will change any more."""
+        return self._is_over
 
     def server_is_ready(self) -> bool:
         """Whether the server as a whole may be given requests.
@@ -63,6 +69,11 @@ class Readiness:
     def start_draining(self) -> None:
         """From now on nothing is ready, for good."""
         self._is_draining = True
+        self._wake()
+
+    def end_watches(self) -> None:
+        """Let go of whoever waits for changes; the transport is closing."""
+        self._is_over = True
         self._wake()
 
     def changed(self) -> None:

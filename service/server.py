@@ -46,8 +46,10 @@ _log = logging.getLogger(__name__)
 _COMPUTE_THREADS = 2
 """Threads for runs too long for the event loop: one computes while another hands over its result."""
 
-_REFUSAL_S = 0.25
-"""How long new calls are refused before the transport stops: what is on its way gets an answer, not a cut."""
+_HOLD_S = 0.25
+"""How long new calls are held before the transport stops: what is on its way gets an answer, not a cut."""
+_DISMISSAL_S = 0.02
+"""From when the transport tells its clients to use other connections until the calls that were held are refused."""
 _LOAD_GRACE_S = 5.0
 """For a version that is being loaded when the server stops: its thread can be waited for, and not stopped."""
 _IMPATIENCE_S = 0.5
@@ -164,6 +166,7 @@ class Server:
         if drain:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
+            asyncio.get_running_loop().call_later(_DISMISSAL_S, self._dismiss)
         await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
         if self._tracing is not None:
             await self._tracing.stop()
@@ -189,11 +192,18 @@ class Server:
             _log.warning("interrupted while the models were loading")
 
     async def _refuse_and_finish(self) -> None:
-        until = time.monotonic() + self._config.grace_s
+        """Refuse new calls until those that run are finished, then hold what is still on its way."""
+        hold_s = min(_HOLD_S, self._config.grace_s)
         self._admission.close()
-        await asyncio.sleep(min(_REFUSAL_S, self._config.grace_s))
-        if not await self._admission.wait_until_idle(max(0.0, until - time.monotonic())):
+        await self._admission.wait_until_idle(self._config.grace_s - hold_s)
+        self._admission.hold()
+        await asyncio.sleep(hold_s)
+        if not await self._admission.wait_until_idle(0):
             _log.warning("calls still run after the grace, they are cancelled", extra={"grace_s": self._config.grace_s})
+
+    def _dismiss(self) -> None:
+        self._admission.dismiss()
+        self.readiness.end_watches()
 
     def _repository_changed(self) -> None:
         self.readiness.changed()

@@ -38,8 +38,9 @@ class RetryPolicy:
     initial_backoff_s: float = 0.05
     max_backoff_s: float = 1.0
     multiplier: float = 3.0
-    codes: tuple[Code, ...] = (Code.UNAVAILABLE,)
-    """UNAVAILABLE is the code by which servers of this protocol say "try again"."""
+    codes: tuple[Code, ...] = (Code.UNAVAILABLE, Code.CANCELLED)
+    """UNAVAILABLE is the code by which servers of this protocol say "try again". CANCELLED by somebody else than the
+    caller is what grpc's servers say to a call that arrives in the moment they close; it has reached no model."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.attempts <= _MAX_ATTEMPTS:
@@ -62,8 +63,8 @@ class RetryPolicy:
 
 
 RETRIES = RetryPolicy()
-"""The preset: UNAVAILABLE is tried four times more, after about 0.05, 0.15, 0.45 and 1 s. With two servers or more a
-restart of one of them costs no call."""
+"""The preset: UNAVAILABLE, and CANCELLED by the server, are tried four times more, after about 0.05, 0.15, 0.45 and
+1 s. With two servers or more a restart of one of them costs no call."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class InferenceServicer:
     async def model_infer(self, request: pb.ModelInferRequest, context: CallContext) -> pb.ModelInferResponse:
         """One inference: find the model, read the tensors, wait for a run, write the tensors."""
         began_ns = time.perf_counter_ns()
+        if self._admission.is_closed:
+            await self._admission.refuse(context.time_remaining_s())
         with self._admission.enter():
             version = self._repository.get(request.model_name, request.model_version)
             model = _runner(version)

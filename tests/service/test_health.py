@@ -57,7 +57,7 @@ async def test_list_names_the_server_the_service_and_each_model(repository, serv
         }
 
 
-async def test_watch_tells_the_status_now_and_ends_after_not_serving_when_the_server_drains(
+async def test_watch_tells_the_status_now_then_not_serving_and_ends_when_the_server_leaves(
     repository, serving, connect
 ) -> None:
     publish_affine(repository, "good")
@@ -66,7 +66,12 @@ async def test_watch_tells_the_status_now_and_ends_after_not_serving_when_the_se
         assert (await watch.read()).status == SERVING
         server.readiness.start_draining()
         assert (await asyncio.wait_for(watch.read(), 5)).status == NOT_SERVING
-        assert await asyncio.wait_for(watch.read(), 5) is grpc.aio.EOF
+        following = asyncio.ensure_future(watch.read())
+        # It stays open while the server drains: clients would ask again and again.
+        await stubs.health.Check(HealthCheckRequest())
+        assert not following.done()
+        server.readiness.end_watches()
+        assert await asyncio.wait_for(following, 5) is grpc.aio.EOF
 
 
 async def test_watch_of_an_unknown_name_says_so_and_goes_on(repository, serving, connect) -> None:

@@ -67,7 +67,7 @@ def test_the_service_config_says_round_robin_and_what_is_retried() -> None:
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     (method,) = config["methodConfig"]
     assert {"service": "inference.GRPCInferenceService"} in method["name"]
-    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert method["retryPolicy"]["maxAttempts"] == 5
     assert "methodConfig" not in json.loads(dict(connected("a:1").options)["grpc.service_config"])
 
@@ -170,6 +170,7 @@ def scripted():
 
 
 UNAVAILABLE, INTERNAL = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL
+CANCELLED = grpc.StatusCode.CANCELLED
 FAST = RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.02)
 
 
@@ -179,10 +180,11 @@ FAST = RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.02)
         ((UNAVAILABLE,) * 4, FAST, 5, None),
         ((UNAVAILABLE,) * 5, FAST, 5, Code.UNAVAILABLE),
         ((UNAVAILABLE,), None, 1, Code.UNAVAILABLE),
+        ((CANCELLED, UNAVAILABLE), FAST, 3, None),
         ((INTERNAL,), FAST, 1, Code.INTERNAL),
     ],
 )
-def test_only_unavailable_is_tried_again_and_only_when_asked(scripted, codes, retry, attempts, raised) -> None:
+def test_only_what_may_pass_is_tried_again_and_only_when_asked(scripted, codes, retry, attempts, raised) -> None:
     script, port = scripted(*codes)
     with InferenceClient(f"127.0.0.1:{port}", retry=retry) as client:
         if raised is None:

@@ -33,3 +33,36 @@ async def test_a_place_is_given_back_when_the_block_fails_or_is_cancelled() -> N
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await admission.wait_until_idle(0.01)
+
+
+async def test_newcomers_are_refused_at_once_while_others_still_run() -> None:
+    admission = Admission()
+    assert not admission.is_closed
+    admission.close()
+    assert admission.is_closed
+    with pytest.raises(ServerStopping, match="Server exiting"):
+        await admission.refuse(None)
+
+
+async def test_in_the_last_moment_whoever_has_time_is_held_until_the_transport_closes() -> None:
+    admission = Admission()
+    admission.close()
+    admission.hold()
+    held = [asyncio.create_task(admission.refuse(remaining_s)) for remaining_s in (None, 30.0)]
+    with pytest.raises(ServerStopping, match="Server exiting"):
+        await admission.refuse(0.2)
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in held)
+    admission.dismiss()
+    for task in held:
+        with pytest.raises(ServerStopping, match="Server exiting"):
+            await task
+    with pytest.raises(ServerStopping):
+        await admission.refuse(None)
+
+
+async def test_idle_is_seen_without_waiting() -> None:
+    admission = Admission()
+    assert await admission.wait_until_idle(0)
+    with admission.enter():
+        assert not await admission.wait_until_idle(0)
