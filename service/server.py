@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from service.config import ServerConfig
     from service.observability.tracing import Tracing
+    from service.transport.methods import Method
 
 _log = logging.getLogger(__name__)
 
@@ -96,21 +97,21 @@ class Server:
             extensions=sorted((*EXTENSIONS, "logging", *(("trace",) if config.otel else ()))),
         )
         self._traces = TraceControl(is_available=config.otel)
-        methods = [
+        self.methods: tuple[Method, ...] = (
             *inference.methods(),
             *ControlServicer(self.repository, self.control).methods(),
             *SettingsServicer(self._traces, self.repository.is_ready).methods(),
             *shared_memory.methods(),
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
-        ]
+        )
         self._tracing = _tracing(self._traces) if config.otel else None
         durations = CallDurations()
         metrics = Metrics(self.repository, self.readiness.server_is_ready, durations, Machine())
         self._metrics = (
             MetricsEndpoint(metrics.families, config.metrics_host, config.metrics_port) if config.metrics else None
         )
-        self._listeners = Listeners(config, methods, CallObserver(durations, self._tracing))
+        self._listeners = Listeners(config, self.methods, CallObserver(durations, self._tracing))
 
     @property
     def port(self) -> int:
