@@ -25,8 +25,10 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 _SERVICES = ("inference.GRPCInferenceService", "grpc.health.v1.Health")
 _MAX_ATTEMPTS = 5
 """What gRPC allows a service config to ask for."""
-_RECONNECT_MS = (("initial", 100), ("min", 100), ("max", 2000))
-"""A server that is restarted is back in a second; grpcio's own pause goes up to two minutes."""
+_RECONNECT_MS = (("initial", 100), ("max", 2000), ("min", 5000))
+"""A server that is restarted is back in a second; grpcio's own pause goes up to two minutes. What grpcio calls the
+least pause is how long it waits for a connection to be made: TLS over a long way must fit into it, and the 20 s of its
+own would hide a host that is back."""
 
 
 @dataclass(frozen=True)

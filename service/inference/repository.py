@@ -85,9 +85,12 @@ class Repository:
         Raises:
             InvalidRequest: ``version`` is no whole number.
             ModelNotFound: no such model, no such version of it, or it was unloaded on purpose.
-            ModelNotReady: it exists but is not ready.
+            ModelNotReady: it exists but is not ready, or the first look is not over and it may exist.
         """
         model = self._models.get(name)
+        if model is None and not self._is_loaded:
+            # Calls come as soon as the port is open. A caller who hears NOT_FOUND does not ask again.
+            raise ModelNotReady(f"Request for model {name!r}: the server is starting and does not know yet", model=name)
         if model is None:
             raise ModelNotFound(f"Request for unknown model: {name!r} is not found", model=name)
         if version:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,6 +154,13 @@ async def test_the_repository_is_listed_and_models_are_loaded_and_unloaded(repos
     assert "failed to load 'nope'" in failure.value.message
 
 
+async def close_all(writers) -> None:
+    for writer in writers:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 @pytest.fixture
 async def silent():
     """A server that takes connections and says nothing: a deadline that passes there does not depend on speed."""
@@ -160,8 +168,7 @@ async def silent():
     server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
     yield SimpleNamespace(port=server.sockets[0].getsockname()[1])
     server.close()
-    for writer in connections:
-        writer.close()
+    await close_all(connections)
 
 
 @pytest.mark.parametrize(("of_client", "of_call"), [(0.05, None), (60.0, 0.05)])
@@ -175,6 +182,48 @@ async def test_a_call_may_have_more_time_than_others(repository, serving, connec
     publish_affine(repository)
     async with serving(repository) as server:
         answer = await connect(server, timeout_s=1e-6).infer("affine", ROW, timeout_s=30.0)
+    assert answer.outputs["y"].tolist() == [[3, 7, 5]]
+
+
+@pytest.fixture
+async def distant():
+    """``await distant(server)``: the same server, with half a second between a connection and its first byte."""
+    relays, relaying = [], []
+
+    async def copy(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    async def relay(reader, writer, port):
+        writers = [writer]
+        try:
+            await asyncio.sleep(0.5)
+            there, back = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(back)
+            await asyncio.gather(copy(reader, back), copy(there, writer))
+        finally:
+            await close_all(writers)
+
+    async def listen(server):
+        def connected(reader, writer):
+            relaying.append(asyncio.create_task(relay(reader, writer, server.port)))
+
+        relays.append(await asyncio.start_server(connected, "127.0.0.1", 0))
+        return SimpleNamespace(port=relays[-1].sockets[0].getsockname()[1])
+
+    yield listen
+    for end in relays:
+        end.close()
+    for task in relaying:
+        task.cancel()
+    await asyncio.gather(*relaying, return_exceptions=True)
+
+
+async def test_a_server_that_is_slow_to_connect_to_is_reached(repository, serving, connect, distant) -> None:
+    publish_affine(repository)
+    async with serving(repository) as server:
+        answer = await connect(await distant(server)).infer("affine", ROW)
     assert answer.outputs["y"].tolist() == [[3, 7, 5]]
 
 

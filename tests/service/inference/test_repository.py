@@ -206,6 +206,20 @@ def test_before_the_first_load_is_over_models_are_loading(repository) -> None:
     assert seen[-1] == {"a": [State.READY], "b": [State.READY]}
 
 
+def test_before_the_first_look_nobody_is_told_that_a_model_does_not_exist(repository) -> None:
+    publish_affine(repository)
+    loaded = Repository(repository, VersionPolicy.parse("latest"))
+    for name in ("affine", "nope"):
+        with pytest.raises(ModelNotReady, match=f"'{name}': the server is starting") as failure:
+            loaded.get(name)
+        assert failure.value.details.retry_after_s is not None
+        assert not loaded.is_ready(name)
+    loaded.load_all()
+    assert loaded.get("affine").version == 1
+    with pytest.raises(ModelNotFound):
+        loaded.get("nope")
+
+
 def test_an_unexpected_failure_while_loading_keeps_its_details_in_the_log(repository, caplog, monkeypatch) -> None:
     publish_affine(repository)
     monkeypatch.setattr("service.inference.loader.Artifact.load", lambda _: 1 / 0)
