@@ -95,7 +95,7 @@ class Batcher:
         stays_on_loop: Callable[[int], bool],
         executor: Executor | None,
     ) -> None:
-        """``stays_on_loop(rows)`` says whether a run of so many rows is short enough for the event loop."""
+        """``stays_on_loop(elements)``: whether a run on so many input elements is short enough for the event loop."""
         self._run = run
         self._statistics = statistics
         self._batching = batching
@@ -165,8 +165,7 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
-        rows = sum(waiting.rows for waiting in batch)
-        if self._stays_on_loop(rows):
+        if self._stays_on_loop(sum(elements_of(waiting.feeds) for waiting in batch)):
             self._deliver(batch, self._compute(batch))
             self._schedule(loop)
             return
@@ -296,3 +295,8 @@ def _bare(error: ServiceError) -> ServiceError:
 
 
 _Outcome = list[np.ndarray] | ServiceError
+
+
+def elements_of(feeds: Mapping[str, np.ndarray]) -> int:
+    """How large a question is; at least 1."""
+    return sum(array.size for array in feeds.values()) or 1

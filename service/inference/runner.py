@@ -17,7 +17,7 @@ from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
 from models.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
-from service.inference.batcher import Batcher, Batching, Patience
+from service.inference.batcher import Batcher, Batching, Patience, elements_of
 from service.inference.statistics import Statistics, Timing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _PROBE_BUDGET_S = 2.0
 
 
 class Execution:
-    """An open model and how long its rows take. Knows no queue: what runs a model must not keep its `Runner` alive,
+    """An open model and how long its elements take. Knows no queue: what runs a model must not keep its `Runner` alive,
     since the last reference to the runner is what the memory of a replaced version waits for.
     """
 
@@ -51,11 +51,11 @@ class Execution:
         self._version = version
         self._model = model
         # Unknown until the first run, which therefore does not happen on the loop.
-        self._s_per_row = float("inf")
+        self._s_per_element = float("inf")
 
-    def is_short(self, rows: int) -> bool:
-        """Whether a run of so many rows may happen on the event loop."""
-        return self._s_per_row * rows <= LOOP_BUDGET_S
+    def is_short(self, elements: int) -> bool:
+        """Whether a run on inputs of so many elements may happen on the event loop."""
+        return self._s_per_element * elements <= LOOP_BUDGET_S
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """See `Runner.run`."""
@@ -71,9 +71,9 @@ class Execution:
                 f"model {self._name!r} version {self._version} failed on inputs {shapes}; the server's log has the "
                 "reason"
             ) from error
-        # The dearest row seen lately: forgets one slow run, but not at once.
-        was = self._s_per_row if self._s_per_row < float("inf") else 0.0
-        self._s_per_row = max((time.perf_counter() - began) / _rows(feeds), 0.9 * was)
+        # The dearest element seen lately: forgets one slow run, but not at once.
+        was = self._s_per_element if self._s_per_element < float("inf") else 0.0
+        self._s_per_element = max((time.perf_counter() - began) / elements_of(feeds), 0.9 * was)
         return answers
 
 
@@ -119,6 +119,10 @@ class Runner:
         """Rows that one request may have; 0 for a model without a batch axis, which takes what it declares."""
         return 0 if self.why_not_batched is not None else self.batching.max_batch_size
 
+    def rows_of(self, feeds: Mapping[str, np.ndarray]) -> int:
+        """What a request counts in ``inference_count``: its rows, or 1 for a model without a batch axis."""
+        return _rows(feeds) if self.max_batch_size else 1
+
     async def infer(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], patience: Patience | None = None
     ) -> tuple[list[np.ndarray], Timing]:
@@ -126,7 +130,7 @@ class Runner:
 
         Raises InvalidRequest for more rows than `max_batch_size`.
         """
-        rows = _rows(feeds)
+        rows = self.rows_of(feeds)
         if 0 < self.max_batch_size < rows:
             raise InvalidRequest(
                 f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"

@@ -86,7 +86,7 @@ class InferenceServicer:
             ended_ns = time.perf_counter_ns()
             timing.input_ns += decoded_ns - began_ns
             timing.output_ns += ended_ns - answered_ns
-            model.statistics.succeeded(ended_ns - began_ns, timing, asked.rows)
+            model.statistics.succeeded(ended_ns - began_ns, timing, model.rows_of(asked.feeds))
             return response
 
     def model_stream_infer(

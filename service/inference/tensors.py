@@ -39,12 +39,6 @@ class DecodedRequest:
     classes: Mapping[str, int]
     """For each output that is wanted as classes: how many."""
 
-    @property
-    def rows(self) -> int:
-        """Length of the first axis of the first input; 1 without one."""
-        first = next(iter(self.feeds.values()), None)
-        return int(first.shape[0]) if first is not None and first.ndim else 1
-
 
 def decode(
     request: ModelInferRequest,

@@ -99,3 +99,14 @@ async def test_classes_come_with_the_labels_of_the_manifest(repository, serving,
     assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == ("BYTES", [2, 2])
     element = b"\x0c\x00\x00\x003.000000:0:a"
     assert response.raw_output_contents[0].startswith(element)
+
+
+async def test_a_model_without_a_batch_axis_counts_one_for_each_request(repository, serving, connect) -> None:
+    put_plain(repository, "fixed", identity_model(TensorProto.FLOAT, (2, 3)))
+    request = affine_request(batch=2, model="fixed")
+    async with serving(repository) as server, connect(server) as stubs:
+        for _ in range(3):
+            await stubs.inference.ModelInfer(request)
+        (stats,) = (await stubs.inference.ModelStatistics(pb.ModelStatisticsRequest(name="fixed"))).model_stats
+    assert (stats.inference_count, stats.execution_count) == (3, 3)
+    assert [counts.batch_size for counts in stats.batch_stats] == [1]

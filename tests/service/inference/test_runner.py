@@ -58,9 +58,9 @@ async def test_a_run_of_unknown_or_long_duration_leaves_the_event_loop() -> None
         runner._batcher._run = spy.__get__(runner._execution)
         x = np.ones((1, 3), np.float32)
         await runner.infer({"x": x}, ["y"])
-        runner._execution._s_per_row = 1e-6
+        runner._execution._s_per_element = 1e-7
         await runner.infer({"x": x}, ["y"])
-        runner._execution._s_per_row = 1e-6
+        runner._execution._s_per_element = 1e-7
         await runner.infer({"x": np.ones((5000, 3), np.float32)}, ["y"])
     main = threading.main_thread().name
     assert [name == main for name in threads] == [False, True, False]
