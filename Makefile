@@ -86,6 +86,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/serving_footprint.py
 	$(BIN)/python benchmarks/rolling_restart.py
+	$(BIN)/python benchmarks/generator_rate.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-serving $(VENV)-kserve $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -76,6 +76,11 @@ RULES = [
     ("service.readiness", ("grpc",), "servicers know no transport"),
     ("service.client", ("service.inference", "service.server", "onnxruntime"), "a client needs no server"),
     (
+        "service.bench",
+        ("service.inference", "service.transport", "service.server", "service.cli", "grpc", "onnxruntime"),
+        "a load generator needs no server, and grpcio's client is too slow for it",
+    ),
+    (
         "service.observability",
         ("service.server", "service.cli", "grpc"),
         "what is seen does not depend on the transport",
@@ -149,7 +154,7 @@ def test_the_serving_modules_import_where_torch_cannot() -> None:
     program = (
         "import sys; sys.modules['torch'] = None; sys.modules['onnxscript'] = None\n"
         "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
-        "import service.cli.up, service.cli.prove, models.recipes, models.golden_proof\n"
+        "import service.cli.up, service.cli.prove, service.cli.bench, models.recipes, models.golden_proof\n"
         "print('fine')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

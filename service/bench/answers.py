@@ -1,0 +1,70 @@
+"""Whether an answer is right: its shapes always, its bytes if asked.
+
+Nearly every answer to the same input is, byte for byte, the first one; that comparison is all they cost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from service.client.errors import ServerError
+from service.client.operations import read_answer
+from service.pb.open_inference_pb2 import ModelInferResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, datatype and shape of each output."""
+
+
+class AnswerCheck:
+    """Compares the answers to each of some inputs with the model's declaration and with the first answer."""
+
+    def __init__(self, expected: Shapes, inputs: int, *, contents: bool) -> None:
+        """``expected`` has -1 for a free axis; ``contents``: answers to one input must have the same bits."""
+        self._expected = {name: (datatype, shape) for name, datatype, shape in expected}
+        self._contents = contents
+        self._bodies: list[bytes | None] = [None] * inputs
+        self._first: list[tuple[Shapes, tuple[bytes, ...]] | None] = [None] * inputs
+
+    def problem(self, index: int, body: bytes) -> str | None:
+        """What is wrong with an answer to the input of that index; None if nothing is."""
+        if body == self._bodies[index]:
+            return None
+        try:
+            response = ModelInferResponse.FromString(body)
+            read_answer(response)
+        except (DecodeError, ServerError) as error:
+            return f"damaged answer: {error}"
+        shapes = tuple((t.name, t.datatype, tuple(t.shape)) for t in response.outputs)
+        contents = tuple(response.raw_output_contents) or tuple(
+            tensor.contents.SerializeToString(deterministic=True) for tensor in response.outputs
+        )
+        first = self._first[index]
+        if first is None:
+            wrong = self._unexpected(shapes)
+            if wrong is None:
+                self._first[index], self._bodies[index] = (shapes, contents), body
+            return wrong
+        if shapes != first[0]:
+            return f"expected the outputs of the first answer, {first[0]}, got {shapes}"
+        if self._contents and contents != first[1]:
+            names = [shape[0] for shape, a, b in zip(shapes, first[1], contents, strict=False) if a != b]
+            return f"output {', '.join(names)} differs from the first answer to the same input"
+        return None
+
+    def _unexpected(self, shapes: Sequence[tuple[str, str, tuple[int, ...]]]) -> str | None:
+        missing = self._expected.keys() - {name for name, _, _ in shapes}
+        if missing:
+            return f"expected outputs {', '.join(self._expected)}, got {', '.join(name for name, _, _ in shapes)}"
+        for name, datatype, shape in shapes:
+            if name not in self._expected:
+                continue
+            wanted, axes = self._expected[name]
+            fits = len(axes) == len(shape) and all(a in (-1, b) for a, b in zip(axes, shape, strict=True))
+            if datatype != wanted or not fits:
+                return f"output {name!r}: expected {wanted}{list(axes)}, got {datatype}{list(shape)}"
+        return None

@@ -1,0 +1,166 @@
+"""The generator processes: started, watched and stopped from one place.
+
+The load has a process of its own so that drawing progress never delays a request, and so that there can be several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+from dataclasses import replace
+from importlib.util import find_spec
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from service.bench.load import Load, Unreachable
+from service.bench.plan import Interval, Plan, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_GO, _STOP, _READY = "go", "stop", "ready"
+_LEAVE_S = 5.0
+_ASK_S = 0.02
+
+
+class GeneratorFailed(RuntimeError):
+    """A generator process ended without a result: a defect of the generator."""
+
+
+def run(plan: Plan, workers: int, on_interval: Callable[[Interval], None], should_stop: Callable[[], bool]) -> Result:
+    """Run a plan, its connections and rate shared out among ``workers`` processes.
+
+    ``on_interval`` is told each generator's intervals as they end; ``should_stop`` is asked ten times a second.
+    Raises Unreachable, GeneratorFailed.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipes: list[Connection] = []
+    processes = []
+    try:
+        for share in _shares(plan, workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_generate, args=(share, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            pipes.append(ours)
+            processes.append(process)
+        return _watch(pipes, on_interval, should_stop)
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join(_LEAVE_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def run_here(plan: Plan, on_interval: Callable[[Interval], None] = lambda _: None) -> Result:
+    """Run a plan in this process; raises Unreachable."""
+
+    async def main() -> Result:
+        load = Load(plan, on_interval)
+        await load.connect()
+        return await load.run()
+
+    result: Result = _run_loop(main())
+    return result
+
+
+def _shares(plan: Plan, workers: int) -> list[Plan]:
+    shares = []
+    for number in range(workers):
+        connections = plan.connections // workers + (number < plan.connections % workers)
+        requests = plan.requests
+        if requests is not None:
+            requests = requests // workers + (number < requests % workers)
+        rate = plan.rate / workers if plan.rate is not None else None
+        shares.append(replace(plan, connections=connections, requests=requests, rate=rate))
+    return shares
+
+
+def _watch(pipes: list[Connection], on_interval: Callable[[Interval], None], should_stop: Callable[[], bool]) -> Result:
+    result: Result | None = None
+    waiting, stopping = len(pipes), False
+    running = set(pipes)
+    while running:
+        if not stopping and should_stop():
+            stopping = True
+            for each in running:
+                each.send(_STOP)
+        readable = wait(list(running), 0.1)
+        for pipe in [pipe for pipe in running if pipe in readable]:
+            told = _receive(pipe)
+            if told == _READY:
+                waiting -= 1
+                if not waiting:
+                    for each in running:
+                        each.send(_GO)
+            elif isinstance(told, Interval):
+                on_interval(told)
+            elif isinstance(told, Result):
+                running.discard(pipe)
+                if result is None:
+                    result = told
+                else:
+                    result.merge(told)
+            elif isinstance(told, Unreachable):
+                raise told
+    if result is None:
+        raise GeneratorFailed("no generator was started")
+    return result
+
+
+def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - one of several
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        raise GeneratorFailed("a generator process ended without a result") from None
+
+
+def _generate(plan: Plan, pipe: Connection) -> None:
+    # Ctrl-C reaches the whole group; the parent says when to stop, so that what was measured is not lost.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _run_loop(_talk(plan, pipe))
+
+
+async def _talk(plan: Plan, pipe: Connection) -> None:
+    load = Load(plan, pipe.send)
+    try:
+        await load.connect()
+    except Unreachable as error:
+        pipe.send(error)
+        return
+    pipe.send(_READY)
+    if await _told(pipe) == _STOP:
+        pipe.send(Result(stopped="interrupted"))
+        return
+    running = asyncio.create_task(load.run())
+    stop = asyncio.create_task(_told(pipe))
+    await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
+        load.stop()
+    stop.cancel()
+    pipe.send(await running)
+
+
+async def _told(pipe: Connection) -> str:
+    """What the parent says next. Asked now and then: watched by the event loop the pipe would no longer block."""
+    while not pipe.poll():  # noqa: ASYNC110 - nobody in this process could set an event
+        await asyncio.sleep(_ASK_S)
+    try:
+        return str(pipe.recv())
+    except (EOFError, OSError):
+        # The parent is gone.
+        return _STOP
+
+
+def _run_loop(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what main returns
+    """On uvloop where it is installed: it makes the event loop cheaper."""
+    if find_spec("uvloop") is None:
+        return asyncio.run(main)
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,286 @@
+"""``mnist1d bench``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from service.bench import generators, inputs, plot, report
+from service.bench.inputs import InputsError
+from service.bench.load import Unreachable
+from service.bench.plan import Plan
+from service.cli.bench_display import Progress
+from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
+from service.client import InferenceClient, ModelInfo, ServerError, Tls
+from service.errors import Code
+from service.raw_contents import ContentsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.bench.plan import Result
+
+_RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
+
+
+@click.command()
+@click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server, host:port.")
+@click.option("--model", default="mnist1d-conv", show_default=True, help="Model to ask.")
+@click.option("--version", default="", help="Version to ask; default: the server's choice.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Open loop: so many requests a second, by the clock. Default: a closed loop.",
+)
+@click.option("--connections", default=4, show_default=True, type=click.IntRange(1, 4096), help="HTTP/2 connections.")
+@click.option(
+    "--in-flight",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1, 65536),
+    help="Closed loop: calls at a time on each connection.",
+)
+@click.option(
+    "--duration-s",
+    type=click.FloatRange(0, min_open=True),
+    help="How long to measure. Default: 10, or until --requests are answered.",
+)
+@click.option("--requests", type=click.IntRange(1), help="Measure so many requests at most.")
+@click.option("--warm-up-s", default=1.0, show_default=True, type=click.FloatRange(0), help="Load before measuring.")
+@click.option(
+    "--deadline-s",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0.001, 3600),
+    help="Deadline of each request.",
+)
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Examples in each request.")
+@click.option("--typed", is_flag=True, help="Send typed contents instead of raw ones.")
+@click.option("--distinct", default=16, show_default=True, type=click.IntRange(1, 4096), help="Different requests.")
+@click.option("--seed", default=0, show_default=True, help="Of the random inputs.")
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="INPUT:N,N",
+    help="Axes that the model leaves free, batch axis excluded.",
+)
+@click.option(
+    "--input",
+    "files",
+    multiple=True,
+    metavar="INPUT=FILE.npy",
+    help="Rows for an input from a file, instead of random numbers.",
+)
+@click.option("--examples", is_flag=True, help="Send examples of the MNIST-1D test set.")
+@click.option("--check", is_flag=True, help="Answers to the same input must have the same bits.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Generator processes.")
+@click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture, as SVG.")
+@click.option("--tls/--no-tls", "use_tls", default=False, help="Encrypt; implied by the options below.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="Who may have signed the server's certificate, PEM.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="The client's certificate, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
+@click.option("--tls-name", help="The name in the server's certificate, if it is not that of --server.")
+@click.option("--token", help="Bearer token. Better in MNIST1D_BENCH_TOKEN than on a command line.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Metadata to send with each request.")
+@json_option
+def command(
+    *,
+    server: str,
+    model: str,
+    version: str,
+    picture: Path | None,
+    workers: int,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401 - of many types
+) -> None:
+    """Measure how fast a server of the Open Inference Protocol answers.
+
+    A closed loop (the default) keeps --connections times --in-flight calls under way and finds out how many answers a
+    second that gives. An open loop (--rate) sends by the clock and counts each latency from the time at which the
+    request was due, as a user would. docs/bench.md says how to read the results.
+
+    Exit codes: 0 every answer was right, 1 some were not, 2 unusable arguments, 4 no server answered, 130 interrupted.
+    """
+    host, port = _address(server)
+    tls, headers = _tls(options), _headers(options)
+    info = _model(server, model, version, tls, headers)
+    arrays = _inputs(info, options)
+    try:
+        messages = inputs.messages(model, version, arrays, typed=options["typed"])
+    except (ContentsError, TypeError) as error:
+        fail(f"model {model!r}: {error}", Exit.USAGE)
+    if workers > options["connections"]:
+        fail(f"{workers} workers need at least as many --connections, got {options['connections']}", Exit.USAGE)
+    requests, duration_s = options["requests"], options["duration_s"]
+    plan = Plan(
+        host=host,
+        port=port,
+        tls=tls,
+        headers=tuple((name.encode(), value.encode()) for name, value in headers.items()),
+        messages=messages,
+        expected=tuple((tensor.name, tensor.datatype, tensor.shape) for tensor in info.outputs),
+        connections=options["connections"],
+        in_flight=options["in_flight"],
+        rate=options["rate"],
+        duration_s=10.0 if duration_s is None and requests is None else duration_s,
+        requests=requests,
+        warm_up_s=options["warm_up_s"],
+        deadline_s=options["deadline_s"],
+        check=options["check"],
+    )
+    setup = report.Setup(
+        server=server,
+        model=info.name,
+        version=version,
+        batch=inputs.samples_of(info, arrays[0]),
+        contents="typed" if options["typed"] else "raw",
+        request_bytes=len(messages[0]),
+        connections=plan.connections,
+        in_flight=plan.in_flight,
+        rate=plan.rate,
+        workers=workers,
+    )
+    result, interrupted = _run(plan, setup)
+    if picture is not None:
+        _write(picture, plot.svg(setup, result))
+    if as_json:
+        print_json(report.to_dict(setup, result))
+    else:
+        _print(setup, result)
+    if interrupted:
+        raise click.exceptions.Exit(int(Exit.INTERRUPTED))
+    if result.failed or result.stopped or not result.done:
+        raise click.exceptions.Exit(int(Exit.FAILED))
+
+
+def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
+    interrupted = False
+
+    def interrupt(_signum: int, _frame: object) -> None:
+        nonlocal interrupted
+        if interrupted:
+            # A second time: at once.
+            os._exit(Exit.INTERRUPTED)
+        interrupted = True
+
+    # What was measured until Ctrl-C is shown. Elsewhere than in the main thread nobody can press it.
+    try:
+        before = signal.signal(signal.SIGINT, interrupt)
+    except ValueError:
+        before = None
+    try:
+        with Progress(setup, plan, stderr()) as progress:
+            result = generators.run(plan, setup.workers, progress.add, lambda: interrupted)
+    except Unreachable as error:
+        fail(f"{setup.server} does not answer ({error})", Exit.UNREACHABLE)
+    except generators.GeneratorFailed as error:
+        fail(str(error))
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+    return result, interrupted
+
+
+def _model(server: str, model: str, version: str, tls: Tls | None, headers: Mapping[str, str]) -> ModelInfo:
+    try:
+        with InferenceClient(server, timeout_s=10, tls=tls, metadata=headers) as client:
+            return client.model(model, version)
+    except ServerError as error:
+        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+            fail(f"{server} does not answer ({error}); start one with `mnist1d serve`", Exit.UNREACHABLE)
+        fail(str(error))
+
+
+def _inputs(info: ModelInfo, options: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    batch, count = options["batch"], options["distinct"]
+    try:
+        if options["examples"] or options["files"]:
+            return inputs.given_inputs(info, _arrays(info, options), batch=batch, count=count)
+        shapes = {name: _lengths(text) for name, _, text in (entry.rpartition(":") for entry in options["shapes"])}
+        return inputs.made_inputs(info, batch=batch, count=count, shapes=shapes, seed=options["seed"])
+    except InputsError as error:
+        fail(str(error), Exit.USAGE)
+
+
+def _arrays(info: ModelInfo, options: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if options["examples"] and options["files"]:
+        raise InputsError("give --examples or --input, not both")
+    if options["examples"]:
+        from models.dataset import canonical
+
+        if len(info.inputs) != 1:
+            raise InputsError(f"model {info.name!r} has {len(info.inputs)} inputs; --examples fills one")
+        return {info.inputs[0].name: canonical().test.x_BL}
+    arrays = {}
+    for entry in options["files"]:
+        name, separator, path = entry.partition("=")
+        if not separator:
+            raise InputsError(f"--input: got {entry!r}, expected INPUT=FILE.npy")
+        try:
+            arrays[name] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputsError(f"{path}: {error}") from error
+    return arrays
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        return [int(length) for length in text.replace("x", ",").split(",")]
+    except ValueError:
+        raise InputsError(f"--shape: got {text!r}, expected lengths such as 3,224,224") from None
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, colon, port = server.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        fail(f"--server: got {server!r}, expected host:port", Exit.USAGE)
+    return host.strip("[]"), int(port)
+
+
+def _tls(options: Mapping[str, Any]) -> Tls | None:
+    ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
+    if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
+        return None
+    try:
+        return Tls.from_files(ca, certificate, key, options["tls_name"])
+    except (OSError, ValueError) as error:
+        fail(f"TLS: {error}", Exit.USAGE)
+
+
+def _headers(options: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for entry in options["headers"]:
+        name, colon, value = (part.strip() for part in entry.partition(":"))
+        fits = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+        if not colon or not fits or not value.isascii() or name.lower().startswith(_RESERVED):
+            fail(f"--header: got {entry!r}, expected NAME:VALUE in ASCII, and none of gRPC's own", Exit.USAGE)
+        headers[name.lower()] = value
+    if options["token"]:
+        headers["authorization"] = f"Bearer {options['token']}"
+    return headers
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: {error}")
+
+
+def _print(setup: report.Setup, result: Result) -> None:
+    title = f"{setup.model} at {setup.server}: {setup.load}, {setup.contents}, {setup.request_bytes:,} bytes a request"
+    print_table(title, ("measure", "value"), report.rows(setup, result))
+    _print_errors(report.errors(result))
+    for caution in report.cautions(setup, result):
+        stderr().print(f"[yellow]caution:[/] {caution}")
+
+
+def _print_errors(rows: Sequence[tuple[str, str, str]]) -> None:
+    if rows:
+        print_table("Errors", ("code", "count", "message"), rows)
