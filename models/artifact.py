@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
+GLANCE_BYTES = 16 * 1024 * 1024
+"""Files up to this size are hashed where a listing looks at them: 16 MiB take about 10 ms."""
 WIDEST_TOLERANCE = Tolerance(absolute=1e-2, relative=1e-2)
 """What a manifest may allow at most. Rounding in float16 and bfloat16 stays below it; a proof that allows more would
 hold for other weights too, and so is none."""
@@ -157,11 +160,7 @@ class Artifact:
         if not manifest_path.exists() and not manifest_path.is_symlink():
             return cls(directory, model_bytes, None, ())
         manifest = read_manifest(directory)
-        digest = hashlib.sha256(model_bytes).hexdigest()
-        if digest != manifest.model_sha256:
-            raise ArtifactError(
-                f"{MODEL_FILE} is not what was proven: sha256 is {digest}, the manifest says {manifest.model_sha256}"
-            )
+        _check_digest(model_bytes, manifest)
         goldens = read_goldens(directory)
         missing = sorted(set(manifest.goldens) - {golden.name for golden in goldens})
         if missing:
@@ -199,6 +198,38 @@ def read_manifest(directory: Path) -> Manifest:
     if not isinstance(data, dict):
         raise ArtifactError(f"{MANIFEST_FILE}: expected an object, got {type(data).__name__}")
     return Manifest.from_dict(data)
+
+
+def check_model_file(directory: Path, manifest: Manifest | None = None) -> None:
+    """Raise ArtifactError unless ``model.onnx`` is a file, and, as far as a glance can tell, the manifest's own.
+
+    A glance: the size, and the sha256 of a file of at most `GLANCE_BYTES`. `Artifact.load` looks at all of it.
+    """
+    path = directory / MODEL_FILE
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError(f"{MODEL_FILE} is {'a directory' if stat.S_ISDIR(status.st_mode) else 'no file'}")
+        if manifest is None:
+            return
+        if status.st_size != manifest.model_bytes:
+            raise ArtifactError(
+                f"{MODEL_FILE} has {status.st_size:,} bytes, the manifest says {manifest.model_bytes:,}"
+            )
+        if status.st_size <= GLANCE_BYTES:
+            _check_digest(path.read_bytes(), manifest)
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{MODEL_FILE} is missing") from error
+    except OSError as error:
+        raise ArtifactError(f"{MODEL_FILE} cannot be read: {error.strerror}") from error
+
+
+def _check_digest(model_bytes: bytes, manifest: Manifest) -> None:
+    digest = hashlib.sha256(model_bytes).hexdigest()
+    if digest != manifest.model_sha256:
+        raise ArtifactError(
+            f"{MODEL_FILE} is not what was proven: sha256 is {digest}, the manifest says {manifest.model_sha256}"
+        )
 
 
 def _read(path: Path) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
-from models.artifact import MANIFEST_FILE, Manifest, read_manifest
-from models.errors import ArtifactError
-from models.publication import model_names, versions
+from models.artifact import MANIFEST_FILE, MODEL_FILE, Manifest, check_model_file, read_manifest
+from models.errors import ArtifactError, PublicationError
+from models.publication import check_model_name, versions
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stdout
 from service.cli.serve import DEFAULT_REPOSITORY
 
@@ -28,7 +30,10 @@ def command(repository: Path, *, as_json: bool) -> None:
     """
     if not repository.is_dir():
         fail(f"{repository} is no directory; `mnist1d train` publishes a model and makes one", Exit.USAGE)
-    found = list(_describe(repository))
+    try:
+        found = list(_describe(repository))
+    except OSError as error:
+        fail(f"{repository} cannot be read: {error.strerror}")
     if as_json:
         print_json(found)
         return
@@ -39,21 +44,44 @@ def command(repository: Path, *, as_json: bool) -> None:
         f"Models in {repository}",
         ("model", "version", "accuracy", "parameters", "proof", "recipe", "published"),
         [_row(entry) for entry in found],
+        dispensable="recipe",
     )
+    for entry in found:
+        if entry["problem"]:
+            version = "" if entry["version"] is None else f" version {entry['version']}"
+            stdout().print(f"{_shown(entry['model'])}{version}: {entry['problem']}", markup=False, style="red")
 
 
 def _describe(repository: Path) -> Iterator[dict[str, Any]]:
-    for name in model_names(repository):
-        for version in versions(repository / name):
-            directory = repository / name / str(version)
-            entry: dict[str, Any] = {"model": name, "version": version, "path": str(directory)}
-            if not (directory / MANIFEST_FILE).exists():
-                yield {**entry, "proof": "none", "problem": None}
-                continue
-            try:
-                yield {**entry, **_from_manifest(read_manifest(directory))}
-            except ArtifactError as error:
-                yield {**entry, "proof": "damaged", "problem": str(error)}
+    for directory in sorted(path for path in repository.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        entry: dict[str, Any] = {"model": directory.name, "version": None, "path": str(directory), "proof": "-"}
+        try:
+            check_model_name(directory.name)
+            found = versions(directory)
+        except PublicationError as error:
+            yield {**entry, "proof": "ignored", "problem": f"ignored: {error}"}
+            continue
+        except OSError as error:
+            yield {**entry, "problem": f"cannot be read: {error.strerror}"}
+            continue
+        if not found:
+            yield {**entry, "problem": f"no version; a server looks for {directory.name}/1/{MODEL_FILE}"}
+        for version in found:
+            yield {**entry, "version": version, **_describe_version(directory / str(version))}
+
+
+def _describe_version(directory: Path) -> dict[str, Any]:
+    about: dict[str, Any] = {"path": str(directory), "proof": "none", "problem": None}
+    try:
+        if os.path.lexists(directory / MANIFEST_FILE):
+            manifest = read_manifest(directory)
+            about |= _from_manifest(manifest)
+            check_model_file(directory, manifest)
+        else:
+            check_model_file(directory)
+    except ArtifactError as error:
+        about |= {"proof": "damaged", "problem": str(error)}
+    return about
 
 
 def _from_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -76,14 +104,19 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     accuracy = entry.get("test_accuracy")
     parameters = network.get("parameters")
     return (
-        entry["model"],
-        str(entry["version"]),
+        escape(_shown(entry["model"])),
+        "-" if entry["version"] is None else str(entry["version"]),
         f"{100 * accuracy:.1f} %" if isinstance(accuracy, float) else "-",
         f"{parameters:,}" if isinstance(parameters, int) else "-",
-        entry["problem"] or entry["proof"],
-        f"{recipe['name']}, seed {recipe['seed']}" if {"name", "seed"} <= set(recipe) else "-",
-        entry.get("created", "-").partition("T")[0],
+        entry["proof"],
+        escape(f"{recipe['name']}, seed {recipe['seed']}") if {"name", "seed"} <= set(recipe) else "-",
+        escape(entry.get("created", "-").partition("T")[0]),
     )
+
+
+def _shown(name: str) -> str:
+    """The name of a folder, which can be anything, on one line."""
+    return name if name.isprintable() else repr(name)
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from click.testing import CliRunner
 
+from service.cli import console
 from service.cli.models import command
 from tests.conftest import affine_model, publish_affine, put_plain
 
@@ -65,3 +67,87 @@ def test_provenance_of_another_shape_is_no_obstacle(repository) -> None:
     result = invoke(repository)
     assert result.exit_code == 0
     assert "odd" in result.output
+
+
+def broken(repository):
+    """A repository with everything that can be wrong with a folder in it, and one model that is fine."""
+    publish_affine(repository, "fine")
+    (publish_affine(repository, "missing") / "model.onnx").unlink()
+    put_plain(repository, "plain", affine_model()).joinpath("model.onnx").unlink()
+    directory = publish_affine(repository, "directory")
+    (directory / "model.onnx").unlink()
+    (directory / "model.onnx").mkdir()
+    truncated = publish_affine(repository, "truncated") / "model.onnx"
+    truncated.write_bytes(truncated.read_bytes()[:-1])
+    other = publish_affine(repository, "other") / "model.onnx"
+    other.write_bytes(other.read_bytes()[:-1] + b"!")
+    (repository / "empty" / "v1").mkdir(parents=True)
+    (repository / "my model" / "1").mkdir(parents=True)
+    (repository / "[red]\n").mkdir()
+    (repository / ".git").mkdir()
+    (repository / "README").write_text("")
+
+
+def test_what_is_wrong_with_a_folder_is_told_below_the_table_and_harms_no_other(repository) -> None:
+    broken(repository)
+    result = invoke(repository)
+    assert result.exit_code == 0, result.output
+    table, _, problems = result.output.partition("\n'[red]")
+    assert "3 goldens" in table
+    assert all(len(line.rstrip()) < 110 for line in table.splitlines())
+    told = ("\n'[red]" + problems).strip().splitlines()
+    size = (repository / "fine" / "1" / "model.onnx").stat().st_size
+    for line, expected in zip(
+        told,
+        (
+            "'[red]\\n': ignored: model name: got '[red]\\n', expected 1 to 128 letters,",
+            "directory version 1: model.onnx is a directory",
+            "empty: no version; a server looks for empty/1/model.onnx",
+            "missing version 1: model.onnx is missing",
+            "my model: ignored: model name: got 'my model', expected 1 to 128 letters,",
+            "other version 1: model.onnx is not what was proven: sha256 is ",
+            "plain version 1: model.onnx is missing",
+            f"truncated version 1: model.onnx has {size - 1} bytes, the manifest says {size}",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(expected)
+
+
+def test_problems_are_for_programs_too(repository) -> None:
+    broken(repository)
+    entries = {entry["model"]: entry for entry in json.loads(invoke(repository, "--json").output)}
+    assert entries["fine"]["problem"] is None
+    assert (entries["my model"]["version"], entries["my model"]["proof"]) == (None, "ignored")
+    assert (entries["truncated"]["version"], entries["truncated"]["proof"]) == (1, "damaged")
+    assert entries["truncated"]["sha256"] == entries["fine"]["sha256"]
+
+
+def test_a_model_that_cannot_be_read_is_one_row(repository, monkeypatch) -> None:
+    publish_affine(repository, "fine")
+    publish_affine(repository, "locked")
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    result = invoke(repository)
+    assert result.exit_code == 0
+    assert "locked: cannot be read: Permission denied" in result.output
+    assert "3 goldens" in result.output
+
+
+def test_on_a_narrow_terminal_only_the_recipe_is_left_out(repository, monkeypatch) -> None:
+    publish_affine(repository, "a-model-with-a-name", metrics={"test": {"accuracy": 0.9561}}, provenance=PROVENANCE)
+    monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
+    (row,) = (line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
+    assert len(row) <= 80
+    for whole in ("a-model-with-a-name   1 ", "95.6 %", "2,050", "3 goldens", "2026-01-01"):
+        assert whole in row
+    assert "quick" not in row
+    monkeypatch.setattr(console, "_PIPE_COLUMNS", 40)
+    (row,) = (line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
+    assert "2026-01-01" in row
