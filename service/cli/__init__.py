@@ -6,10 +6,12 @@ Loading lazily keeps ``mnist1d --help`` and ``mnist1d serve`` free of what only 
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from models import __version__
+from service.cli.output import guarded
 
 # Name -> (module, one line of help). The help is here so that `mnist1d --help` need not import anything.
 COMMANDS = {
@@ -25,6 +27,11 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group whose commands are imported on use."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's, whatever it is
+        """Run with streams whose failure is told."""
+        with guarded():
+            return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         """In the order of the table: that of a first visit."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from service.cli.output import can_write
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -53,15 +55,21 @@ def stderr() -> Console:
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
     """Print ``error: message`` to standard error and leave with ``code``."""
+    print_error(message)
+    raise click.exceptions.Exit(int(code))
+
+
+def print_error(message: str) -> None:
+    """``error: message`` on standard error."""
     from rich.text import Text
 
     stderr().print(Text("error: ", style="bold red").append(message, style="not bold default"))
-    raise click.exceptions.Exit(int(code))
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can write
     """One JSON document on one line of standard output, for programs."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    click.echo(text if can_write(text) else json.dumps(value, allow_nan=False, default=str))
 
 
 def print_table(

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from service.cli.console import Exit, fail, json_option, print_json, print_table
+from service.cli.output import can_write
 from service.client import Answer, InferenceClient, ServerError
 from service.errors import Code
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
+_PLAIN_BLOCKS = "_.,-+=*#"
+"""For terminals that have nothing else."""
 _SPARKLINE_COLUMNS = 24
 
 
@@ -172,5 +175,6 @@ def sparkline(signal: np.ndarray) -> str:
     if len(samples) > _SPARKLINE_COLUMNS:
         samples = np.interp(np.linspace(0, len(samples) - 1, _SPARKLINE_COLUMNS), np.arange(len(samples)), samples)
     low, high = float(samples.min()), float(samples.max())
-    levels = (samples - low) / (high - low if high > low else 1.0) * (len(_BLOCKS) - 1)
-    return "".join(_BLOCKS[round(float(level))] for level in levels)
+    blocks = _BLOCKS if can_write(_BLOCKS) else _PLAIN_BLOCKS
+    levels = (samples - low) / (high - low if high > low else 1.0) * (len(blocks) - 1)
+    return "".join(blocks[round(float(level))] for level in levels)

@@ -13,8 +13,10 @@ from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe, ModelsError, ProofFailed, TrainingInterrupted
 from models.recipes import RECIPES, fields, parse_override
 from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
+from service.cli.output import OutputFailed
 
 if TYPE_CHECKING:
+    from models.events import Event, EventSink
     from models.pipeline import PublishedModel
     from models.recipes import TrainingRecipe
 
@@ -59,7 +61,7 @@ RUNS = Path("runs")
     help="Where to keep what is needed to resume.  [default: runs/NETWORK-RECIPE-seedN]",
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in the checkpoint directory.")
-@click.option("--quiet", is_flag=True, help="No progress; the result only.")
+@click.option("--quiet", is_flag=True, help="No progress; the result only, with --json as one line.")
 @json_option
 def command(
     network: str,
@@ -134,28 +136,52 @@ def train_and_publish(
         fail(f"training needs {error.name}, which is not installed: pip install 'mnist1d-service[train]'")
     from service.cli import run_display
 
-    if as_json:
-        display = run_display.json_lines()
-    elif quiet:
+    if quiet:
         display = run_display.silent()
+    elif as_json:
+        display = run_display.json_lines()
     else:
         display = run_display.live()
     _remark_on_old_checkpoint(checkpoint_dir, resume=resume, quiet=quiet or as_json)
+    lost: list[OutputFailed] = []
     try:
         with interruptible() as stop, display as on_event:
             return pipeline.run(
                 recipe,
                 repository=repository,
                 publish_as=publish_as,
-                on_event=on_event,
+                on_event=_until_lost(on_event, lost),
                 checkpoint_dir=checkpoint_dir,
                 resume=resume,
-                stop=stop,
+                stop=lambda: bool(lost) or stop(),
             )
     except ModelsError as error:
+        if lost:
+            fail(f"{lost[0].message}; {_with_way_on(error, resume_with)}")
         _leave(error, as_json=as_json, resume_with=resume_with)
     except KeyboardInterrupt:
         fail("stopped at once by a second Ctrl-C; what the last checkpoint does not hold is lost", Exit.INTERRUPTED)
+
+
+def _until_lost(on_event: EventSink, lost: list[OutputFailed]) -> EventSink:
+    """Tell events until standard output is lost; that ends the run as Ctrl-C does, with a checkpoint."""
+
+    def tell(event: Event) -> None:
+        if lost:
+            return
+        try:
+            on_event(event)
+        except OutputFailed as error:
+            lost.append(error)
+
+    return tell
+
+
+def _with_way_on(error: ModelsError, resume_with: str | None) -> str:
+    """The message of an error, with the command that goes on where there is a checkpoint."""
+    if isinstance(error, TrainingInterrupted) and error.checkpoint is not None and resume_with is not None:
+        return f"{error}\ngo on with: {resume_with}"
+    return str(error)
 
 
 def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quiet: bool) -> None:
@@ -184,10 +210,8 @@ def _leave(error: ModelsError, *, as_json: bool, resume_with: str | None) -> NoR
         from service.cli.parity_table import draw_report
 
         draw_report(stderr(), report, title="Proof of the exported model")
-    message = str(error)
+    message = _with_way_on(error, resume_with)
     if isinstance(error, TrainingInterrupted):
-        if error.checkpoint is not None and resume_with is not None:
-            message += f"\ngo on with: {resume_with}"
         fail(message, Exit.INTERRUPTED)
     if isinstance(error, InvalidRecipe):
         fail(message, Exit.USAGE)

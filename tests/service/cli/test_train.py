@@ -93,6 +93,27 @@ def test_a_run_for_programs_and_one_that_is_quiet(tmp_path):
     assert "baseline version 2" in quiet.stdout
 
 
+def test_quiet_for_programs_is_one_line_whatever_comes_of_it(monkeypatch):
+    (line,) = train(*TINY, "--quiet", "--json").stdout.splitlines()
+    assert json.loads(line)["event"] == "result"
+    stop_after(0, monkeypatch)
+    (line,) = train(*TINY, "--quiet", "--json").stdout.splitlines()
+    assert json.loads(line)["event"] == "failed"
+
+
+def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_path):
+    command = [sys.executable, "-m", "service.cli", "train", "--recipe", "best", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        while '"progress"' not in running.stdout.readline():
+            assert running.poll() is None
+        running.stdout.close()
+        said = running.stderr.read()
+    assert running.returncode == 1
+    assert said.startswith("error: standard output: nobody reads it any more; training stopped after step ")
+    assert "go on with: mnist1d train" in said
+    assert path_in(tmp_path / "runs" / "conv-best-seed0").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
