@@ -251,6 +251,20 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
             loop.remove_signal_handler(signum)
 
 
+async def check_addresses(config: ServerConfig) -> None:
+    """Listen on every address that a server would listen on, and let go of it again; raises as `serve` does."""
+    listeners = Listeners(config, ())
+    metrics = MetricsEndpoint(tuple, config.metrics_host, config.metrics_port) if config.metrics else None
+    try:
+        await listeners.start()
+        if metrics is not None:
+            await metrics.start()
+    finally:
+        await listeners.stop(0)
+        if metrics is not None:
+            await metrics.stop()
+
+
 @contextlib.asynccontextmanager
 async def _rescan_on_hangup(control: RepositoryControl) -> AsyncIterator[None]:
     """Rescan on SIGHUP, as daemons do. With a terminal the signal keeps its meaning: it is gone, and so are we."""

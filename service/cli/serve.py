@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from service.cli.console import Exit, fail, print_json, print_table
 from service.cli.options import config_from, described, server_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from service.config import ServerConfig
     from service.server import Server
@@ -31,13 +32,28 @@ def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda
 
     Leaves with exit code 1 if an address cannot be had, 2 if a file with certificates or tokens cannot be used.
     """
-    from service.config import ConfigError
-    from service.errors import BindError
     from service.server import serve
 
-    try:
+    with _failures_told():
         asyncio.run(serve(config, on_ready))
         _leave_stuck_threads()
+
+
+def check_addresses(config: ServerConfig) -> None:
+    """Leave as `run_server` would if the server could not listen; for those with minutes of work before that."""
+    from service import server
+
+    with _failures_told():
+        asyncio.run(server.check_addresses(config))
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    from service.config import ConfigError
+    from service.errors import BindError
+
+    try:
+        yield
     except ConfigError as error:
         fail(str(error), Exit.USAGE)
     except BindError as error:

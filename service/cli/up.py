@@ -13,7 +13,7 @@ import click
 from models.publication import versions
 from service.cli.console import Exit, fail, stdout
 from service.cli.options import config_from, server_options
-from service.cli.serve import DEFAULT_REPOSITORY, run_server
+from service.cli.serve import DEFAULT_REPOSITORY, check_addresses, run_server
 
 if TYPE_CHECKING:
     from service.server import Server
@@ -31,6 +31,9 @@ NETWORKS = ("conv", "fc")
 def command(repository: Path, recipe: str, seed: int, steps: int | None, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
     """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
+    if missing:
+        # Whatever would keep the server from starting is told before the training, not after it.
+        check_addresses(config_from(repository if repository.is_dir() else Path(), options))
     for network in missing:
         _train(network, recipe, seed, steps, repository)
     config = config_from(repository, options)
@@ -67,7 +70,12 @@ def _print_next_steps(server: Server, host: str) -> None:
     address = f"{reachable}:{server.port}"
     elsewhere = "" if address == "127.0.0.1:8001" else f" --server {address}"
     console = stdout()
-    console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(_described(server)))
+    if server.readiness.server_is_ready():
+        console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(_described(server)))
+    else:
+        console.print(f"\n[bold red]Not ready[/]. Listening on [bold]{address}[/]:")
+        for line in (*_described(server), *_problems(server)):
+            console.print(f"    {line}", markup=False)
     console.print("\nIn another terminal, from this folder:\n")
     for line in (
         f".venv/bin/mnist1d predict{elsewhere}",
@@ -86,3 +94,13 @@ def _described(server: Server) -> list[str]:
             proof = "proven here" if version.is_proven else "unproven"
             described.append(f"{name} version {version.version} ({proof})")
     return described
+
+
+def _problems(server: Server) -> list[str]:
+    """Each model without a ready version, and why."""
+    problems = []
+    for name, model in server.repository.models.items():
+        if not model.ready:
+            problems += [f"{name} version {version.version}: {version.reason}" for version in model.refused]
+            problems += [] if model.refused else [f"{name}: {model.problem or 'no version'}"]
+    return problems

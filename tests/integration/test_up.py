@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -87,4 +88,47 @@ def test_a_recipe_that_does_not_exist_ends_it_before_anything_is_served(tmp_path
     )
     assert done.returncode == 2
     assert "nope" in done.stderr
+    assert done.stderr.startswith("Usage: mnist1d train ")
     assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("option", ["--port", "--control-port", "--metrics-port"])
+def test_a_port_that_is_taken_is_noticed_before_anything_is_trained(option, tmp_path) -> None:
+    pytest.importorskip("torch")
+    ports = ["--port", "0", "--control-port", "0", "--metrics-port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*UP, *ports, option, port], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "training" not in done.stderr
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_model_that_is_refused_is_named_with_its_reason_instead_of_ready(tmp_path) -> None:
+    for name in ("mnist1d-conv", "mnist1d-fc"):
+        publish_affine(tmp_path / "repository", name)
+    (tmp_path / "repository" / "mnist1d-conv" / "1" / "model.onnx").write_bytes(b"no model")
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*UP, "--port", "0", "--control-port", "0", "--metrics-port", "0"], cwd=tmp_path, stdout=file, stderr=file
+        )
+    try:
+        until = time.monotonic() + START_TIMEOUT_S
+        while "Ctrl-C stops" not in output.read_text() and time.monotonic() < until:
+            assert process.poll() is None, output.read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(START_TIMEOUT_S) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    said = output.read_text()
+    assert "Ready on" not in said
+    assert re.search(r"Not ready. Listening on 127\.0\.0\.1:\d+:\n +mnist1d-fc version 1 \(proven here\)\n", said)
+    assert "    mnist1d-conv version 1: model.onnx is not what was proven" in said
