@@ -86,12 +86,12 @@ def print_table(
     table = _table(title, columns, rows, folds=dispensable is None)
     if dispensable is not None:
         unlimited = console.options.update(max_width=_WIDEST_COLUMNS)
-        if Measurement.get(console, unlimited, table).minimum > console.width:
+        if Measurement.get(console, unlimited, table).maximum > console.width:
             at = columns.index(dispensable)
             fewer = [[*row[:at], *row[at + 1 :]] for row in (columns, *rows)]
             table = _table(title, [str(name) for name in fewer[0]], fewer[1:], folds=False)
         # Rich would cut off what is too wide still; the terminal itself only breaks the line.
-        console.width = max(console.width, Measurement.get(console, unlimited, table).minimum)
+        console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
     console.print(table)
 
 
