@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli import COMMANDS, main
+from service.client import InferenceClient
 from tests.reflected import Reflected
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +92,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_the_python_examples_run_as_printed(server) -> None:
     examples = blocks(README, "python")
-    assert len(examples) == 2
+    assert len(examples) == 3
     printed = []
     for example in examples:
         program = example.replace("127.0.0.1:8001", f"127.0.0.1:{server.port}")
@@ -97,7 +100,38 @@ def test_the_python_examples_run_as_printed(server) -> None:
         assert done.returncode == 0, done.stderr
         printed.append(done.stdout)
     assert re.fullmatch(r"1 \[(\d) \1\]\n", printed[0])
-    assert len(re.findall(r"-?\d+\.\d+", printed[1])) == 20
+    assert printed[1].count("Classified(value=0.") == 3
+    assert len(re.findall(r"-?\d+\.\d+", printed[2])) == 20
+
+
+def test_every_call_of_the_client_is_described_with_arguments_that_exist() -> None:
+    text = (ROOT / "docs" / "client.md").read_text()
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    described = set()
+    for name, arguments in re.findall(r"`(\w+)\(([^`]*)\)`", "".join(rows)):
+        described.add(name)
+        known = inspect.signature(getattr(InferenceClient, name)).parameters
+        assert set(re.findall(r"(\w+)=", arguments)) <= set(known), name
+    calls = {name for name, value in vars(InferenceClient).items() if callable(value) and not name.startswith("_")}
+    assert described == calls - {"close"}
+    (example,) = blocks(text, "python")
+    settings = set(re.findall(r"^    (\w+)=", example, re.MULTILINE))
+    assert settings <= set(inspect.signature(InferenceClient).parameters)
+    assert len(settings) >= 5
+
+
+def test_the_example_for_asyncio_runs(server) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "async_client.py"), f"127.0.0.1:{server.port}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "100 answers from version 1"
+    assert re.fullmatch(r"row 0: class \d \(\d\.\d\d\) before \d \(\d\.\d\d\)", lines[1])
+    assert re.fullmatch(r"too short: .*axis 1 must be 40", lines[2])
+    assert lines[3].startswith("row 1: class ")
+    assert lines[4].startswith("NOT_FOUND (MODEL_NOT_FOUND): ")
+    assert re.fullmatch(r"\d+ rows in \d+ runs, \d+ us each", lines[5])
 
 
 def test_the_grpcurl_examples_do_what_grpcurl_would_do(server) -> None:
