@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
 _PIPE_COLUMNS = 200
 _WIDEST_COLUMNS = 10_000
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; not NaN, which is within all of them, and not infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+        """The number; a usage error otherwise."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 class Exit(IntEnum):

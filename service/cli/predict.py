@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from service.cli.console import Exit, fail, json_option, print_json, print_table
+from models.datatypes import DATATYPES
+from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, print_table
 from service.cli.output import can_write
-from service.client import Answer, InferenceClient, ServerError
+from service.client import Answer, InferenceClient, ServerError, TensorInfo
 from service.errors import Code
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS = "_.,-+=*#"
 """For terminals that have nothing else."""
 _SPARKLINE_COLUMNS = 24
+_LIVE_TIMEOUT_S = 2.0
 
 
 @click.command()
@@ -37,7 +39,13 @@ _SPARKLINE_COLUMNS = 24
     type=click.IntRange(0, 999),
     help="Index into the MNIST-1D test set; may be given several times. Default without FILES: 0 to 9.",
 )
-@click.option("--timeout-s", default=30.0, show_default=True, help="How long to wait for an answer.")
+@click.option(
+    "--timeout-s",
+    type=FiniteRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="How long to wait for an answer.",
+)
 @json_option
 def command(
     files: tuple[Path, ...],
@@ -62,9 +70,10 @@ def command(
             info = client.model(model, version)
             if len(info.inputs) != 1:
                 fail(f"model {model!r} has {len(info.inputs)} inputs; predict fills one", Exit.USAGE)
-            answer = client.infer(model, {info.inputs[0].name: x}, version=version)
+            takes = info.inputs[0]
+            answer = client.infer(model, {takes.name: _cast(x, takes)}, version=version)
     except ServerError as error:
-        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) and not _is_live(server, timeout_s):
             fail(f"{server} does not answer ({error}); start one with `mnist1d serve`", Exit.UNREACHABLE)
         fail(str(error))
     if as_json:
@@ -73,6 +82,27 @@ def command(
         _print_digits(answer, x, names, truth)
     else:
         _print_outputs(answer)
+
+
+def _is_live(server: str, timeout_s: float) -> bool:
+    """Whether somebody answers at all: a server also says UNAVAILABLE, of a model that it refuses."""
+    with InferenceClient(server, timeout_s=min(timeout_s, _LIVE_TIMEOUT_S)) as client:
+        return client.is_live()
+
+
+def _cast(x: np.ndarray, takes: TensorInfo) -> np.ndarray:
+    """The numbers in the datatype that the model takes; rounded where that is floating-point, equal otherwise."""
+    datatype = DATATYPES.get(takes.datatype)
+    if datatype is None or datatype.name == "BYTES":
+        fail(f"input {takes.name!r} takes {takes.datatype}; predict sends numbers", Exit.USAGE)
+    with np.errstate(invalid="ignore", over="ignore"):  # told below, or by the server
+        cast = x.astype(datatype.numpy)
+    if not datatype.is_float:
+        unequal = np.argwhere(cast != x)
+        if len(unequal):
+            number = x[tuple(unequal[0])]
+            fail(f"input {takes.name!r} takes {takes.datatype}, which cannot be {number}", Exit.USAGE)
+    return cast
 
 
 def _from_test_set(examples: Sequence[int]) -> tuple[np.ndarray, list[str], list[int | None]]:
@@ -96,35 +126,51 @@ def _from_files(files: Sequence[Path]) -> tuple[np.ndarray, list[str], list[int 
 
 
 def _read(path: Path) -> np.ndarray:
+    name = "standard input" if str(path) == "-" else str(path)
+    array: Any  # numpy.load gives an archive, too
     try:
         if str(path) == "-":
-            array = _from_csv(sys.stdin.read(), "standard input")
-        elif path.suffix == ".npy":
+            array = _from_csv(sys.stdin.read())
+        elif path.suffix in (".npy", ".npz"):
             array = np.load(path, allow_pickle=False)
         else:
-            array = _from_csv(path.read_text(encoding="utf-8-sig"), str(path))
-    except (OSError, ValueError) as error:
-        fail(f"{path}: {error}", Exit.USAGE)
-    if array.dtype.kind not in "fiu" or array.ndim == 0:
-        fail(f"{path}: expected an array of numbers, got {array.dtype} of shape {array.shape}", Exit.USAGE)
-    array = array.astype(np.float32)
+            array = _from_csv(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        fail(f"{name}: expected text, one example a line, or an array in a file that ends in .npy", Exit.USAGE)
+    except EOFError:
+        fail(f"{name}: the file is empty", Exit.USAGE)
+    except OSError as error:
+        fail(f"{name}: {error.strerror or error}", Exit.USAGE)
+    except ValueError as error:
+        fail(f"{name}: {error}", Exit.USAGE)
+    if not isinstance(array, np.ndarray):
+        array.close()
+        fail(f"{name}: an archive of arrays; expected one array, as numpy.save writes it", Exit.USAGE)
+    if array.dtype.kind not in "fiub" or array.ndim == 0 or not len(array):
+        fail(f"{name}: expected an array of numbers, got {array.dtype} of shape {array.shape}", Exit.USAGE)
     return array[np.newaxis] if array.ndim == 1 else array
 
 
-def _from_csv(text: str, name: str) -> np.ndarray:
+def _from_csv(text: str) -> np.ndarray:
     rows: list[list[float]] = []
     for number, line in enumerate(csv.reader(io.StringIO(text)), start=1):
         if not line:
             continue
         try:
-            rows.append([float(cell) for cell in line])
+            rows.append([_number(cell) for cell in line])
         except ValueError as error:
-            raise ValueError(f"line {number} of {name}: {error}") from error
+            raise ValueError(f"line {number}: {error}") from error
         if len(rows[-1]) != len(rows[0]):
-            raise ValueError(f"line {number} of {name} has {len(rows[-1])} numbers, the first has {len(rows[0])}")
+            raise ValueError(f"line {number} has {len(rows[-1])} numbers, the first has {len(rows[0])}")
     if not rows:
-        raise ValueError(f"{name} has no numbers")
+        raise ValueError("there are no numbers in it")
     return np.array(rows)
+
+
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python's own way to group digits, and nobody's in a CSV file
+        raise ValueError(f"could not convert string to float: {cell!r}")
+    return float(cell)
 
 
 def _as_json(answer: Answer, names: Sequence[str], truth: Sequence[int | None]) -> dict[str, Any]:
