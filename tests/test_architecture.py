@@ -85,6 +85,9 @@ RULES = [
         ("service.server", "service.cli", "grpc"),
         "what is seen does not depend on the transport",
     ),
+    ("service.access", ("grpc", "service.inference", "service.server"), "rights know no transport and no models"),
+    ("service.tokens", ("grpc", "service.inference", "service.server"), "tokens know no transport and no models"),
+    ("service.tls", ("grpc", "service.inference", "service.server"), "files are checked before any transport"),
     ("service.errors", ("service", "grpc", "models"), "the error tree stands alone"),
 ]
 

@@ -106,6 +106,9 @@ def test_a_port_in_use_is_said_and_leaves_with_one(repository, tmp_path) -> None
         (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
         (["--version-policy", "newest"], "version policy: got 'newest'"),
         (["--grace-s", "-1"], "grace_s: got -1.0"),
+        (["--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: 'no.pem' cannot be read: No such file"),
+        (["--tls-cert", "no.pem"], "tls_cert: needs tls_key, which is not set"),
+        (["--control-tokens", "no"], "control_tokens: 'no' cannot be read: No such file"),
     ],
 )
 def test_unusable_settings_leave_with_two(repository, options, says) -> None:
