@@ -241,7 +241,8 @@ async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambd
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, on_signal, signum)
     try:
-        async with server, _rescan_on_hangup(server.control):
+        # First, so that a hang-up during the start does not end the process: its rescan waits for the first look.
+        async with _rescan_on_hangup(server.control), server:
             if not stopping.is_set():
                 on_ready(server)
             await stopping.wait()

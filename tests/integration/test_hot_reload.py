@@ -40,7 +40,14 @@ def test_a_hangup_rescans_at_once(repository, tmp_path) -> None:
     command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port", "--model-control-mode", "none"]
     log = tmp_path / "log"
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            # Where the tests themselves run under nohup the child would inherit an ignored signal.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )
     try:
         wait_for(log, "server ready")
         publish_affine(repository, scale=5)

@@ -8,6 +8,14 @@ import pytest
 from models.interruption import interruptible
 
 
+@pytest.fixture(autouse=True)
+def _hangup_is_not_ignored():
+    """Under nohup the tests themselves would inherit an ignored signal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_request(number):
     with interruptible() as stop:
