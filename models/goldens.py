@@ -278,11 +278,14 @@ def _read_tensor(path: Path, default_name: str) -> tuple[str, np.ndarray]:
     try:
         if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
             raise ArtifactError(f"{where} is no regular file")
-        tensor = onnx.TensorProto.FromString(path.read_bytes())
+        content = path.read_bytes()
+        tensor = onnx.TensorProto.FromString(content)
     except DecodeError as error:
         raise ArtifactError(f"{where} is not a tensor: {error}") from error
     except OSError as error:
         raise ArtifactError(f"{where} cannot be read: {error.strerror}") from error
+    if tensor.data_type == onnx.TensorProto.UNDEFINED:
+        raise ArtifactError(f"{where} is not a tensor: {'it has no element type' if content else 'the file is empty'}")
     datatype = BY_ONNX.get(tensor.data_type)
     if datatype is None:
         raise ArtifactError(f"{where}: tensors of type {tensor.data_type} are not served")

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 def draw_report(console: Console, report: Mapping[str, Any], *, title: str) -> None:
     """The checks, the values compared, and the verdict on a line of its own."""
-    checks = _table(title, "check", "", "found")
-    for check in report["checks"]:
-        checks.add_row(check["name"], _mark(passed=check["passed"]), Text(check["detail"], overflow="fold"))
-    console.print(checks)
+    if report["checks"]:
+        checks = _table(title, "check", "", "found")
+        for check in report["checks"]:
+            checks.add_row(check["name"], _mark(passed=check["passed"]), Text(check["detail"], overflow="fold"))
+        console.print(checks)
+    else:  # it was refuted before there was anything to check
+        console.print(Text(title, style="bold"))
     rows = list(_value_rows(report))
     if rows:
         sizes = ", ".join(str(size) for size in report["batch_sizes"])

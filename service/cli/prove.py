@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from models.errors import ArtifactError
-from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
+from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from models.artifact import Artifact
@@ -30,10 +30,10 @@ DEFAULT_RTOL = 1e-5
     help="A test_data_set_N folder, or a folder of such folders; may be repeated. [default: those beside the file]",
 )
 @click.option(
-    "--atol", type=click.FloatRange(min=0), help=f"Absolute tolerance of an ONNX file.  [default: {DEFAULT_ATOL:g}]"
+    "--atol", type=FiniteRange(min=0), help=f"Absolute tolerance of an ONNX file.  [default: {DEFAULT_ATOL:g}]"
 )
 @click.option(
-    "--rtol", type=click.FloatRange(min=0), help=f"Relative tolerance of an ONNX file.  [default: {DEFAULT_RTOL:g}]"
+    "--rtol", type=FiniteRange(min=0), help=f"Relative tolerance of an ONNX file.  [default: {DEFAULT_RTOL:g}]"
 )
 @click.option("--replay-only", is_flag=True, help="Replay the goldens of a published version; leave PyTorch alone.")
 @json_option
@@ -53,7 +53,8 @@ def command(
     set. An ONNX file is held to its goldens: names, dtypes, shapes, values, and the same bits for every row alone and
     in a batch. Values may differ by atol + rtol x |recorded value|; what is no floating-point number must be equal.
 
-    Exit code 0 if it is proven, 3 if it is refuted, 1 if there is nothing that could be proven.
+    Exit code 0 if it is proven, 3 if it is refuted, 1 if there is nothing that could be proven: no goldens, say, or a
+    file that is no model.
 
     \b
     mnist1d prove repository/mnist1d-conv
@@ -152,7 +153,7 @@ def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float)
         raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
     goldens = [golden for folder in folders for golden in _goldens_in(folder)]
     if not goldens:
-        fail(f"there are no goldens in {', '.join(map(str, folders))}; name some with --goldens", Exit.USAGE)
+        raise ArtifactError(f"there are no goldens in {', '.join(map(str, folders))}; name some with --goldens")
     report: ParityReport = prove_against_goldens(model_bytes, goldens, {}, default=Tolerance(atol, rtol))
     return report.to_dict()
 

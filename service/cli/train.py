@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from models.architectures import ARCHITECTURES
-from models.errors import InvalidRecipe, ModelsError, ProofFailed, TrainingInterrupted
+from models.errors import InvalidRecipe, ModelsError, ProofFailed, PublicationError, TrainingInterrupted
+from models.publication import check_model_name
 from models.recipes import RECIPES, fields, parse_override
 from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
 from service.cli.output import OutputFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from models.events import Event, EventSink
     from models.pipeline import PublishedModel
     from models.recipes import TrainingRecipe
 
 DEFAULT_RECIPE = "best"
 RUNS = Path("runs")
+_SETTABLE = tuple(field for field in fields() if field != "name")
 
 
-@click.command(epilog=f"Fields of a recipe, for --set: {', '.join(fields())}.")
+@click.command(epilog=f"Fields of a recipe, for --set: {', '.join(_SETTABLE)}.")
 @click.option(
     "--network",
     type=click.Choice(list(ARCHITECTURES)),
@@ -86,11 +90,15 @@ def command(
     mnist1d train --network fc --recipe lecture --seed 1
     mnist1d train --steps 4000 --set learning_rate=0.005 --set validation=500
     """
-    shorthands = {"seed": seed, "steps": steps}
+    shorthands: dict[str, object] = {"seed": seed, "steps": steps}
     given = [*overrides, *(f"{field}={value}" for field, value in shorthands.items() if value is not None)]
+    if _is_given("network"):
+        shorthands["network"] = network
     try:
-        recipe = RECIPES[recipe_name].replace(**{"network": network, **dict(map(parse_override, given))})
-    except InvalidRecipe as error:
+        recipe = RECIPES[recipe_name].replace(**{"network": network, **_overrides(overrides, shorthands)})
+        if name is not None:
+            check_model_name(name)
+    except (InvalidRecipe, PublicationError) as error:
         fail(str(error), Exit.USAGE)
     if checkpoint_dir is None:
         checkpoint_dir = RUNS / f"{recipe.network}-{recipe_name}-seed{recipe.seed}"
@@ -112,6 +120,30 @@ def command(
         print_json({"event": "result", **published.to_dict()})
     else:
         _print_result(published)
+
+
+def _is_given(option: str) -> bool:
+    """Whether an option was given, on the command line or by its environment variable."""
+    return click.get_current_context().get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
+def _overrides(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
+    """Fields and values of every ``--set`` and of the options that stand for one; InvalidRecipe.
+
+    A field that is given twice must have the same value each time: none is passed over.
+    """
+    given = [(f"--set {text}", *parse_override(text)) for text in settings]
+    given += [(f"--{field} {value}", field, value) for field, value in shorthands.items() if value is not None]
+    overrides: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, field, value in given:
+        if field == "name":
+            pointer = "cannot be set: --recipe chooses a recipe, --name says what the model is published as"
+            raise InvalidRecipe(field, value, pointer)
+        if overrides.setdefault(field, value) != value:
+            raise InvalidRecipe(field, value, f"but {sources[field]!r} and {source!r} contradict each other")
+        sources.setdefault(field, source)
+    return overrides
 
 
 def train_and_publish(

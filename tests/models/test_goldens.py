@@ -205,7 +205,8 @@ class TestDamaged:
     @pytest.mark.parametrize(
         ("content", "named"),
         [
-            (b"", "tensors of type 0 are not served"),
+            (b"", "is not a tensor: the file is empty"),
+            (onnx.TensorProto(name="x").SerializeToString(), "is not a tensor: it has no element type"),
             (b"\xff\xff\xff", "is not a tensor"),
             (b"not a tensor", "is not a tensor"),
             (
@@ -229,7 +230,17 @@ class TestDamaged:
                 r"is not a tensor: its name is not UTF-8: b'na\\xffe'",
             ),
         ],
-        ids=["empty", "junk", "text", "complex", "too short", "no UTF-8", "too few strings", "name that is no UTF-8"],
+        ids=[
+            "empty",
+            "no type",
+            "junk",
+            "text",
+            "complex",
+            "too short",
+            "no UTF-8",
+            "too few strings",
+            "name that is no UTF-8",
+        ],
     )
     def test_a_damaged_file_is_named(self, folder, content, named):
         data = content if isinstance(content, bytes) else content.SerializeToString()

@@ -127,6 +127,16 @@ def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_pat
         (["--set", "validation=4000", "--quiet"], "recipe field 'validation'"),
         (["--network", "resnet"], "'resnet' is not one of"),
         (["--recipe", "perfect"], "'perfect' is not one of"),
+        (["--steps", "20", "--set", "steps=-1"], "'--set steps=-1' and '--steps 20' contradict each other"),
+        (["--set", "steps=20", "--set", "steps=21"], "'--set steps=20' and '--set steps=21' contradict each other"),
+        (["--seed", "1", "--set", "seed=2"], "'--set seed=2' and '--seed 1' contradict each other"),
+        (["--set", "network=fc", "--network", "conv"], "'--set network=fc' and '--network conv' contradict"),
+        (
+            ["--set", "name=foo"],
+            "recipe field 'name': got 'foo', cannot be set: --recipe chooses a recipe",
+        ),
+        (["--name", "a/b"], "error: model name: got 'a/b', expected 1 to 128 letters"),
+        (["--name", ""], "error: model name: got ''"),
     ],
 )
 def test_an_unusable_recipe_is_a_usage_error(arguments, message, tmp_path):
@@ -136,11 +146,11 @@ def test_an_unusable_recipe_is_a_usage_error(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_name_fails_before_training(tmp_path):
-    result = train(*TINY, "--name", "a/b")
-    assert result.exit_code == 1
-    assert "error: model name: got 'a/b'" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+def test_a_field_may_be_given_twice_where_both_mean_the_same(monkeypatch):
+    stop_after(0, monkeypatch)
+    for arguments in (["--set", "steps=6e1"], ["--set", "network=conv", "--network", "conv"]):
+        assert "training stopped after step 0" in train(*TINY, *arguments).stderr
+    assert "training fc" in train(*TINY, "--set", "network=fc").stderr
 
 
 @pytest.mark.parametrize("option", ["--checkpoint-dir", "--repository"])
