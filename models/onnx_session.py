@@ -124,8 +124,9 @@ def _options() -> ort.SessionOptions:
 def _spec(arg: ort.NodeArg, role: str) -> TensorSpec:
     datatype = BY_ORT.get(arg.type)
     if datatype is None:
+        hint = "; convert from scikit-learn with options={'zipmap': False}" if "map(" in arg.type else ""
         raise ArtifactError(
-            f"{role} {arg.name!r} has the type {arg.type}; served are tensors of {', '.join(DATATYPES)}"
+            f"{role} {arg.name!r} has the type {arg.type}; served are tensors of {', '.join(DATATYPES)}{hint}"
         )
     # An unnamed free axis comes as None, an unknown rank as an empty shape.
     return TensorSpec(arg.name, datatype.name, tuple("" if axis is None else axis for axis in arg.shape))

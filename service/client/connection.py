@@ -146,6 +146,8 @@ def connection(
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
         *((f"grpc.{name}_reconnect_backoff_ms", value) for name, value in _RECONNECT_MS),
     ]
+    if all(_is_local(address) for address in addresses):
+        options.append(("grpc.enable_http_proxy", 0))  # which would look for the server on its own machine
     name = _server_name(addresses, tls)
     if name is not None:
         options += [("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]

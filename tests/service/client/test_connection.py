@@ -54,6 +54,32 @@ def test_addresses_that_cannot_be_used_are_refused(addresses, says) -> None:
         connected(addresses)
 
 
+@pytest.mark.parametrize(
+    ("addresses", "may_use_proxy"),
+    [
+        ("127.0.0.1:1", False),
+        ("localhost:1", False),
+        ("[::1]:1", False),
+        ("unix:/tmp/x", False),
+        (["127.0.0.1:1", "127.0.0.2:1"], False),
+        ("192.0.2.1:1", True),
+        (["127.0.0.1:1", "192.0.2.1:1"], True),
+    ],
+)
+def test_a_proxy_is_not_asked_for_this_machine(addresses, may_use_proxy) -> None:
+    assert dict(connected(addresses).options).get("grpc.enable_http_proxy", 1) == may_use_proxy
+
+
+async def test_a_server_on_this_machine_is_reached_whatever_proxy_is_set(repository, serving, monkeypatch) -> None:
+    publish_affine(repository)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with serving(repository) as server, AsyncInferenceClient(f"127.0.0.1:{server.port}") as client:
+        assert await client.is_live()
+
+
 def test_with_tls_several_hosts_need_the_name_they_share() -> None:
     with pytest.raises(ValueError, match="give the server_name"):
         connected(["127.0.0.1:1", "127.0.0.2:1"], tls=Tls())
