@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import ArtifactError
-from models.goldens import Golden, Infer, ReplayReport, Tolerance, is_golden_name, read_goldens, replay
+from models.goldens import Golden, Infer, ReplayReport, Tolerance, is_golden_name, read_goldens, read_regular, replay
 from models.tensor_spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -234,9 +234,7 @@ def _check_digest(model_bytes: bytes, manifest: Manifest) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
-            raise ArtifactError(f"{path.name} is no regular file")
-        return path.read_bytes()
+        return read_regular(path, path.name)
     except OSError as error:
         raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error
 

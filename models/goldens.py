@@ -273,12 +273,20 @@ def _read_role(folder: Path, files: Sequence[str], role: str) -> Arrays:
     return arrays
 
 
+def read_regular(path: Path, name: str) -> bytes:
+    """The content of a file of a published model; ArtifactError, saying ``name``, for a pipe or a device.
+
+    Reading one of those would wait for ever. What the system raises passes through.
+    """
+    if path.exists() and not path.is_file():
+        raise ArtifactError(f"{name} is no regular file")
+    return path.read_bytes()
+
+
 def _read_tensor(path: Path, default_name: str) -> tuple[str, np.ndarray]:
     where = f"{path.parent.name}/{path.name}"
     try:
-        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
-            raise ArtifactError(f"{where} is no regular file")
-        content = path.read_bytes()
+        content = read_regular(path, where)
         tensor = onnx.TensorProto.FromString(content)
     except DecodeError as error:
         raise ArtifactError(f"{where} is not a tensor: {error}") from error

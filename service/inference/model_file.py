@@ -42,8 +42,6 @@ def read_model_file(model_directory: Path) -> ModelSettings:
             # A pipe would be waited for; a link to nowhere is a file that was lost, not one that never was.
             raise ModelFileError(f"{MODEL_JSON} is no regular file")
         # One byte too many is enough to know; the rest of a huge file is not read.
-        if path.exists() and not path.is_file():  # reading a pipe or a device would wait for ever
-            raise ModelFileError(f"{MODEL_JSON} is no regular file")
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
