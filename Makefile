@@ -9,6 +9,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# A file's tests stay together, and with them what they start once for all of them.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PROTOS := open_inference health
 NODE   := tests/interop/node
 
@@ -30,12 +32,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # The serving tests where there is neither torch nor scipy, as in a serving image.
 test-serving: $(VENV)-serving/.installed
 	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "onnxscript")))'
-	$(VENV)-serving/bin/python -m pytest -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
+	$(VENV)-serving/bin/python $(PYTEST) -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
 
 $(VENV)-serving/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-serving
