@@ -5,29 +5,56 @@ Nearly every answer to the same input is, byte for byte, the first one; that com
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
 from service.client.errors import ServerError
 from service.client.operations import read_answer
-from service.pb.open_inference_pb2 import ModelInferResponse
+from service.pb.open_inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, datatype and shape of each output."""
 
 
+@dataclass(frozen=True)
+class Right:
+    """What the answers to each of some inputs are, where that is known beforehand. One entry an input, or none."""
+
+    bodies: tuple[bytes, ...] = ()
+    """Serialised answers. An answer with other bytes is looked at further."""
+    outputs: tuple[Mapping[str, np.ndarray], ...] = ()
+    """Outputs by name."""
+    tolerance: float = 0.0
+    """By how much a number of an output may be off; 0: the same numbers."""
+
+
 class AnswerCheck:
     """Compares the answers to each of some inputs with the model's declaration and with the first answer."""
 
-    def __init__(self, expected: Shapes, inputs: int, *, contents: bool) -> None:
-        """``expected`` has -1 for a free axis; ``contents``: answers to one input must have the same bits."""
+    def __init__(
+        self,
+        expected: Shapes,
+        inputs: int,
+        *,
+        contents: bool,
+        streamed: bool = False,
+        right: Right | None = None,
+    ) -> None:
+        """``expected`` has -1 for a free axis; ``contents``: answers to one input must have the same bits.
+
+        ``streamed``: answers come as messages of ModelStreamInfer. With ``right`` they are compared with that, too.
+        """
         self._expected = {name: (datatype, shape) for name, datatype, shape in expected}
         self._contents = contents
-        self._bodies: list[bytes | None] = [None] * inputs
+        self._streamed = streamed
+        self._right = right or Right()
+        self._bodies: list[bytes | None] = list(self._right.bodies) or [None] * inputs
         self._first: list[tuple[Shapes, tuple[bytes, ...]] | None] = [None] * inputs
 
     def problem(self, index: int, body: bytes) -> str | None:
@@ -35,10 +62,14 @@ class AnswerCheck:
         if body == self._bodies[index]:
             return None
         try:
-            response = ModelInferResponse.FromString(body)
-            read_answer(response)
+            response = self._response(body)
+            outputs = read_answer(response).outputs
         except (DecodeError, ServerError) as error:
             return f"damaged answer: {error}"
+        except _InStream as error:
+            return f"an error in the stream: {error}"
+        if self._right.outputs and (wrong := self._off(self._right.outputs[index], outputs)) is not None:
+            return wrong
         shapes = tuple((t.name, t.datatype, tuple(t.shape)) for t in response.outputs)
         contents = tuple(response.raw_output_contents) or tuple(
             tensor.contents.SerializeToString(deterministic=True) for tensor in response.outputs
@@ -56,6 +87,28 @@ class AnswerCheck:
             return f"output {', '.join(names)} differs from the first answer to the same input"
         return None
 
+    def _response(self, body: bytes) -> ModelInferResponse:
+        if not self._streamed:
+            return ModelInferResponse.FromString(body)
+        message = ModelStreamInferResponse.FromString(body)
+        if message.error_message:
+            raise _InStream(message.error_message)
+        return message.infer_response
+
+    def _off(self, right: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> str | None:
+        for name, wanted in right.items():
+            got = outputs.get(name)
+            if got is None:
+                return f"expected outputs {', '.join(right)}, got {', '.join(outputs)}"
+            if got.shape != wanted.shape:
+                return f"output {name!r}: expected the shape {list(wanted.shape)}, got {list(got.shape)}"
+            if np.array_equal(got, wanted):
+                continue
+            tolerance = self._right.tolerance
+            if not tolerance or not np.allclose(got, wanted, rtol=0.0, atol=tolerance):
+                return f"output {name!r} is off by more than {tolerance:g}"
+        return None
+
     def _unexpected(self, shapes: Sequence[tuple[str, str, tuple[int, ...]]]) -> str | None:
         missing = self._expected.keys() - {name for name, _, _ in shapes}
         if missing:
@@ -68,3 +121,7 @@ class AnswerCheck:
             if datatype != wanted or not fits:
                 return f"output {name!r}: expected {wanted}{list(axes)}, got {datatype}{list(shape)}"
         return None
+
+
+class _InStream(Exception):
+    """The server told an error in the place of an answer."""

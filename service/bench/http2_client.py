@@ -1,4 +1,4 @@
-"""gRPC's unary calls over one HTTP/2 connection, as cheap as Python allows.
+"""gRPC's unary calls over one HTTP/2 connection, as cheap as Python allows; `http2_stream` has those on a stream.
 
 What a request costs here is one tuple of ready-made pieces; frames of one turn of the event loop leave in one write; a
 header block that came before is looked up. The rest of HTTP/2 (windows, settings, pings, padding, continuations,
@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from service.bench import frames
 from service.bench.frames import HEADER, WORD
 from service.bench.hpack import Decoder, HpackError
 from service.bench.outcome import Headers, of_reset, outcome, summary
 from service.errors import Code
+
+if TYPE_CHECKING:
+    from service.bench.prepared import Prepared
 
 GRPC_PREFIX_BYTES = 5
 _TOP_UP_BYTES = 2**30
@@ -40,26 +43,15 @@ class Caller(Protocol):
         """The connection is gone; its calls have been told UNAVAILABLE before."""
 
 
-class Prepared:
-    """A request that is sent many times: everything but the stream number, cut once."""
+class Stream:
+    """What is under way under one number."""
 
-    __slots__ = ("block", "head", "message", "middle", "size")
-
-    def __init__(self, block: bytes, message: bytes) -> None:
-        """``block`` is a header block, ``message`` the serialised request message."""
-        self.block = block
-        self.message = b"\0" + WORD.pack(len(message)) + message
-        self.size = len(self.message)
-        self.head = (len(block) << 8 | frames.HEADERS).to_bytes(4, "big") + bytes([frames.END_HEADERS])
-        data = ((self.size & 0xFFFFFF) << 8 | frames.DATA).to_bytes(4, "big") + bytes([frames.END_STREAM])
-        self.middle = block + data
-
-
-class _Stream:
-    __slots__ = ("body", "headers", "token", "unsent", "window")
+    __slots__ = ("body", "goes_on", "headers", "token", "unsent", "window")
 
     def __init__(self, token: Any) -> None:  # noqa: ANN401 - the caller's own
         self.token = token
+        self.goes_on = False
+        """Whether more is to follow what is unsent."""
         self.headers: Headers | None = None
         self.body = b""
         self.unsent: memoryview | None = None
@@ -73,7 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self._caller = caller
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder(summary)
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._next_stream = 1
         self._out: list[bytes] = []
         self._rest = b""
@@ -96,9 +88,7 @@ class Http2Connection(asyncio.Protocol):
     @property
     def room(self) -> int:
         """How many calls can be requested now."""
-        if self._going_away or not self._writable or self._transport is None or self._blocked:
-            return 0
-        return max(0, self.max_streams - len(self._streams))
+        return max(0, self.max_streams - len(self._streams)) if self._can_send else 0
 
     @property
     def oldest(self) -> tuple[int, Any] | None:
@@ -113,6 +103,10 @@ class Http2Connection(asyncio.Protocol):
         return len(self._streams)
 
     @property
+    def _can_send(self) -> bool:
+        return not self._going_away and self._writable and self._transport is not None and not self._blocked
+
+    @property
     def is_leaving(self) -> bool:
         """Whether no more calls can be requested, ever."""
         return self._going_away
@@ -123,7 +117,7 @@ class Http2Connection(asyncio.Protocol):
         self._next_stream = number + 2
         if number + 2 > frames.MAX_STREAM_ID:
             self._going_away = True
-        stream = _Stream(token)
+        stream = Stream(token)
         self._streams[number] = stream
         word = WORD.pack(number)
         size = prepared.size
@@ -182,7 +176,7 @@ class Http2Connection(asyncio.Protocol):
             self.ready.set_exception(ConnectionError(reason))
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            self._caller.replied(stream.token, Code.UNAVAILABLE, reason, b"")
+            self._replied(stream, Code.UNAVAILABLE, reason)
         self._caller.lost(self)
 
     def pause_writing(self) -> None:
@@ -264,7 +258,7 @@ class Http2Connection(asyncio.Protocol):
         elif not 100 <= headers.http_status < 200:
             stream.headers = headers
 
-    def _end(self, number: int, stream: _Stream, headers: Headers | None) -> None:
+    def _end(self, number: int, stream: Stream, headers: Headers | None) -> None:
         del self._streams[number]
         if stream.unsent is not None:
             # Answered before all of the request was sent.
@@ -276,7 +270,13 @@ class Http2Connection(asyncio.Protocol):
                 code, message = Code.INTERNAL, f"a response of {len(body)} bytes that is not one message"
             elif body[0]:
                 code, message = Code.INTERNAL, "a compressed response, which was not asked for"
-        self._caller.replied(stream.token, code, message, body[GRPC_PREFIX_BYTES:])
+        self._replied(stream, code, message, body[GRPC_PREFIX_BYTES:])
+
+    def _replied(self, stream: Stream, code: int, message: str, body: bytes = b"") -> None:
+        self._caller.replied(stream.token, code, message, body)
+
+    def _refused(self, stream: Stream) -> None:
+        self._caller.refused(stream.token)
 
     def _control(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if kind == frames.WINDOW_UPDATE:
@@ -342,7 +342,8 @@ class Http2Connection(asyncio.Protocol):
             ):
                 last = size == len(stream.unsent)
                 payload = bytes(stream.unsent[:size])
-                self._out.append(frames.frame(frames.DATA, frames.END_STREAM if last else 0, number, payload))
+                ends = last and not stream.goes_on
+                self._out.append(frames.frame(frames.DATA, frames.END_STREAM if ends else 0, number, payload))
                 self._window -= size
                 stream.window -= size
                 stream.unsent = None if last else stream.unsent[size:]
@@ -354,18 +355,16 @@ class Http2Connection(asyncio.Protocol):
         if stream is None:
             return
         if error == frames.REFUSED_STREAM:
-            self._caller.refused(stream.token)
+            self._refused(stream)
         else:
-            self._caller.replied(
-                stream.token, of_reset(error), f"the server reset the call (HTTP/2 error {error})", b""
-            )
+            self._replied(stream, of_reset(error), f"the server reset the call (HTTP/2 error {error})")
 
     def _leave(self, last: int, error: int, text: bytes) -> None:
         self._going_away = True
         if error != frames.NO_ERROR:
             self._reason = f"the server sent GOAWAY {error} {text.decode(errors='replace')}".rstrip()
         for number in [number for number in self._streams if number > last]:
-            self._caller.refused(self._streams.pop(number).token)
+            self._refused(self._streams.pop(number))
         if not self._streams:
             self.close()
 

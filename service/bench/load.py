@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from service.bench import hpack
 from service.bench.answers import AnswerCheck
-from service.bench.http2_client import Http2Connection, Prepared
+from service.bench.call_headers import call_headers, varying_timeouts
+from service.bench.http2_client import Http2Connection
+from service.bench.http2_stream import StreamConnection
+from service.bench.prepared import Prepared
 from service.bench.recorder import Recorder
 from service.bench.timer import Timer
 from service.errors import Code
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
 
     from service.bench.plan import Interval, Plan, Result
 
-_PATH = b"/inference.GRPCInferenceService/ModelInfer"
-_USER_AGENT = b"mnist1d-bench"
 _SWEEP_S = 0.05
 _TICK_S = 0.0001
 """Requests that are due within a tenth of a millisecond leave together."""
@@ -49,9 +50,12 @@ class Load:
         self._plan = plan
         self._on_interval = on_interval
         self._loop = asyncio.get_running_loop()
-        block = hpack.encode(_headers(plan))
+        block = hpack.encode(call_headers(plan))
         self._prepared: Final = [Prepared(block, message) for message in plan.messages]
-        self._check = AnswerCheck(plan.expected, len(plan.messages), contents=plan.check)
+        self._timeouts = varying_timeouts(plan.deadline_s) if plan.vary_timeouts else None
+        self._check = AnswerCheck(
+            plan.expected, len(plan.messages), contents=plan.check, streamed=plan.streaming, right=plan.right
+        )
         self._recorder = Recorder()
         self._connections: list[Http2Connection] = []
         self._leaving: set[Http2Connection] = set()
@@ -244,7 +248,10 @@ class Load:
         self._issued += 1
         self._open += 1
         self._recorder.sent += measured
-        connection.request(self._prepared[index], (due, now, index, measured))
+        prepared = self._prepared[index]
+        if self._timeouts is not None:
+            prepared = prepared.with_field(next(self._timeouts))
+        connection.request(prepared, (due, now, index, measured))
 
     def _send_again(self) -> None:
         while self._again and (connection := self._take_turn()) is not None:
@@ -269,7 +276,7 @@ class Load:
     async def _connect(self) -> None:
         tls = _tls_context(self._plan)
         _, connection = await self._loop.create_connection(
-            lambda: Http2Connection(self),
+            lambda: (StreamConnection if self._plan.streaming else Http2Connection)(self),
             self._plan.host,
             self._plan.port,
             ssl=tls,
@@ -338,22 +345,6 @@ class Load:
             if now >= fold_at and now >= self._measure:
                 self._on_interval(self._recorder.fold(now - self._measure))
                 fold_at = now + self._plan.interval_s
-
-
-def _headers(plan: Plan) -> list[tuple[bytes, bytes]]:
-    host = f"[{plan.host}]" if ":" in plan.host else plan.host
-    name = plan.tls.server_name if plan.tls is not None and plan.tls.server_name else f"{host}:{plan.port}"
-    return [
-        (b":method", b"POST"),
-        (b":scheme", b"https" if plan.tls is not None else b"http"),
-        (b":path", _PATH),
-        (b":authority", name.encode()),
-        (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
-        (b"user-agent", _USER_AGENT),
-        (b"grpc-timeout", b"%dm" % max(1, round(plan.deadline_s * 1e3))),
-        *plan.headers,
-    ]
 
 
 def _server_name(plan: Plan) -> str:

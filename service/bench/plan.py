@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.bench.histogram import Histogram
 
 if TYPE_CHECKING:
-    from service.bench.answers import Shapes
+    from service.bench.answers import Right, Shapes
     from service.client.connection import Tls
 
 
@@ -39,6 +39,12 @@ class Plan:
     check: bool
     """Answers to the same input must have the same bits."""
     interval_s: float = 0.5
+    streaming: bool = False
+    """Each connection has one ModelStreamInfer, and the requests are its messages."""
+    vary_timeouts: bool = False
+    """Each request has a grpc-timeout of its own. Not with ``streaming``, whose one call lasts."""
+    right: Right | None = None
+    """What the answers must be, where that is known beforehand."""
 
 
 @dataclass

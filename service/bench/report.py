@@ -36,13 +36,17 @@ class Setup:
     in_flight: int
     rate: float | None
     workers: int
+    streaming: bool = False
+    vary_timeouts: bool = False
 
     @property
     def load(self) -> str:
         """The load in a few words."""
+        noun = "stream" if self.streaming else "connection"
+        varied = ", a timeout of its own each" if self.vary_timeouts else ""
         if self.rate is None:
-            return f"closed loop, {_count(self.connections, 'connection')} x {self.in_flight} in flight"
-        return f"open loop, {self.rate:,.0f} requests/s on {_count(self.connections, 'connection')}"
+            return f"closed loop, {_count(self.connections, noun)} x {self.in_flight} in flight{varied}"
+        return f"open loop, {self.rate:,.0f} requests/s on {_count(self.connections, noun)}{varied}"
 
 
 def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
@@ -54,6 +58,8 @@ def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
         "load": "closed" if setup.rate is None else "open",
         "connections": setup.connections,
         "in_flight": setup.in_flight if setup.rate is None else None,
+        "streaming": setup.streaming,
+        "vary_timeouts": setup.vary_timeouts,
         "offered_rate": setup.rate,
         "batch": setup.batch,
         "contents": setup.contents,

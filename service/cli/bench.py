@@ -59,6 +59,8 @@ _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
     type=click.FloatRange(0.001, 3600),
     help="Deadline of each request.",
 )
+@click.option("--vary-timeouts", is_flag=True, help="Send a grpc-timeout of its own with each request, as clients do.")
+@click.option("--streaming", is_flag=True, help="Send the requests on ModelStreamInfer, one stream a connection.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Examples in each request.")
 @click.option("--typed", is_flag=True, help="Send typed contents instead of raw ones.")
 @click.option("--distinct", default=16, show_default=True, type=click.IntRange(1, 4096), help="Different requests.")
@@ -117,6 +119,8 @@ def command(
         fail(f"model {model!r}: {error}", Exit.USAGE)
     if workers > options["connections"]:
         fail(f"{workers} workers need at least as many --connections, got {options['connections']}", Exit.USAGE)
+    if options["streaming"] and options["vary_timeouts"]:
+        fail("--vary-timeouts: the requests of --streaming share one call and its timeout", Exit.USAGE)
     requests, duration_s = options["requests"], options["duration_s"]
     plan = Plan(
         host=host,
@@ -133,6 +137,8 @@ def command(
         warm_up_s=options["warm_up_s"],
         deadline_s=options["deadline_s"],
         check=options["check"],
+        streaming=options["streaming"],
+        vary_timeouts=options["vary_timeouts"],
     )
     setup = report.Setup(
         server=server,
@@ -145,6 +151,8 @@ def command(
         in_flight=plan.in_flight,
         rate=plan.rate,
         workers=workers,
+        streaming=plan.streaming,
+        vary_timeouts=plan.vary_timeouts,
     )
     result, interrupted = _run(plan, setup)
     if picture is not None:

@@ -52,12 +52,21 @@ class Talk:
 
 
 class Peer:
-    """``respond(talk, stream, body)`` gives the bytes to send when a request is complete."""
+    """``respond(talk, stream, body)`` gives the bytes to send when a request is complete.
+
+    With ``streaming`` each message of a request is one, complete when it is here.
+    """
 
     def __init__(
-        self, respond: Callable[[Talk, int, bytes], bytes | None], *, settings: dict[int, int] | None = None, **options
+        self,
+        respond: Callable[[Talk, int, bytes], bytes | None],
+        *,
+        settings: dict[int, int] | None = None,
+        streaming: bool = False,
+        **options,
     ) -> None:
         self._respond = respond
+        self._streaming = streaming
         self._settings = settings or {}
         self._options = options
         self.talks: list[Talk] = []
@@ -96,7 +105,16 @@ class Peer:
                 talk.got.append((kind, flags, stream, payload))
                 if kind == frames.DATA:
                     talk.bodies[stream] = talk.bodies.get(stream, b"") + payload
-                    if flags & frames.END_STREAM:
+                    if self._streaming:
+                        self._answer_messages(talk, stream)
+                    elif flags & frames.END_STREAM:
                         writer.write(self._respond(talk, stream, talk.bodies[stream][5:]) or b"")
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+
+    def _answer_messages(self, talk: Talk, stream: int) -> None:
+        body = talk.bodies[stream]
+        while len(body) >= 5 and len(body) >= (end := 5 + int.from_bytes(body[1:5], "big")):
+            talk.writer.write(self._respond(talk, stream, body[5:end]) or b"")
+            body = body[end:]
+        talk.bodies[stream] = body

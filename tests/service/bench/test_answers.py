@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.bench.answers import AnswerCheck
-from service.pb.open_inference_pb2 import ModelInferResponse
+from service.bench.answers import AnswerCheck, Right
+from service.pb.open_inference_pb2 import ModelInferResponse, ModelStreamInferResponse
 
 EXPECTED = (("y", "FP32", (-1, 2)),)
 
@@ -58,3 +58,39 @@ def test_the_shape_of_the_first_answer_is_that_of_all() -> None:
 
 def test_outputs_that_were_not_declared_are_nobodys_business() -> None:
     assert AnswerCheck((), 1, contents=True).problem(0, body([1, 2])) is None
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "off", "fine"), [(0.0, 0.0, True), (0.0, 1e-6, False), (1e-3, 1e-4, True), (1e-3, 1e-2, False)]
+)
+def test_numbers_that_are_known_are_compared_with_each_answer(tolerance, off, fine) -> None:
+    y = np.array([[1, 2], [3, 4]], np.float32)
+    right = Right(outputs=({"y": y}, {"y": y + 1}), tolerance=tolerance)
+    check = AnswerCheck(EXPECTED, 2, contents=False, right=right)
+    problem = check.problem(0, body((y + np.float32(off)).ravel(), shape=(2, 2)))
+    assert problem == (None if fine else f"output 'y' is off by more than {tolerance:g}")
+    # One right answer excuses no other.
+    assert check.problem(0, body(y.ravel(), shape=(2, 2))) is None
+    assert check.problem(0, body((y + 1).ravel(), shape=(2, 2))) is not None
+    assert check.problem(1, body((y + 1).ravel(), shape=(2, 2), typed=True)) is None
+    assert check.problem(1, body([1, 2])) == "output 'y': expected the shape [2, 2], got [1, 2]"
+    assert check.problem(1, body([1, 2], name="z")) == "expected outputs y, got z"
+
+
+def test_bodies_that_are_known_are_right_and_others_are_looked_at() -> None:
+    check = AnswerCheck(EXPECTED, 2, contents=False, right=Right(bodies=(b"one", b"two")))
+    assert check.problem(0, b"one") is None
+    assert check.problem(1, b"two") is None
+    assert check.problem(0, b"two") is not None
+
+
+def test_answers_of_a_stream_are_taken_out_of_it() -> None:
+    check = AnswerCheck(EXPECTED, 1, contents=True, streamed=True)
+    inner = ModelInferResponse.FromString(body([1, 2]))
+    streamed = ModelStreamInferResponse(infer_response=inner).SerializeToString()
+    assert check.problem(0, streamed) is None
+    assert check.problem(0, streamed) is None
+    other = ModelStreamInferResponse(infer_response=ModelInferResponse.FromString(body([1, 3])))
+    assert "differs from the first answer" in (check.problem(0, other.SerializeToString()) or "")
+    told = ModelStreamInferResponse(error_message="no such model", infer_response=inner)
+    assert check.problem(0, told.SerializeToString()) == "an error in the stream: no such model"

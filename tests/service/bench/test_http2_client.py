@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service.bench import frames, hpack
-from service.bench.http2_client import Http2Connection, Prepared
+from service.bench.http2_client import Http2Connection
+from service.bench.prepared import Prepared
 from service.errors import Code
 from tests.service.bench.peer import FINE, OK, Peer, answer, headers, message, until
 

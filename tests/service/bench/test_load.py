@@ -13,7 +13,7 @@ from service.client import InferenceClient
 from service.client.operations import infer
 from service.pb.open_inference_pb2 import ModelInferResponse
 from tests.conftest import publish_affine
-from tests.service.bench.peer import Peer, answer, headers, until
+from tests.service.bench.peer import OK, Peer, answer, headers, until
 
 RIGHT = ModelInferResponse(
     model_name="m", outputs=[{"name": "y", "datatype": "FP32", "shape": [1, 1]}], raw_output_contents=[bytes(4)]
@@ -190,6 +190,52 @@ async def test_nobody_there_is_unreachable() -> None:
     load = Load(plan(1))
     with pytest.raises(Unreachable, match=r"refused|Connect call failed"):
         await load.connect()
+
+
+@pytest.mark.parametrize("rate", [None, 1000.0])
+async def test_requests_of_a_stream_are_under_way_together(repository, serving, rate) -> None:
+    publish_affine(repository)
+    async with serving(repository) as server:
+        x = np.random.default_rng(0).standard_normal((3, 2, 3)).astype(np.float32)
+        messages = tuple(infer("affine", {"x": each}).request.SerializeToString() for each in x)
+        result = await measured(
+            server.port, messages=messages, expected=(("y", "FP32", (-1, 3)),), requests=300, rate=rate, streaming=True
+        )
+        assert (result.done, result.errors, result.reconnects) == (300, {}, 0)
+
+        def done() -> int:
+            with InferenceClient(f"127.0.0.1:{server.port}") as client:
+                return client.statistics("affine")[0].inferences
+
+        assert await asyncio.to_thread(done) == 300 * 2
+
+
+async def test_a_stream_that_breaks_costs_the_calls_on_it() -> None:
+    seen = []
+
+    def respond(talk, stream, body):
+        seen.append(body)
+        end = [(b"grpc-status", b"13"), (b"grpc-message", b"oops")]
+        return headers(stream, OK) + headers(stream, end, end=True) if len(seen) % 10 == 0 else None
+
+    async with Peer(respond, streaming=True) as peer:
+        result = await measured(peer.port, requests=20, connections=1, in_flight=10, streaming=True)
+    assert result.errors == {("INTERNAL", "oops"): 20}
+
+
+async def test_no_answer_on_a_stream_within_the_deadline_is_an_error() -> None:
+    async with Peer(lambda *_: None, streaming=True) as peer:
+        result = await measured(peer.port, requests=4, deadline_s=0.1, streaming=True)
+    assert result.errors == {("DEADLINE_EXCEEDED", "no answer within the deadline"): 4}
+
+
+async def test_timeouts_can_differ_with_each_request() -> None:
+    async with Peer(lambda _, stream, __: answer(stream, RIGHT)) as peer:
+        result = await measured(peer.port, requests=30, vary_timeouts=True)
+        blocks = [payload for talk in peer.talks for _, _, payload in talk.kinds(frames.HEADERS)]
+    assert (result.done, result.failed) == (30, 0)
+    assert len(set(blocks)) == 30
+    assert all(b"grpc-timeout" in block for block in blocks)
 
 
 @pytest.mark.parametrize("typed", [False, True])

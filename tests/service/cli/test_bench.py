@@ -58,6 +58,16 @@ async def test_an_open_loop_offers_its_rate_with_several_workers(bench) -> None:
     assert told["send_lag_ms"]["max"] > 0
 
 
+@pytest.mark.parametrize("option", ["--streaming", "--vary-timeouts"])
+async def test_requests_on_streams_and_with_timeouts_of_their_own(bench, option) -> None:
+    result = await bench(option, "--requests", 100, "--check", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["done"], told["failed"]) == (100, 0)
+    assert told[option.strip("-").replace("-", "_")] is True
+    assert (await bench("--streaming", "--vary-timeouts")).exit_code == 2
+
+
 async def test_the_table_is_for_people(bench) -> None:
     result = await bench("--requests", 20, "--connections", 1)
     assert result.exit_code == 0

@@ -1,0 +1,154 @@
+"""Requests as the messages of one bidirectional gRPC stream a connection, answered in their order.
+
+The same calls, seen from the caller, as those of `http2_client`: each message is a call with a token of its own. A
+stream that ends is opened again by the next request; what was under way on it gets its status.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.bench import frames
+from service.bench.frames import WORD
+from service.bench.http2_client import GRPC_PREFIX_BYTES, Http2Connection, Stream
+from service.bench.outcome import Headers, outcome
+from service.errors import Code
+
+if TYPE_CHECKING:
+    from service.bench.http2_client import Caller
+    from service.bench.prepared import Prepared
+
+_PLENTY = 2**31
+"""One stream has no number of messages that it may carry; the windows bound their bytes."""
+
+
+class StreamConnection(Http2Connection):
+    """One connection with one stream on it."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller)
+        self._number = 0
+        """Of the open stream; 0 while there is none."""
+        self._waiting: dict[int, Any] = {}
+        """The tokens of the calls without an answer, by their place in the stream."""
+        self._asked = 0
+        self._answered = 0
+
+    @property
+    def room(self) -> int:
+        """How many calls can be requested now."""
+        return _PLENTY if self._can_send and (self._number or self.max_streams) else 0
+
+    @property
+    def oldest(self) -> tuple[int, Any] | None:
+        """The number and token of the call that was started first of those without an answer."""
+        for place, token in self._waiting.items():
+            return place, token
+        return None
+
+    @property
+    def open_calls(self) -> int:
+        """Calls without an answer."""
+        return len(self._waiting)
+
+    def request(self, prepared: Prepared, token: Any) -> int:  # noqa: ANN401 - the caller's own
+        """Send a message, on a new stream if there is none; its number. Nothing leaves before `flush`."""
+        if not self._number:
+            self._open(prepared)
+        self._asked += 1
+        self._waiting[self._asked] = token
+        stream = self._streams[self._number]
+        size = prepared.size
+        if stream.unsent is None and size <= min(self._window, stream.window, self._frame_bytes):
+            self._window -= size
+            stream.window -= size
+            self._out += (prepared.data, b"\0", WORD.pack(self._number), prepared.message)
+        else:
+            if stream.unsent is None:
+                self._blocked.append(self._number)
+            stream.unsent = memoryview(bytes(stream.unsent or b"") + prepared.message)
+            self._send_blocked()
+        return self._asked
+
+    def cancel(self, number: int) -> None:
+        """Give a call up; its caller is told nothing more of it. Its answer keeps its place in the stream."""
+        self._waiting.pop(number, None)
+
+    def close(self) -> None:
+        """Say goodbye and close."""
+        self._finish()
+        super().close()
+
+    def _open(self, prepared: Prepared) -> None:
+        self._number = number = self._next_stream
+        self._next_stream = number + 2
+        self._asked = self._answered = 0
+        stream = self._streams[number] = Stream(None)
+        stream.goes_on = True
+        stream.window = self._stream_window
+        self._out += (prepared.head, WORD.pack(number), prepared.block)
+
+    def _data(self, number: int, flags: int, payload: bytes) -> None:
+        super()._data(number, flags, payload)
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._cut(stream)
+
+    def _cut(self, stream: Stream) -> None:
+        """Hand out the complete messages."""
+        body, at = stream.body, 0
+        while len(body) - at >= GRPC_PREFIX_BYTES:
+            end = at + GRPC_PREFIX_BYTES + int.from_bytes(body[at + 1 : at + GRPC_PREFIX_BYTES], "big")
+            if end > len(body):
+                break
+            self._answer(body[at], body[at + GRPC_PREFIX_BYTES : end])
+            at = end
+        stream.body = body[at:]
+
+    def _answer(self, compressed: int, body: bytes) -> None:
+        self._answered += 1
+        if self._answered > self._asked:
+            raise ValueError("a message on a stream that answers no request")
+        if self._answered not in self._waiting:
+            # Given up.
+            return
+        token = self._waiting.pop(self._answered)
+        if compressed:
+            self._caller.replied(token, Code.INTERNAL, "a compressed response, which was not asked for", b"")
+        else:
+            self._caller.replied(token, 0, "", body)
+
+    def _end(self, number: int, stream: Stream, headers: Headers | None) -> None:
+        del self._streams[number]
+        if stream.goes_on or stream.unsent is not None:
+            # Our half is still open.
+            self._out.append(frames.frame(frames.RST_STREAM, 0, number, WORD.pack(frames.CANCEL)))
+        code, message = outcome(headers, stream.headers)
+        self._replied(stream, code or Code.UNAVAILABLE, message or "the server ended the stream")
+
+    def _replied(self, stream: Stream, code: int, message: str, body: bytes = b"") -> None:  # noqa: ARG002 - there is one stream
+        for token in self._closed():
+            self._caller.replied(token, code, message, body)
+
+    def _refused(self, stream: Stream) -> None:  # noqa: ARG002 - there is one stream
+        for token in self._closed():
+            self._caller.refused(token)
+
+    def _closed(self) -> list[Any]:
+        """The stream is over: the calls that it leaves without an answer."""
+        self._number = 0
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting.values())
+
+    def _leave(self, last: int, error: int, text: bytes) -> None:
+        super()._leave(last, error, text)
+        # The server finishes what it has; no more will come.
+        self._finish()
+
+    def _finish(self) -> None:
+        """Close our half of the stream."""
+        stream = self._streams.get(self._number)
+        if stream is not None and stream.goes_on:
+            stream.goes_on = False
+            if stream.unsent is None:
+                self._out.append(frames.frame(frames.DATA, frames.END_STREAM, self._number))

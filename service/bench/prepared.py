@@ -1,0 +1,35 @@
+"""Requests that are sent many times: everything but the stream number, cut once."""
+
+from __future__ import annotations
+
+from service.bench import frames
+from service.bench.frames import WORD
+
+_END_HEADERS = bytes([frames.END_HEADERS])
+_END_STREAM = bytes([frames.END_STREAM])
+
+
+class Prepared:
+    """A request, ready to leave on any connection."""
+
+    __slots__ = ("block", "data", "head", "message", "middle", "size")
+
+    def __init__(self, block: bytes, message: bytes) -> None:
+        """``block`` is a header block, ``message`` the serialised request message."""
+        self.message = b"\0" + WORD.pack(len(message)) + message
+        self.size = len(self.message)
+        self.data = ((self.size & 0xFFFFFF) << 8 | frames.DATA).to_bytes(4, "big")
+        """A DATA frame's length and type; flags and stream number are to follow."""
+        self._set_block(block)
+
+    def with_field(self, field: bytes) -> Prepared:
+        """The same with one more header field, which is given encoded."""
+        made = Prepared.__new__(Prepared)
+        made.message, made.size, made.data = self.message, self.size, self.data
+        made._set_block(self.block + field)
+        return made
+
+    def _set_block(self, block: bytes) -> None:
+        self.block = block
+        self.head = (len(block) << 8 | frames.HEADERS).to_bytes(4, "big") + _END_HEADERS
+        self.middle = block + self.data + _END_STREAM
