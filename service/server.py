@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from service import reflection
-from service.errors import ServerStopping
 from service.health import HealthServicer
 from service.inference import shared_memory
 from service.inference.admission import Admission
@@ -33,12 +29,15 @@ from service.observability.observer import CallObserver
 from service.observability.settings_servicer import SettingsServicer
 from service.observability.trace_control import TraceControl
 from service.readiness import INFERENCE_SERVICE, Readiness
+from service.signals import Stopping, rescan_on_hangup
+from service.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     from service.config import ServerConfig
+    from service.inference.model_version import ServedModel
     from service.observability.tracing import Tracing
     from service.transport.methods import Method
 
@@ -53,8 +52,6 @@ _DISMISSAL_S = 0.02
 """From when the transport tells its clients to use other connections until the calls that were held are refused."""
 _LOAD_GRACE_S = 5.0
 """For a version that is being loaded when the server stops: its thread can be waited for, and not stopped."""
-_IMPATIENCE_S = 0.5
-"""A second Ctrl-C ends the drain, unless it comes this soon: supervisors and shells send signals twice."""
 _TRANSPORT_GRACE_S = 0.2
 """For answers that are written and not yet sent, once nothing runs any more."""
 
@@ -128,6 +125,23 @@ class Server:
         """Where the metrics are; None if they are turned off."""
         return self._metrics.url if self._metrics is not None else None
 
+    def standing(self) -> Standing:
+        """How it stands now."""
+        models = self.repository.models
+        return Standing(
+            port=self.port,
+            is_ready=self.readiness.server_is_ready(),
+            models={name: len(model.ready) for name, model in models.items()},
+            serving=tuple(
+                f"{name} version {version.version} ({'proven here' if version.is_proven else 'unproven'})"
+                for name, model in models.items()
+                for version in model.ready
+            ),
+            problems=tuple(
+                problem for name, model in models.items() if not model.ready for problem in _problems(name, model)
+            ),
+        )
+
     async def __aenter__(self) -> Server:
         try:
             await self._start()
@@ -147,15 +161,15 @@ class Server:
         if self._metrics is not None:
             await self._metrics.start()
         await self._load()
-        ready = self.readiness.server_is_ready()
+        standing = self.standing()
         _log.log(
-            logging.INFO if ready else logging.WARNING,
-            "server ready" if ready else "server is up and not ready",
+            logging.INFO if standing.is_ready else logging.WARNING,
+            "server ready" if standing.is_ready else "server is up and not ready",
             extra={
                 "address": f"{self._config.host}:{self.port}",
                 "control": self._listeners.control_address,
                 "metrics": self.metrics_url,
-                "models": {name: len(model.ready) for name, model in self.repository.models.items()},
+                "models": standing.models,
                 "took_ms": round(1e3 * (time.perf_counter() - began)),
             },
         )
@@ -210,46 +224,34 @@ class Server:
         self.readiness.changed()
 
 
+def _problems(name: str, model: ServedModel) -> list[str]:
+    """Why a model has no ready version."""
+    refused = [f"{name} version {version.version}: {version.reason}" for version in model.refused]
+    return refused or [f"{name}: {model.problem or 'no version'}"]
+
+
 def _tracing(control: TraceControl) -> Tracing:
     from service.observability import tracing  # OpenTelemetry is an extra, and dear to import
 
     return tracing.Tracing(tracing.provider_from_environment(), control)
 
 
-async def serve(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
+async def serve(config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. A second Ctrl-C ends the drain at once.
 
     Raises:
         service.config.ConfigError: a file with certificates or tokens cannot be used.
         service.errors.BindError: an address cannot be listened on.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
     server = Server(config)
-    stopping_since_s = 0.0
-
-    def on_signal(signum: int) -> None:
-        nonlocal stopping_since_s
-        if not stopping.is_set():
-            stopping.set()
-            server.interrupt()
-            stopping_since_s = loop.time()
-        elif signum == signal.SIGINT and loop.time() - stopping_since_s > _IMPATIENCE_S and task is not None:
-            task.cancel()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, on_signal, signum)
-    try:
-        # First, so that a hang-up during the start does not end the process: its rescan waits for the first look.
-        async with _rescan_on_hangup(server.control), server:
-            if not stopping.is_set():
-                on_ready(server)
+    stopping = Stopping(server.interrupt)
+    # The hang-up first, so that one during the start does not end the process: its rescan waits for the first look.
+    with stopping.on_signals():
+        async with rescan_on_hangup(server.control.rescan), server:
+            if not stopping.is_asked:
+                on_ready(server.standing())
             await stopping.wait()
             _log.info("signal received, draining", extra={"grace_s": config.grace_s})
-    finally:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(signum)
 
 
 async def check_addresses(config: ServerConfig) -> None:
@@ -264,38 +266,3 @@ async def check_addresses(config: ServerConfig) -> None:
         await listeners.stop(0)
         if metrics is not None:
             await metrics.stop()
-
-
-@contextlib.asynccontextmanager
-async def _rescan_on_hangup(control: RepositoryControl) -> AsyncIterator[None]:
-    """Rescan on SIGHUP, as daemons do. With a terminal the signal keeps its meaning: it is gone, and so are we."""
-    if _has_terminal() or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
-        yield
-        return
-    rescans: set[asyncio.Task[None]] = set()
-
-    async def rescan() -> None:
-        with contextlib.suppress(ServerStopping):
-            await control.rescan()
-
-    def on_hangup() -> None:
-        task = asyncio.ensure_future(rescan())
-        rescans.add(task)
-        task.add_done_callback(rescans.discard)
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGHUP)
-        for task in rescans:
-            task.cancel()
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

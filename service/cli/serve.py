@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from service.config import ServerConfig
-    from service.server import Server
+    from service.standing import Standing
 
 DEFAULT_REPOSITORY = Path("repository")
 _STUCK_AFTER_S = 0.5
 
 
-def run_server(config: ServerConfig, on_ready: Callable[[Server], None] = lambda _: None) -> None:
+def run_server(config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
     """Serve until a signal; returns when drained.
 
     Leaves with exit code 1 if an address cannot be had, 2 if a file with certificates or tokens cannot be used.

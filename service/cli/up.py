@@ -16,7 +16,7 @@ from service.cli.options import config_from, server_options
 from service.cli.serve import DEFAULT_REPOSITORY, check_addresses, run_server
 
 if TYPE_CHECKING:
-    from service.server import Server
+    from service.standing import Standing
 
 NETWORKS = ("conv", "fc")
 """The convolutional net and its fully connected baseline."""
@@ -37,7 +37,7 @@ def command(repository: Path, recipe: str, seed: int, steps: int | None, **optio
     for network in missing:
         _train(network, recipe, seed, steps, repository)
     config = config_from(repository, options)
-    run_server(config, lambda server: _print_next_steps(server, config.host))
+    run_server(config, lambda standing: _print_next_steps(standing, config.host))
 
 
 def _train(network: str, recipe: str, seed: int, steps: int | None, repository: Path) -> None:
@@ -65,16 +65,16 @@ def _train(network: str, recipe: str, seed: int, steps: int | None, repository: 
         raise click.exceptions.Exit(trained.returncode)
 
 
-def _print_next_steps(server: Server, host: str) -> None:
+def _print_next_steps(standing: Standing, host: str) -> None:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - shown, not listened on
-    address = f"{reachable}:{server.port}"
+    address = f"{reachable}:{standing.port}"
     elsewhere = "" if address == "127.0.0.1:8001" else f" --server {address}"
     console = stdout()
-    if server.readiness.server_is_ready():
-        console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(_described(server)))
+    if standing.is_ready:
+        console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(standing.serving))
     else:
         console.print(f"\n[bold red]Not ready[/]. Listening on [bold]{address}[/]:")
-        for line in (*_described(server), *_problems(server)):
+        for line in (*standing.serving, *standing.problems):
             console.print(f"    {line}", markup=False)
     console.print("\nIn another terminal, from this folder:\n")
     for line in (
@@ -85,22 +85,3 @@ def _print_next_steps(server: Server, host: str) -> None:
     ):
         console.print(f"    [cyan]{line}[/]")
     console.print("\nCtrl-C stops the server.\n")
-
-
-def _described(server: Server) -> list[str]:
-    described = []
-    for name, model in server.repository.models.items():
-        for version in model.ready:
-            proof = "proven here" if version.is_proven else "unproven"
-            described.append(f"{name} version {version.version} ({proof})")
-    return described
-
-
-def _problems(server: Server) -> list[str]:
-    """Each model without a ready version, and why."""
-    problems = []
-    for name, model in server.repository.models.items():
-        if not model.ready:
-            problems += [f"{name} version {version.version}: {version.reason}" for version in model.refused]
-            problems += [] if model.refused else [f"{name}: {model.problem or 'no version'}"]
-    return problems

@@ -27,6 +27,23 @@ class Kind(Enum):
     HISTOGRAM = "histogram"
 
 
+class Across(Enum):
+    """What the samples of several processes that are one server make together."""
+
+    SUM = "sum"
+    """They add up."""
+    LEAST = "least"
+    """The smallest; a process that has no such sample counts as 0."""
+    MOST = "most"
+    """The largest."""
+    SAME = "same"
+    """Each says the same, about the machine, say: any of them will do."""
+    EACH = "each"
+    """They stand beside each other, with the process as a label."""
+    WORST = "worst"
+    """Those of the process that is worst off, for each model and version; the family's ``worst_first`` says by what."""
+
+
 @dataclass(slots=True)
 class Family:
     """One metric with its samples."""
@@ -36,6 +53,9 @@ class Family:
     help: str
     samples: list[tuple[str, Mapping[str, str], float]] = field(default_factory=list)
     """Suffix of the name, labels, value."""
+    across: Across = field(default=Across.SUM, kw_only=True)
+    worst_first: tuple[str, ...] = field(default=(), kw_only=True)
+    """For `Across.WORST`: values of the label ``state``, of which one has the value 1."""
 
     def add(self, value: float, **labels: str) -> None:
         """One sample of a counter or gauge."""

@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.observability.exposition import Family, Kind
+from service.observability.exposition import Across, Family, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,10 @@ class Machine:
         self._cpu_times = now
         busy, total = (now[0] - before[0], now[1] - before[1]) if before is not None else (0, 0)
         family = Family(
-            "nv_cpu_utilization", Kind.GAUGE, "CPU utilization of the machine since the last scrape, 0 to 1."
+            "nv_cpu_utilization",
+            Kind.GAUGE,
+            "CPU utilization of the machine since the last scrape, 0 to 1.",
+            across=Across.SAME,
         )
         family.add(min(1.0, max(0.0, busy / total)) if total > 0 else 0.0)
         yield family
@@ -58,10 +61,15 @@ class Machine:
             total, available = kibibytes["MemTotal"] * 1024, kibibytes["MemAvailable"] * 1024
         except (OSError, ValueError, KeyError, IndexError):
             return
-        whole = Family("nv_cpu_memory_total_bytes", Kind.GAUGE, "Memory of the machine, in bytes.")
+        whole = Family("nv_cpu_memory_total_bytes", Kind.GAUGE, "Memory of the machine, in bytes.", across=Across.SAME)
         whole.add(total)
         yield whole
-        used = Family("nv_cpu_memory_used_bytes", Kind.GAUGE, "Memory of the machine that is in use, in bytes.")
+        used = Family(
+            "nv_cpu_memory_used_bytes",
+            Kind.GAUGE,
+            "Memory of the machine that is in use, in bytes.",
+            across=Across.SAME,
+        )
         used.add(total - available)
         yield used
 
@@ -87,6 +95,6 @@ class Machine:
             ("process_max_fds", Kind.GAUGE, "How many may be open.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         )  # fmt: skip
         for name, kind, help_text, value in values:
-            family = Family(name, kind, help_text)
+            family = Family(name, kind, help_text, across=Across.EACH)
             family.add(value)
             yield family

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import models
 from service.inference.model_version import State
 from service.inference.statistics import Failure
-from service.observability.exposition import Family, Kind
+from service.observability.exposition import Across, Family, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,7 +67,12 @@ class Metrics:
 
     def families(self) -> Iterator[Family]:
         """Everything, as it is now."""
-        ready = Family("mnist1d_server_ready", Kind.GAUGE, "1 if the server says that it is ready, 0 otherwise.")
+        ready = Family(
+            "mnist1d_server_ready",
+            Kind.GAUGE,
+            "1 if the server says that it is ready, 0 otherwise.",
+            across=Across.LEAST,
+        )
         ready.add(int(self._server_is_ready()))
         yield ready
         found = [model for _, model in sorted(self._repository.models.items())]
@@ -81,28 +86,40 @@ class Metrics:
 
 
 def _problems(found: Iterable[ServedModel]) -> Family:
-    family = Family("mnist1d_model_problem", Kind.GAUGE, "1 if a model's own settings were refused, 0 otherwise.")
+    family = Family(
+        "mnist1d_model_problem",
+        Kind.GAUGE,
+        "1 if a model's own settings were refused, 0 otherwise.",
+        across=Across.MOST,
+    )
     for model in found:
         family.add(int(bool(model.problem)), model=model.name)
     return family
 
 
 def _lifecycle(versions: list[ModelVersion]) -> Iterator[Family]:
-    ready = Family("mnist1d_model_ready", Kind.GAUGE, "1 if this version answers requests, 0 otherwise.")
+    ready = Family(
+        "mnist1d_model_ready", Kind.GAUGE, "1 if this version answers requests, 0 otherwise.", across=Across.LEAST
+    )
     state = Family(
         "mnist1d_model_state",
         Kind.GAUGE,
         "1 for the state a version is in, with the kind of reason that the repository index tells in words.",
+        across=Across.WORST,
+        worst_first=tuple(state.value for state in (State.UNAVAILABLE, State.LOADING, State.UNLOADING, State.READY)),
     )
     proof = Family(
         "mnist1d_model_proof",
         Kind.GAUGE,
         "1 for what became of a version's proof on this machine: proven, unproven (it carries none) or refused.",
+        across=Across.WORST,
+        worst_first=_PROOF_STATES[::-1],
     )
     difference = Family(
         "mnist1d_proof_max_difference",
         Kind.GAUGE,
         "Largest difference from its recorded answers that a version showed on this machine.",
+        across=Across.MOST,
     )
     for version in versions:
         labels = _labels(version)
@@ -152,7 +169,7 @@ def _labels(version: ModelVersion) -> dict[str, str]:
 
 @cache
 def _build() -> Family:
-    family = Family("mnist1d_build_info", Kind.GAUGE, "Always 1; its labels say what runs here.")
+    family = Family("mnist1d_build_info", Kind.GAUGE, "Always 1; its labels say what runs here.", across=Across.SAME)
     family.add(
         1,
         version=models.__version__,

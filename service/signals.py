@@ -1,0 +1,102 @@
+"""What signals ask of a server: SIGTERM and SIGINT to stop, SIGHUP to look at its models again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from service.errors import ServerStopping
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+_IMPATIENCE_S = 0.5
+"""A second Ctrl-C ends the drain, unless it comes this soon: supervisors and shells send signals twice."""
+
+
+class Stopping:
+    """Whether the server shall stop: asked once, it drains; insisted on, the task that made this is cancelled."""
+
+    def __init__(self, on_asked: Callable[[], None] = lambda: None) -> None:
+        self._on_asked = on_asked
+        self._asked = asyncio.Event()
+        self._asked_at_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Wait until somebody asks."""
+        await self._asked.wait()
+
+    def ask(self) -> None:
+        """Stop and let finish what runs."""
+        if not self._asked.is_set():
+            self._asked.set()
+            self._asked_at_s = self._loop.time()
+            self._on_asked()
+
+    def insist(self) -> None:
+        """Stop now."""
+        self.ask()
+        if self._task is not None:
+            self._task.cancel()
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """While the block runs, SIGTERM and SIGINT ask, and a second Ctrl-C insists."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(signum, self._signal, signum)
+        try:
+            yield
+        finally:
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                self._loop.remove_signal_handler(signum)
+
+    def _signal(self, signum: int) -> None:
+        if not self.is_asked:
+            self.ask()
+        elif signum == signal.SIGINT and self._loop.time() - self._asked_at_s > _IMPATIENCE_S:
+            self.insist()
+
+
+@contextlib.asynccontextmanager
+async def rescan_on_hangup(rescan: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Rescan on SIGHUP, as daemons do. With a terminal the signal keeps its meaning: it is gone, and so are we."""
+    if _has_terminal() or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        yield
+        return
+    rescans: set[asyncio.Task[None]] = set()
+
+    async def run() -> None:
+        with contextlib.suppress(ServerStopping):
+            await rescan()
+
+    def on_hangup() -> None:
+        task = asyncio.ensure_future(run())
+        rescans.add(task)
+        task.add_done_callback(rescans.discard)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in rescans:
+            task.cancel()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

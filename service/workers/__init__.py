@@ -1,0 +1,1 @@
+"""Several processes that are one server: a supervisor, its workers, and the line between them."""

@@ -1,0 +1,87 @@
+"""Addresses for several processes: reserved by the supervisor, listened on by the workers themselves.
+
+Where the kernel spreads connections (``SO_REUSEPORT``), the workers bind the same address each on their own. The
+supervisor binds it first, alone, so that an address in use is noticed, a free port is the same one for all, and nobody
+else's server can join them by chance; it does not listen, hence it gets no connections.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+from service.config import join_address
+from service.errors import BindError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_ATTEMPTS = 8
+"""For a free port that is free on every address of a name: ``localhost`` has two."""
+
+
+class Reservation:
+    """One host and port, bound and kept from everybody else's servers until it is closed."""
+
+    def __init__(self, host: str, port: int, *, hint: str = "") -> None:
+        """Raises BindError where the address cannot be had; ``hint`` says how to choose another one."""
+        self._sockets: list[socket.socket] = []
+        try:
+            self.port = self._bind(host, port)
+        except OSError as error:
+            self.close()
+            raise BindError(
+                f"cannot listen on {join_address(host, port)}: {error.strerror or error}"
+                + (f"; {hint}" if hint else "")
+            ) from error
+
+    def __enter__(self) -> Reservation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def share(self) -> None:
+        """From now on other processes of this user may bind the address too, if they ask for it to be shared."""
+        for bound in self._sockets:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # With it set, a second supervisor could bind what nobody listens on yet.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+    def close(self) -> None:
+        """Give the address up."""
+        for bound in self._sockets:
+            bound.close()
+        self._sockets.clear()
+
+    def _bind(self, host: str, port: int) -> int:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        for attempt in range(_ATTEMPTS):
+            chosen = port
+            try:
+                for family, address in addresses:
+                    chosen = self._bind_one(family, (address[0], chosen, *address[2:]))
+            except OSError:
+                if port or attempt == _ATTEMPTS - 1:
+                    raise
+                self.close()
+            else:
+                break
+        return chosen
+
+    def _bind_one(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> int:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        self._sockets.append(bound)
+        # So that connections of a server that was here before, which are still being closed, do not matter.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                # "::" is for every interface in both families, as it is for grpcio.
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(address)
+        port: int = bound.getsockname()[1]
+        return port
