@@ -51,7 +51,7 @@ class Readiness:
         """
         if self._is_draining or not self._repository.is_loaded:
             return False
-        models = self._repository.models.values()
+        models = self._repository.served.values()
         required = [bool(model.ready) for model in models if model.is_required]
         if not any(model.ready for model in models):
             return self._may_be_empty and not required
@@ -62,7 +62,7 @@ class Readiness:
         whole = self.server_is_ready()
         models = {
             f"model/{name}": bool(model.ready) and not self._is_draining
-            for name, model in self._repository.models.items()
+            for name, model in self._repository.served.items()
         }
         return {"": whole, INFERENCE_SERVICE: whole, **models}
 

@@ -71,6 +71,10 @@ class Renewal:
         self._show = show
         self._is_stopping = is_stopping
 
+    def policy_for(self, found: OnDisk) -> VersionPolicy:
+        """The model's own policy, or else the server's."""
+        return found.settings.version_policy or self._default_policy
+
     def renewed(
         self, current: ServedModel, found: OnDisk, *, retry: bool = False, by_request: bool = False
     ) -> ServedModel:
@@ -81,7 +85,7 @@ class Renewal:
         """
         if found.problem:
             return _set_back(current, found)
-        policy = found.settings.version_policy or self._default_policy
+        policy = self.policy_for(found)
         base = dataclasses.replace(current, policy=policy, problem="", is_unloaded=False)
         chosen: dict[int, ModelVersion] = {}
         ready = 0
@@ -92,8 +96,11 @@ class Renewal:
             ready += chosen[version].state is State.READY
         if not ready:
             # Nothing that is asked for can serve: what serves goes on, as long as it has not been deleted.
-            kept = (was for was in current.ready if by_request or was.version in found.present)
-            chosen |= {was.version: was for was in kept}
+            kept = {was.version: was for was in current.ready if by_request or was.version in found.present}
+            chosen |= kept
+            if by_request and kept:
+                # The request is refused as a whole, with its policy: what serves is what the one before chose.
+                base = dataclasses.replace(base, policy=current.policy)
         return dataclasses.replace(base, versions=dict(sorted(chosen.items())))
 
     def _version(self, base: ServedModel, found: OnDisk, version: int, *, retry: bool) -> ModelVersion:

@@ -20,7 +20,7 @@ from service.inference.model_version import Cause, ModelVersion, ServedModel, St
 from service.inference.renewal import OnDisk, Renewal, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from service.inference.model_file import ModelSettings
@@ -62,8 +62,13 @@ class Repository:
         return self._is_loaded
 
     @property
+    def served(self) -> Mapping[str, ServedModel]:
+        """A snapshot, by name: what new requests find. A deleted model is not in it, even while it drains."""
+        return dict(self._models)
+
+    @property
     def models(self) -> Mapping[str, ServedModel]:
-        """A snapshot, by name; versions that are draining are in it as UNLOADING."""
+        """The same with the versions that are draining, as UNLOADING."""
         models = dict(self._models)
         for leaving in self._draining.versions():
             model = models.get(leaving.name, ServedModel(leaving.name, is_required=False, is_unloaded=True))
@@ -146,7 +151,7 @@ class Repository:
         with self._changing:
             for name in names:
                 try:
-                    self._load(name, self._root / name, None)
+                    self._load(self._found(name, self._root / name, None))
                 except (LoadFailed, LoadRefused) as error:
                     _log.error("model is not served", extra={"model": name, "reason": str(error)})
                     if name not in self._models:
@@ -182,11 +187,22 @@ class Repository:
 
         Raises:
             LoadRefused: a version's proof failed. What was ready before goes on.
-            LoadFailed: there is no such model, or it cannot be loaded. What was ready before goes on.
+            LoadFailed: there is no such model, a version that its policy names is not there, or it cannot be loaded.
+                What was ready before goes on.
             Stopped: the server stops.
         """
         with self._changing:
-            return self._load(name, directory if directory is not None else self._root / name, settings)
+            found = self._found(name, directory if directory is not None else self._root / name, settings)
+            policy = self._renewal.policy_for(found)
+            missing = policy.missing(found.present)
+            if missing and not found.problem:
+                raise LoadFailed(
+                    f"failed to load {name!r}, no version {', '.join(map(str, missing))} is there, which the policy "
+                    f"{policy} asks for; there is {', '.join(map(str, found.present))}"
+                    f"{_still_served(self._models.get(name))}",
+                    model=name,
+                )
+            return self._load(found)
 
     def unload(self, name: str) -> None:
         """Take a model out: nobody is given it any more, and who has it finishes. An unknown one is out already."""
@@ -256,11 +272,13 @@ class Repository:
             _log.error("model's settings refused", extra={"model": after.name, "reason": after.problem})
         # Not compared with `before`: while it was renewed, versions may have been shown as LOADING.
         if after != self._models.get(after.name):
-            self._replace(after, why="replaced")
+            deleted = () if by_request else {*before.versions}.difference(found.present)
+            self._replace(after, deleted)
         if not after.ready and after != before:
             _log.error("model is not served: no version is ready", extra={"model": after.name})
 
-    def _load(self, name: str, directory: Path, settings: ModelSettings | None) -> ServedModel:
+    def _found(self, name: str, directory: Path, settings: ModelSettings | None) -> OnDisk:
+        """What a model to be loaded holds, at least one version; raises LoadFailed."""
         if not MODEL_NAME.fullmatch(name):  # it becomes part of a path
             raise LoadFailed(
                 f"failed to load {name!r}, failed to poll from model repository: that is no model's name", model=name
@@ -278,6 +296,10 @@ class Repository:
             )
         if not found.present:
             raise LoadFailed(f"failed to load {name!r}, no version is available: its directory has none", model=name)
+        return found
+
+    def _load(self, found: OnDisk) -> ServedModel:
+        name = found.name
         self._renew(found, retry=True, by_request=True)
         model = self._models[name]
         if model.problem:
@@ -304,14 +326,14 @@ class Repository:
         self._models[model.name] = model
         self._on_change()
 
-    def _replace(self, model: ServedModel, why: str) -> None:
-        """Switch, at once for every reader; then let what is gone drain."""
+    def _replace(self, model: ServedModel, deleted: Collection[int] = (), *, why: str = "replaced") -> None:
+        """Switch, at once for every reader; then let what is gone drain: ``deleted`` versions, and others for ``why``."""
         before = self._models.get(model.name)
         staying = {id(version.runner) for version in model.ready}
         self._models[model.name] = model
         for version in before.ready if before is not None else ():
             if id(version.runner) not in staying:
-                self._drain(version, why)
+                self._drain(version, "deleted" if version.version in deleted else why)
         self._on_change()
 
     def _remove(self, name: str) -> None:
@@ -369,6 +391,6 @@ def _newest_reason(model: ServedModel) -> str:
     return f"version {newest}: {_why(model.versions[newest])}" if newest else model.problem or "no versions"
 
 
-def _still_served(model: ServedModel) -> str:
-    serving = ", ".join(str(version.version) for version in model.ready)
+def _still_served(model: ServedModel | None) -> str:
+    serving = ", ".join(str(version.version) for version in model.ready) if model is not None else ""
     return f"; version {serving} goes on serving" if serving else ""

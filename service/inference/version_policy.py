@@ -66,6 +66,10 @@ class VersionPolicy:
         wanted = [version for version in present if not self.specific or version in self.specific]
         return sorted(wanted, reverse=True)
 
+    def missing(self, present: Collection[int]) -> list[int]:
+        """The versions that are asked for by number and are not there, oldest first."""
+        return sorted(set(self.specific) - set(present))
+
     def __str__(self) -> str:
         if self.specific:
             return f"specific:{','.join(str(version) for version in self.specific)}"

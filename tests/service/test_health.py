@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import grpc
 import pytest
@@ -84,6 +85,25 @@ async def test_watch_of_an_unknown_name_says_so_and_goes_on(repository, serving,
         if statuses[-1] == NOT_SERVING:  # seen while it was loading
             statuses.append((await asyncio.wait_for(watch.read(), 5)).status)
         assert statuses[-1] == SERVING
+        watch.cancel()
+
+
+async def test_watch_tells_that_a_model_was_deleted_although_requests_still_hold_it(
+    repository, serving, connect
+) -> None:
+    publish_affine(repository, "good")
+    publish_affine(repository, "late")
+    name = HealthCheckRequest(service="model/late")
+    async with serving(repository, repository_poll_s=3600) as server, connect(server) as stubs:
+        watch = stubs.health.Watch(name)
+        assert (await watch.read()).status == SERVING
+        held = server.repository.get("late")
+        shutil.rmtree(repository / "late")
+        await server.control.rescan()
+        assert (await asyncio.wait_for(watch.read(), 5)).status == HealthCheckResponse.SERVICE_UNKNOWN
+        with pytest.raises(grpc.aio.AioRpcError, match="unknown service"):
+            await stubs.health.Check(name)
+        assert held.version == 1
         watch.cancel()
 
 

@@ -13,7 +13,7 @@ class FakeRepository:
 
     def __init__(self, *, is_loaded: bool = True, **states: State) -> None:
         self.is_loaded = is_loaded
-        self.models = {name: ServedModel(name, {1: ModelVersion(name, 1, state)}) for name, state in states.items()}
+        self.served = {name: ServedModel(name, {1: ModelVersion(name, 1, state)}) for name, state in states.items()}
 
 
 READY, BROKEN, LOADING = State.READY, State.UNAVAILABLE, State.LOADING
@@ -54,7 +54,7 @@ async def test_the_truth_table_of_readiness(states, is_loaded, strict, not_stric
 )
 async def test_what_is_not_required_is_not_missed(models, strict, not_strict, by_request) -> None:
     repository = FakeRepository()
-    repository.models = {
+    repository.served = {
         str(n): ServedModel(str(n), {1: ModelVersion(str(n), 1, state)}, is_required=is_required)
         for n, (state, is_required) in enumerate(models)
     }

@@ -184,6 +184,33 @@ async def test_errors_have_tritons_words_and_a_code_that_fits(repository, servin
     assert (got, says in details) == (code, True), details
 
 
+@pytest.mark.parametrize("wanted", [[77], [1, 77], [2], [2, 77]])
+async def test_a_load_whose_policy_cannot_be_kept_is_refused_and_the_old_policy_stays(
+    repository, serving, connect, wanted
+) -> None:
+    """Version 2 is refused, and 77 is not there."""
+    publish_affine(repository)
+    publish_affine(repository, goldens=goldens_for(affine_model(), shift=1e-3))
+    config = json.dumps({"version_policy": {"specific": {"versions": wanted}}})
+    one = json.dumps({"version_policy": {"specific": {"versions": [1]}}})
+    async with serving(repository, **EXPLICIT) as server, connect(server) as stubs:
+        inference = stubs.inference
+        is_gate = wanted == [2]
+        code, says = await failure(inference.RepositoryModelLoad(load_request("affine", config=config)))
+        assert code == ("FAILED_PRECONDITION" if is_gate else "INTERNAL")
+        assert is_gate or says == (
+            f"failed to load 'affine', no version 77 is there, which the policy specific:{','.join(map(str, wanted))} "
+            "asks for; there is 1, 2"
+        )
+        await inference.RepositoryModelLoad(load_request("affine", config=one))
+        code, says = await failure(inference.RepositoryModelLoad(load_request("affine", config=config)))
+        assert code == ("FAILED_PRECONDITION" if is_gate else "INTERNAL")
+        assert says.endswith("; version 1 goes on serving")
+        described = (await inference.ModelConfig(pb.ModelConfigRequest(name="affine"))).config
+        assert list(described.version_policy.specific.versions) == [1]
+        assert (await inference.ModelInfer(affine_request())).model_version == "1"
+
+
 @pytest.mark.parametrize("mode", ["none", "poll"])
 @pytest.mark.parametrize(
     "call",

@@ -156,14 +156,19 @@ def test_a_version_changed_in_place_is_switched_or_serves_on_as_it_was(repositor
     assert watched.repository.models["affine"].versions[1].cause is Cause.UNPROVEN
 
 
-def test_a_deleted_version_gives_way_to_the_next_older_one(repository) -> None:
+def test_a_deleted_version_gives_way_to_the_next_older_one(repository, caplog) -> None:
     publish_affine(repository, scale=2)
     publish_affine(repository, scale=5)
     watched = Watched(repository)
     shutil.rmtree(repository / "affine" / "2")
+    caplog.set_level("INFO", "service.inference.repository")
     assert watched.look() == [("affine", 1)]
     assert watched.answer() == (1, 3)
     assert watched.states() == {1: "READY"}
+    publish_affine(repository, scale=7)
+    watched.look()
+    leaving = [record for record in caplog.records if record.message == "version unloading"]
+    assert [(record.version, record.why) for record in leaving] == [(2, "deleted"), (1, "replaced")]
 
 
 def test_deleted_means_deleted_even_if_nothing_else_can_serve(repository) -> None:
