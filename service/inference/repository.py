@@ -327,7 +327,7 @@ class Repository:
         self._on_change()
 
     def _replace(self, model: ServedModel, deleted: Collection[int] = (), *, why: str = "replaced") -> None:
-        """Switch, at once for every reader; then let what is gone drain: ``deleted`` versions, and others for ``why``."""
+        """Switch, at once for every reader; then let what is gone drain: ``deleted`` ones, others for ``why``."""
         before = self._models.get(model.name)
         staying = {id(version.runner) for version in model.ready}
         self._models[model.name] = model
