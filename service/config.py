@@ -48,6 +48,11 @@ class ServerConfig:
     """Directory with one folder a model. Must exist, may be empty."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every interface.")
+    transport: str = setting(
+        "http2",
+        "Engine that runs the connections: http2 (this project's own, fast) or grpcio (the reference).",
+        choices=("http2", "grpcio"),
+    )
     port: int = setting(8001, "TCP port; 0 takes a free one and says which.", low=0, high=65535)
 
     version_policy: str = setting(

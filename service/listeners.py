@@ -15,7 +15,7 @@ from service.access import Guard, Tokens
 from service.config import join_address
 from service.tls import CertificateFiles
 from service.tokens import TokenFile
-from service.transport.grpcio_engine import GrpcioEngine
+from service.transport.engine import engine_class
 from service.transport.limits import ConnectionLimits
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.config import ServerConfig
-    from service.transport.methods import Method, Observer
+    from service.transport.calls import Observer
+    from service.transport.engine import Engine
+    from service.transport.methods import Method
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class Listeners:
         )
         names = [limit.name for limit in dataclasses.fields(ConnectionLimits)]
         limits = ConnectionLimits(**{name: getattr(config, name) for name in names})
-        self._main = GrpcioEngine(
+        engine = engine_class(config.transport)
+        self._main = engine(
             methods,
             address=config.address,
             bind_hint="choose another --host or --port",
@@ -51,9 +54,9 @@ class Listeners:
             observer=observer,
             check_access=Guard(tokens, control_refusal=self._control_refusal).check,
         )
-        self._control: GrpcioEngine | None = None
+        self._control: Engine | None = None
         if config.control and not config.control_on_main_port:
-            self._control = GrpcioEngine(
+            self._control = engine(
                 methods,
                 address=config.control_address,
                 bind_hint="choose another --control-port for control, or --no-control",
@@ -89,8 +92,14 @@ class Listeners:
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
-        engines = [self._main] if self._control is None else [self._main, self._control]
-        await asyncio.gather(*(engine.stop(grace_s) for engine in engines))
+        await asyncio.gather(*(engine.stop(grace_s) for engine in self._engines()))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Tell clients to use other connections, as far as the engine can; see `Engine.drain`."""
+        await asyncio.gather(*(engine.drain(timeout_s) for engine in self._engines()))
+
+    def _engines(self) -> list[Engine]:
+        return [self._main] if self._control is None else [self._main, self._control]
 
     def _control_refusal(self) -> str:
         """Why the main port serves no control calls; empty if it does."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.errors import Status
     from service.observability.calls import CallDurations
     from service.observability.tracing import TracedCall, Tracing
-    from service.transport.methods import Call
+    from service.transport.calls import Call
 
 REQUEST_ID = "x-request-id"
 _LONGEST_ID = 128

@@ -14,18 +14,8 @@ import grpc.aio
 
 from service import error_details
 from service.errors import BindError, Code
-from service.transport.methods import (
-    BidiStream,
-    CallFailed,
-    CheckAccess,
-    Method,
-    Observer,
-    ServerStream,
-    Unary,
-    call_bidi_stream,
-    call_server_stream,
-    call_unary,
-)
+from service.transport.calls import CallFailed, CheckAccess, Observer, call_bidi_stream, call_server_stream, call_unary
+from service.transport.methods import BidiStream, Method, ServerStream, Unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -110,6 +100,9 @@ class GrpcioEngine:
         await server.start()
         self._server = server
 
+    async def drain(self, timeout_s: float) -> None:
+        """Does nothing: grpcio tells its clients when it stops, and not before."""
+
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
         if self._server is not None:
@@ -151,9 +144,15 @@ def _ms(duration_s: float) -> int:
 def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
     """Asked for its certificates at each new connection, so that renewed files need no restart."""
 
+    shown = files.current
+
     def fetch() -> grpc.ServerCertificateConfiguration | None:
-        renewed = files.renewed()
-        return _certificate_configuration(renewed) if renewed is not None else None
+        nonlocal shown
+        files.renewed()
+        if files.current is shown:
+            return None
+        shown = files.current  # Another listener may have been the one to notice.
+        return _certificate_configuration(shown)
 
     return grpc.dynamic_ssl_server_credentials(
         _certificate_configuration(files.current),

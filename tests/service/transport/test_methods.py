@@ -10,15 +10,8 @@ from google.protobuf.message import DecodeError
 
 from service import errors
 from service.errors import Code, InvalidRequest, ServiceError, status_of
-from service.transport.methods import (
-    BidiStream,
-    CallFailed,
-    ServerStream,
-    Unary,
-    call_bidi_stream,
-    call_server_stream,
-    call_unary,
-)
+from service.transport.calls import CallFailed, call_bidi_stream, call_server_stream, call_unary
+from service.transport.methods import BidiStream, ServerStream, Unary
 
 
 class Context:

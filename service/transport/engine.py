@@ -1,0 +1,62 @@
+"""What runs the method table: two engines with one interface, chosen by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from service.tls import CertificateFiles
+    from service.transport.calls import CheckAccess, Observer
+    from service.transport.limits import ConnectionLimits
+    from service.transport.methods import Method
+
+
+class Engine(Protocol):
+    """A gRPC server on one address."""
+
+    def __init__(
+        self,
+        methods: Iterable[Method],
+        *,
+        address: str,
+        limits: ConnectionLimits,
+        bind_hint: str = "",
+        certificates: CertificateFiles | None = None,
+        observer: Observer | None = None,
+        check_access: CheckAccess | None = None,
+    ) -> None:
+        """``bind_hint`` says, for the message of a BindError, how to choose another address."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before `start`."""
+        ...
+
+    async def start(self) -> None:
+        """Listen and accept connections; raises BindError where that is impossible."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Tell every client to use other connections from now on, and wait until they have heard, or until
+        ``timeout_s`` seconds have passed. What they have begun by then is served. Does nothing where the engine can
+        only tell them when it stops.
+        """
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
+        ...
+
+
+def engine_class(name: str) -> type[Engine]:
+    """Of ``http2`` or ``grpcio``; the other one is not even imported."""
+    if name == "http2":
+        from service.transport.http2.engine import Http2Engine
+
+        return Http2Engine
+    from service.transport.grpcio_engine import GrpcioEngine
+
+    return GrpcioEngine

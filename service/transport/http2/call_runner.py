@@ -1,0 +1,113 @@
+"""Runs the method table's handlers for streams: the engine's side of `service.transport.calls`."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from service.errors import Code, Status
+from service.transport.calls import CallFailed, begin_unary, call_bidi_stream, call_server_stream, call_unary
+from service.transport.http2.request_queue import RequestQueue
+from service.transport.methods import BidiStream, ServerStream, Unary
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Coroutine
+
+    from service.transport.calls import CheckAccess, Observer
+    from service.transport.http2.stream import Stream
+
+_log = logging.getLogger(__name__)
+_DEFECT = Status(Code.INTERNAL, "internal error")
+
+
+class CallRunner:
+    """See above. Belongs to one event loop."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, observer: Observer | None, check_access: CheckAccess | None
+    ) -> None:
+        self._loop = loop
+        self._observer = observer
+        self._check_access = check_access
+        # The loop itself holds tasks weakly.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, stream: Stream) -> None:
+        """A call's header fields are here. One with a stream of requests starts now."""
+        method = stream.head.method
+        if isinstance(method, BidiStream):
+            stream.requests = requests = RequestQueue(stream)
+            answers = call_bidi_stream(method, requests, stream, self._observer, self._check_access)
+            self._start(stream, self._stream(stream, answers))
+
+    def run(self, stream: Stream, message: bytes) -> None:
+        """Its only request is here."""
+        method = stream.head.method
+        if isinstance(method, Unary):
+            if method.begin is not None:
+                self._begin(stream, method, message)
+            else:
+                self._start(stream, self._unary(stream, method, message))
+        elif isinstance(method, ServerStream):
+            answers = call_server_stream(method, message, stream, self._observer, self._check_access)
+            self._start(stream, self._stream(stream, answers))
+        else:
+            raise TypeError(f"{method}: unknown kind of method")
+
+    def _begin(self, stream: Stream, method: Unary, message: bytes) -> None:
+        """The short way: no task, no future."""
+
+        def done(answer: bytes | Status) -> None:
+            stream.cancel_run = None
+            if isinstance(answer, Status):
+                stream.fail(answer)
+            else:
+                stream.respond(answer)
+
+        cancel = begin_unary(method, message, stream, done, self._observer, self._check_access)
+        if cancel is not None and not stream.is_over:
+            stream.cancel_run = cancel
+
+    def _start(self, stream: Stream, run: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(run)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        stream.cancel_run = task.cancel
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("unexpected error while a call was run", exc_info=task.exception())
+
+    async def _unary(self, stream: Stream, method: Unary, message: bytes) -> None:
+        try:
+            answer = await call_unary(method, message, stream, self._observer, self._check_access)
+        except CallFailed as failure:
+            status = failure.status
+        except Exception:
+            stream.fail(_DEFECT)
+            raise
+        else:
+            stream.cancel_run = None
+            stream.respond(answer)
+            return
+        # The task is at its end: it must not be cancelled for having failed.
+        stream.cancel_run = None
+        stream.fail(status)
+
+    async def _stream(self, stream: Stream, answers: AsyncIterator[bytes]) -> None:
+        status = None
+        try:
+            async for answer in answers:
+                await stream.send(answer)
+        except CallFailed as failure:
+            status = failure.status
+        except Exception:
+            stream.fail(_DEFECT)
+            raise
+        stream.cancel_run = None
+        if status is None:
+            stream.finish()
+        else:
+            stream.fail(status)

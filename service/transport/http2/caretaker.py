@@ -1,0 +1,103 @@
+"""What time does to connections: pings, ages, idleness, requests that never end. One timer for all of them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from service.errors import Code, Status
+from service.transport.http2 import abuse
+from service.transport.http2.errors import ErrorCode
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from service.transport.http2.connection import Connection
+    from service.transport.http2.shared import Shared
+
+_SLOWEST_S: Final = 1.0
+_QUICKEST_S: Final = 0.02
+_JITTER: Final = random.Random()  # noqa: S311 - nobody gains by guessing it
+_AGE_JITTER: Final = 0.1
+"""So that connections that were made together do not all come back together; as in gRPC."""
+_TOO_SLOW: Final = Status(Code.DEADLINE_EXCEEDED, "the request did not come to its end in time")
+
+
+class Caretaker:
+    """Looks after every connection from `start` to `stop`."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        limits = shared.limits
+        spans = (
+            limits.keepalive_time_s,
+            limits.keepalive_timeout_s,
+            limits.max_connection_age_s,
+            limits.max_connection_age_grace_s,
+            limits.max_connection_idle_s,
+        )
+        # A quarter of the shortest is late by a quarter of it at most.
+        shortest = min(span for span in (*spans, _SLOWEST_S * 4) if span)
+        self._period_s = min(max(shortest / 4, _QUICKEST_S), _SLOWEST_S)
+        self._timer: asyncio.TimerHandle | None = None
+        self._ages: dict[Connection, float] = {}
+
+    def start(self) -> None:
+        """Begin."""
+        self._timer = self._shared.loop.call_later(self._period_s, self._look)
+
+    def stop(self) -> None:
+        """End."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = self._shared.loop.call_later(self._period_s, self._look)
+        now_s = self._shared.loop.time()
+        for connection in list(self._shared.connections):
+            self._look_at(connection, now_s)
+        self._ages = {each: age for each, age in self._ages.items() if each in self._shared.connections}
+
+    def _look_at(self, connection: Connection, now_s: float) -> None:
+        limits = self._shared.limits
+        if not connection.control.has_settings and now_s - connection.began_s > abuse.PREFACE_TIMEOUT_S:
+            connection.give_up(ErrorCode.SETTINGS_TIMEOUT, "no preface and settings in time")
+        elif connection.sender.is_paused and now_s - connection.sender.paused_since_s > abuse.WRITE_TIMEOUT_S:
+            connection.abort()
+        elif (
+            connection.control.pinged_s is not None and now_s - connection.control.pinged_s > limits.keepalive_timeout_s
+        ):
+            # Whatever else it sends: gRPC's own servers also ask for the answer itself. Nobody would read a GOAWAY.
+            connection.abort()
+        elif limits.max_connection_idle_s and self._is_idle(connection, now_s, limits.max_connection_idle_s):
+            connection.draining.begin("connection idle")
+        else:
+            self._look_at_age(connection, now_s)
+            if connection.control.pinged_s is None and now_s - connection.heard_s > limits.keepalive_time_s:
+                connection.control.ping()
+            for stream in list(connection.streams.values()):
+                if stream.heard_s and now_s - stream.heard_s > abuse.BODY_TIMEOUT_S:
+                    stream.fail(_TOO_SLOW)
+        if connection.draining.is_under_way and now_s - connection.draining.since_s > abuse.DRAIN_TIMEOUT_S:
+            connection.draining.refuse_streams()
+
+    def _is_idle(self, connection: Connection, now_s: float, limit_s: float) -> bool:
+        return (
+            not connection.streams
+            and not connection.draining.is_under_way
+            and now_s - connection.idle_since_s > limit_s
+        )
+
+    def _look_at_age(self, connection: Connection, now_s: float) -> None:
+        limits = self._shared.limits
+        if not limits.max_connection_age_s:
+            return
+        most_s = self._ages.setdefault(
+            connection, limits.max_connection_age_s * (1 + _JITTER.uniform(-_AGE_JITTER, _AGE_JITTER))
+        )
+        age_s = now_s - connection.began_s
+        if age_s > most_s:
+            connection.draining.begin("max_age")
+        if limits.max_connection_age_grace_s and age_s > most_s + limits.max_connection_age_grace_s:
+            connection.close()

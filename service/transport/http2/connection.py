@@ -1,0 +1,388 @@
+"""One HTTP/2 connection, server side (RFC 9113): frames in, frames out, and the streams between."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Final
+
+from service.errors import Code, Status
+from service.transport.http2 import abuse, frames
+from service.transport.http2.block_assembly import BlockAssembly
+from service.transport.http2.control_frames import ControlFrames
+from service.transport.http2.draining import Draining
+from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
+from service.transport.http2.header_blocks import HeaderBlocks
+from service.transport.http2.sender import Sender
+from service.transport.http2.stream import RECEIVE_WINDOW, Stream
+
+if TYPE_CHECKING:
+    from service.transport.http2.request_head import RequestHead
+    from service.transport.http2.shared import Shared
+
+_CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+MAX_FRAME_BYTES: Final = 256 * 1024
+"""Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
+_REMEMBERED_RESETS: Final = 1000
+_STREAM_MASK: Final = 0x7FFFFFFF
+_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+"""Of responses that the peer does not read; then its further calls are refused."""
+_CLOSE_S: Final = 2.0
+"""Seconds for a peer to read what was written before the connection was closed."""
+_TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses on this connection are unread")
+
+
+class Connection(asyncio.Protocol):
+    """See above. `Shared` is what all connections of an engine have in common."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.loop = shared.loop
+        self.peer = "unknown"
+        self.streams: dict[int, Stream] = {}
+        self.sender = Sender(shared.loop)
+        self.write = self.sender.write
+        self.began_s = self.heard_s = self.idle_since_s = self.loop.time()
+        self.control = ControlFrames(self)
+        self.is_closed = False
+        self.draining = Draining(self)
+        self._unread = b""
+        self._blocks = HeaderBlocks(shared.methods, shared.limits.max_metadata_bytes)
+        self._assembly = BlockAssembly(self._blocks.max_block_bytes)
+        self._has_preface = False
+        self.last_stream_id = 0
+        """The highest that the peer has begun."""
+        self._receive_window = _CONNECTION_WINDOW
+        self._reset_by_us: dict[int, None] = {}
+        self._resets = abuse.Meter(abuse.RESETS)
+        self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
+        self._handlers = {
+            frames.DATA: self._on_data,
+            frames.HEADERS: self._on_headers,
+            frames.RST_STREAM: self._on_rst_stream,
+            frames.WINDOW_UPDATE: self._on_window_update,
+            frames.CONTINUATION: self._on_continuation,
+            **self.control.handlers,
+        }
+
+    # ---- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come (and its TLS handshake is over)."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"expected a stream transport, got {type(transport).__name__}")
+        self.sender.transport = transport
+        self.peer = _peer_name(transport.get_extra_info("peername"))
+        plain = transport.get_extra_info("socket")
+        if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
+            # asyncio does so only where a socket says that it is TCP, which sockets made by others may not.
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.shared.connections[self] = None
+        limits = self.shared.limits
+        self.write(
+            frames.settings(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+                    frames.INITIAL_WINDOW_SIZE: RECEIVE_WINDOW,
+                    frames.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
+                    frames.MAX_HEADER_LIST_SIZE: limits.max_metadata_bytes,
+                    frames.NO_PRIORITIES: 1,
+                }
+            )
+            + frames.window_update(0, _CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
+        )
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """It is gone, and with it every call."""
+        self.is_closed = True
+        self.shared.connections.pop(self, None)
+        for stream in list(self.streams.values()):
+            stream.abandon()
+        self.streams.clear()
+        self.sender.close()
+        self.draining.acknowledged()
+        self.shared.connection_gone()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self.sender.pause()
+
+    def resume_writing(self) -> None:
+        """And is empty again."""
+        self.sender.resume()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames, cut anywhere."""
+        if self.is_closed:
+            return
+        self.heard_s = self.loop.time()
+        if self._unread:
+            data = self._unread + data
+            self._unread = b""
+        try:
+            self._read(data)
+        except ConnectionFailure as failure:
+            self.give_up(failure.code, failure.reason)
+
+    # ---- frames in -----------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        position = 0 if self._has_preface else self._read_preface(data)
+        end = len(data)
+        unpack = frames.FRAME_HEADER.unpack_from
+        while end - position >= frames.HEADER_BYTES and not self.is_closed:
+            high, low, kind, flags, stream_id = unpack(data, position)
+            length = high << 8 | low
+            if length > MAX_FRAME_BYTES:
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            start = position + frames.HEADER_BYTES
+            position = start + length
+            if position > end:
+                position = start - frames.HEADER_BYTES
+                break
+            stream_id &= _STREAM_MASK
+            if not self.control.has_settings and (kind != frames.SETTINGS or flags & frames.ACK):
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+            if self._assembly.stream_id is not None and (
+                kind != frames.CONTINUATION or stream_id != self._assembly.stream_id
+            ):
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+            handler = self._handlers.get(kind)
+            if handler is None:
+                self.idle_frames.count(self.heard_s)  # Unknown types are ignored (section 5.5), but not for ever.
+                continue
+            try:
+                handler(stream_id, flags, data[start:position])
+            except StreamFailure as failure:
+                self._fail_stream(stream_id, failure)
+        self._unread = data[position:]
+
+    def _read_preface(self, data: bytes) -> int:
+        if not data.startswith(frames.PREFACE):
+            if frames.PREFACE.startswith(data):
+                return 0
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is no HTTP/2 preface")
+        self._has_preface = True
+        return len(frames.PREFACE)
+
+    def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
+        flow_bytes = len(payload)
+        if flow_bytes:
+            self._receive_window -= flow_bytes
+            if self._receive_window < 0:
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
+            if self._receive_window < _CONNECTION_WINDOW // 2:
+                # Given back at once: what is held is bounded stream by stream, and for all of them together.
+                self.write(frames.window_update(0, _CONNECTION_WINDOW - self._receive_window))
+                self._receive_window = _CONNECTION_WINDOW
+        if flags & frames.PADDED:
+            payload = _unpadded(payload)
+        is_end = bool(flags & frames.END_STREAM)
+        if not payload and not is_end:
+            self.idle_frames.count(self.heard_s)
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._check_not_idle(stream_id, "DATA")
+            if stream_id not in self._reset_by_us:
+                raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
+            self.idle_frames.count(self.heard_s)
+            return
+        if stream.is_remote_closed:
+            raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        if not is_end and stream.requests is None:
+            stream.heard_s = self.heard_s
+        stream.receive(payload, flow_bytes, is_end=is_end)
+
+    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if flags & frames.PADDED:
+            payload = _unpadded(payload)
+        if flags & frames.HAS_PRIORITY:
+            if len(payload) < 5:
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
+            payload = payload[5:]
+        is_end = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            self._on_block(stream_id, payload, is_end=is_end)
+            return
+        self._assembly.begin(stream_id, payload, ends_stream=is_end)
+
+    def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if self._assembly.stream_id is None:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._assembly.add(payload)
+        if flags & frames.END_HEADERS:
+            self._on_block(stream_id, self._assembly.finish(), is_end=self._assembly.ends_stream)
+
+    def _on_block(self, stream_id: int, block: bytes, *, is_end: bool) -> None:
+        if stream_id <= self.last_stream_id:
+            self._on_trailers(stream_id, block, is_end=is_end)
+            return
+        if not stream_id & 1:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"a client's streams have odd numbers, got {stream_id}")
+        self.last_stream_id = stream_id
+        if stream_id > self.draining.final_stream_id or len(self.streams) >= self.shared.limits.max_concurrent_streams:
+            self._blocks.skip(block)
+            raise StreamFailure(ErrorCode.REFUSED_STREAM, "no further stream is taken")
+        head = self._blocks.request(block)
+        self._begin(stream_id, head, is_end=is_end)
+
+    def _begin(self, stream_id: int, head: RequestHead, *, is_end: bool) -> None:
+        stream = Stream(self, stream_id, head, self.control.peer.initial_window)
+        self.streams[stream_id] = stream
+        if head.method is None:
+            stream.is_remote_closed = is_end
+            stream.refuse()
+        elif self.sender.pending_bytes > _MAX_PENDING_BYTES:
+            stream.is_remote_closed = is_end
+            stream.fail(_TOO_MUCH_UNREAD)
+        else:
+            self.shared.runner.begin(stream)
+            if is_end:
+                stream.end_of_request()
+            elif stream.requests is None:
+                stream.heard_s = self.heard_s
+
+    def _on_trailers(self, stream_id: int, block: bytes, *, is_end: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._blocks.skip(block)
+            if stream_id not in self._reset_by_us:
+                raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
+            self.idle_frames.count(self.heard_s)
+            return
+        self._blocks.trailers(block)
+        if stream.is_remote_closed:
+            raise StreamFailure(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if not is_end:
+            raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
+        stream.end_of_request()
+
+    def _on_rst_stream(self, stream_id: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
+        self._check_not_idle(stream_id, "RST_STREAM")
+        self._resets.count(self.heard_s)
+        stream = self.streams.pop(stream_id, None)
+        self._reset_by_us.pop(stream_id, None)
+        if stream is not None:
+            self.sender.forget(stream)
+            stream.abandon()
+            self._stream_gone()
+
+    def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has 4 bytes")
+        increment = int.from_bytes(payload, "big") & _STREAM_MASK
+        if not stream_id:
+            if not increment:
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
+            self.sender.window += increment
+            if self.sender.window > frames.LARGEST_WINDOW:
+                raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
+            self.sender.pump_all()
+            return
+        self._check_not_idle(stream_id, "WINDOW_UPDATE")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self.idle_frames.count(self.heard_s)
+            return
+        if not increment:
+            raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
+        stream.send_window += increment
+        if stream.send_window > frames.LARGEST_WINDOW:
+            raise StreamFailure(ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
+        self.sender.window_grew(stream)
+
+    def _check_not_idle(self, stream_id: int, what: str) -> None:
+        if not stream_id or stream_id > self.last_stream_id or not stream_id & 1:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"{what} on stream {stream_id}, which is idle")
+
+    # ---- streams -------------------------------------------------------------------------------------------------
+
+    def _fail_stream(self, stream_id: int, failure: StreamFailure) -> None:
+        """Reset a stream for what the peer did. It counts like a reset by the peer: CVE-2025-8671."""
+        self._resets.count(self.heard_s)
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self.sender.forget(stream)
+            stream.abandon()
+        self._remember_reset(stream_id)
+        self.sender.reply(frames.rst_stream(stream_id, failure.code))
+        if stream is not None:
+            self._stream_gone()
+
+    def reset(self, stream: Stream, code: ErrorCode) -> None:
+        """Give a stream up, for a reason of our own."""
+        self.streams.pop(stream.id, None)
+        self.sender.forget(stream)
+        stream.abandon()
+        self._remember_reset(stream.id)
+        self.write(frames.rst_stream(stream.id, code))
+        self._stream_gone()
+
+    def ended(self, stream: Stream) -> None:
+        """A stream's response is complete."""
+        self.streams.pop(stream.id, None)
+        if not stream.is_remote_closed:
+            # Section 8.1: the rest of the request is not needed.
+            self._remember_reset(stream.id)
+            self.write(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
+        self._stream_gone()
+
+    def _remember_reset(self, stream_id: int) -> None:
+        """What the peer sent on it before it knew is no fault of its."""
+        self._reset_by_us[stream_id] = None
+        if len(self._reset_by_us) > _REMEMBERED_RESETS:
+            del self._reset_by_us[next(iter(self._reset_by_us))]
+
+    def _stream_gone(self) -> None:
+        if not self.streams:
+            self.idle_since_s = self.loop.time()
+            if self.draining.refuses_streams:
+                self.close()
+
+    # ---- the end -------------------------------------------------------------------------------------------------
+
+    def give_up(self, code: ErrorCode, reason: str) -> None:
+        """GOAWAY for a fault of the peer, and the end of every call."""
+        if self.is_closed:
+            return
+        self.shared.note_failure(self.peer, code, reason)
+        self.write(frames.goaway(self.last_stream_id, code, reason))
+        self.close()
+
+    def close(self) -> None:
+        """Send what is written and close; every call that still runs is cancelled."""
+        if self.is_closed:
+            return
+        self.sender.flush()
+        self.is_closed = True
+        for stream in list(self.streams.values()):
+            stream.abandon()
+        self.streams.clear()
+        self.sender.close()
+        if self.sender.transport is not None:
+            self.sender.transport.close()
+            # A peer that does not read would keep it open; what it has not read by then it will not read.
+            self.loop.call_later(_CLOSE_S, self.abort)
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        if self.sender.transport is not None:
+            self.sender.transport.abort()
+
+
+def _unpadded(payload: bytes) -> bytes:
+    """RFC 9113, section 6.1."""
+    if not payload:
+        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without the length of its padding")
+    if payload[0] >= len(payload):
+        raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def _peer_name(address: object) -> str:
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = str(address[0]), address[1]
+        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return "unix:" if isinstance(address, str | bytes) else "unknown"

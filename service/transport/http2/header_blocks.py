@@ -1,0 +1,185 @@
+"""Header blocks to calls. The ``hpack`` library decodes; a block that has been seen is not decoded again.
+
+A client's calls mostly differ in nothing, and HPACK writes equal header lists as equal bytes for as long as the
+connection's table stays as it is. So a block that left the table unchanged is remembered whole, and all are forgotten
+when the table changes. Only ``grpc-timeout`` differs from call to call with clients that set deadlines: where it is
+written as a literal outside the table, the block is remembered without it and the literal is read by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from hpack import Decoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hpack.huffman_table import decode_huffman
+
+from service.transport.http2 import metadata, request_head
+from service.transport.http2.errors import ConnectionFailure, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.transport.http2.request_head import Fields, RequestHead
+    from service.transport.methods import Method
+
+# At debug level it writes every header field, callers' tokens among them.
+logging.getLogger("hpack").setLevel(logging.INFO)
+
+_TIMEOUT: Final = b"grpc-timeout"
+_TIMEOUT_HUFFMAN: Final = bytes.fromhex("9acac8b24d494f6a7f")
+_STATIC_ENTRIES: Final = 61
+_REMEMBERED: Final = 64
+"""Blocks a connection; then all are forgotten, since a client whose blocks are all different gains nothing."""
+_LARGEST_REMEMBERED: Final = 4096
+_LARGEST_TIMEOUT: Final = 16
+"""Bytes of a timeout's literal: eight digits and a unit, and some for the Huffman code."""
+
+
+class HeaderBlocks:
+    """The decoding side of one connection's HPACK state."""
+
+    def __init__(self, methods: Mapping[bytes, Method], max_metadata_bytes: int) -> None:
+        self._methods = methods
+        self._max_metadata_bytes = max_metadata_bytes
+        # Up to here a call is refused in words; more than this and the connection is given up, since what a few bytes
+        # of indices unfold to must not be put together at all.
+        self._decoder = Decoder(max_header_list_size=4 * max_metadata_bytes + 65_536)
+        self._known: dict[bytes, RequestHead] = {}
+        self._known_but_timeout: dict[tuple[bytes, bytes], RequestHead] = {}
+
+    @property
+    def max_block_bytes(self) -> int:
+        """A longer block cannot be within the limits, whatever is in it."""
+        return 4 * self._max_metadata_bytes + 65_536
+
+    def request(self, block: bytes) -> RequestHead:
+        """The call that a block begins; raises ConnectionFailure or StreamFailure."""
+        head = self._known.get(block)
+        return head if head is not None else self._request(block)
+
+    def trailers(self, block: bytes) -> None:
+        """Read a block that ends a request."""
+        self._forget()  # It may change the table; few clients ever send one.
+        request_head.check_trailers(self._decode(block))
+
+    def skip(self, block: bytes) -> None:
+        """Read a block that nobody asks for, since every block counts for the table."""
+        self._forget()
+        self._decode(block)
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._known_but_timeout.clear()
+
+    def _request(self, block: bytes) -> RequestHead:
+        span = self._timeout_span(block) if self._known_but_timeout or len(self._known) > 1 else None
+        if span is not None:
+            start, end = span
+            known = self._known_but_timeout.get((block[:start], block[end:]))
+            if known is not None:
+                return replace(known, timeout_s=metadata.timeout_s(_string(block, start)[0]))
+        before = self._table_state()
+        fields = self._decode(block)
+        after = self._table_state()
+        is_unchanged = before[0] is after[0] and before[1:] == after[1:]
+        if not is_unchanged:
+            self._forget()
+        head = request_head.parse(fields, self._methods, self._max_metadata_bytes)
+        if is_unchanged and len(block) <= _LARGEST_REMEMBERED:
+            self._remember(block, span if span is not None else self._timeout_span(block), head)
+        return head
+
+    def _remember(self, block: bytes, span: tuple[int, int] | None, head: RequestHead) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[block] = head
+        if span is not None:
+            if len(self._known_but_timeout) >= _REMEMBERED:
+                self._known_but_timeout.clear()
+            self._known_but_timeout[block[: span[0]], block[span[1] :]] = head
+
+    def _decode(self, block: bytes) -> Fields:
+        try:
+            return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+        except OversizedHeaderListError as error:
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "header list too large") from error
+        except (HPACKError, IndexError, UnicodeError) as error:
+            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
+
+    def _table_state(self) -> tuple[object, int, int]:
+        """Another one whenever an entry has come or the size has changed: what comes, comes first. The first entry is
+        compared as an object: an equal one that has come since is another one.
+        """
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        return (entries[0] if entries else None, len(entries), table.maxsize)
+
+    def _timeout_span(self, block: bytes) -> tuple[int, int] | None:
+        """Where the value of ``grpc-timeout`` is, its length included; None unless it is a literal outside the table,
+        and if anything in the block changes the table.
+        """
+        position, span = 0, None
+        try:
+            while position < len(block):
+                first = block[position]
+                if first & 0x80:
+                    _, position = _integer(block, position, 0x7F)
+                    continue
+                if first & 0x60:  # a literal that goes into the table, or the table's new size
+                    return None
+                index, position = _integer(block, position, 0x0F)
+                if index:
+                    is_timeout = index > _STATIC_ENTRIES and self._name_at(index) == _TIMEOUT
+                else:
+                    name, position = _string(block, position, is_name=True)
+                    is_timeout = name in (_TIMEOUT, _TIMEOUT_HUFFMAN)
+                start = position
+                position = _skip_string(block, position)
+                if is_timeout:
+                    if span is not None or position - start > _LARGEST_TIMEOUT:
+                        return None
+                    span = (start, position)
+        except IndexError:
+            return None  # cut off: the decoder will say so
+        return span
+
+    def _name_at(self, index: int) -> bytes:
+        entries = self._decoder.header_table.dynamic_entries
+        return bytes(entries[index - _STATIC_ENTRIES - 1][0])
+
+
+def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
+    """RFC 7541, section 5.1: the value, and where the next thing begins."""
+    value = block[position] & mask
+    position += 1
+    if value < mask:
+        return value, position
+    shift = 0
+    while True:
+        byte = block[position]
+        position += 1
+        value += (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            return value, position
+        if shift > 28:
+            raise IndexError("integer too large")
+
+
+def _skip_string(block: bytes, position: int) -> int:
+    length, position = _integer(block, position, 0x7F)
+    if position + length > len(block):
+        raise IndexError("string cut off")
+    return position + length
+
+
+def _string(block: bytes, position: int, *, is_name: bool = False) -> tuple[bytes, int]:
+    """RFC 7541, section 5.2: the octets, and where the next thing begins. A name is left in its Huffman code."""
+    is_huffman = bool(block[position] & 0x80)
+    start = _integer(block, position, 0x7F)[1]
+    end = _skip_string(block, position)
+    octets = block[start:end]
+    return (decode_huffman(octets) if is_huffman and not is_name else octets), end

@@ -1,0 +1,145 @@
+"""What the header fields of a call say (RFC 9113, section 8; gRPC over HTTP/2), checked once for each header block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from service.errors import Code, Status
+from service.transport.http2 import metadata
+from service.transport.http2.errors import ErrorCode, StreamFailure
+from service.transport.http2.messages import ENCODINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from service.transport.methods import Method
+
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
+_REQUIRED: Final = (b":method", b":scheme", b":path")
+_OF_A_CONNECTION: Final = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+_NOT_METADATA: Final = frozenset(
+    (b"content-type", b"content-length", b"te", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding")
+)
+"""What the transport deals with itself, and what handlers are therefore not told; as in grpcio."""
+_CONTENT_TYPE: Final = b"application/grpc"
+_NAME_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_FORBIDDEN_IN_VALUES: Final = (b"\0", b"\r", b"\n")
+
+Fields = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """One call's header fields."""
+
+    method: Method | None
+    """The row that is asked for; None where ``refusal`` or ``http_status`` say why there is none."""
+    metadata: tuple[tuple[str, str | bytes], ...]
+    timeout_s: float | None = None
+    encoding: bytes = b"identity"
+    content_length: int | None = None
+    refusal: Status | None = None
+    """The call is well-formed and cannot be served."""
+    http_status: int = 200
+    """Another one where this is no gRPC call at all."""
+
+
+def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: int) -> RequestHead:
+    """Read a request's fields; raises StreamFailure for a malformed one (RFC 9113, section 8.1.1)."""
+    pseudo, regular = _split(fields)
+    missing = [name.decode() for name in _REQUIRED if not pseudo.get(name)]
+    if missing:
+        raise _malformed(f"{missing[0]} is missing or empty")
+    found = dict(regular)
+    if found.get(b"te", b"trailers") != b"trailers":
+        raise _malformed("te: expected trailers")
+    content_length = _content_length([value for name, value in regular if name == b"content-length"])
+    if pseudo[b":method"] != b"POST":
+        return RequestHead(None, (), http_status=405)
+    content_type = found.get(b"content-type", b"")
+    if not (content_type == _CONTENT_TYPE or content_type.startswith((_CONTENT_TYPE + b"+", _CONTENT_TYPE + b";"))):
+        return RequestHead(None, (), http_status=415)
+    timeout = found.get(b"grpc-timeout")
+    encoding = found.get(b"grpc-encoding", b"identity")
+    method = methods.get(pseudo[b":path"])
+    refusal = None
+    size = sum(len(name) + len(value) + 32 for name, value in fields)
+    if size > max_metadata_bytes:
+        refusal = Status(
+            Code.RESOURCE_EXHAUSTED, f"received metadata size exceeds hard limit ({size} vs. {max_metadata_bytes})"
+        )
+    elif method is None:
+        refusal = Status(Code.UNIMPLEMENTED, f"Method not found: {pseudo[b':path'].decode('ascii', 'replace')[:256]}")
+    elif encoding not in ENCODINGS:
+        named = encoding.decode("ascii", "replace")[:64]
+        refusal = Status(Code.UNIMPLEMENTED, f"grpc-encoding {named!r} is not supported")
+    return RequestHead(
+        method if refusal is None else None,
+        _metadata(regular),
+        metadata.timeout_s(timeout) if timeout is not None else None,
+        encoding,
+        content_length,
+        refusal,
+    )
+
+
+def check_trailers(fields: Fields) -> None:
+    """The fields after a request's body: nobody reads them, but they must be well-formed. Raises StreamFailure."""
+    pseudo, _ = _split(fields)
+    if pseudo:
+        raise _malformed("a pseudo-header field among the trailers")
+
+
+def _split(fields: Fields) -> tuple[dict[bytes, bytes], Fields]:
+    pseudo: dict[bytes, bytes] = {}
+    regular: Fields = []
+    for name, value in fields:
+        if name.startswith(b":"):
+            if regular:
+                raise _malformed(f"{_shown(name)} after regular fields")
+            if name not in _PSEUDO:
+                raise _malformed(f"unknown pseudo-header field {_shown(name)}")
+            if name in pseudo:
+                raise _malformed(f"{_shown(name)} twice")
+            pseudo[name] = value
+        else:
+            if not name or not _NAME_BYTES.issuperset(name):
+                raise _malformed(f"field name {_shown(name)}")
+            if name in _OF_A_CONNECTION:
+                raise _malformed(f"{_shown(name)} has no place in HTTP/2")
+            regular.append((name, value))
+        if any(byte in value for byte in _FORBIDDEN_IN_VALUES) or value != value.strip(b" \t"):
+            raise _malformed(f"value of {_shown(name)}")
+    return pseudo, regular
+
+
+def _content_length(values: list[bytes]) -> int | None:
+    if not values:
+        return None
+    if len(set(values)) > 1 or not values[0].isdigit() or len(values[0]) > 18:
+        raise _malformed("content-length")
+    return int(values[0])
+
+
+def _metadata(regular: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    found: list[tuple[str, str | bytes]] = []
+    for name, value in regular:
+        if name in _NOT_METADATA:
+            continue
+        key = name.decode("ascii")
+        if key.endswith("-bin"):
+            found += [(key, part) for part in metadata.decode_binary(value)]
+        else:
+            found.append((key, value.decode("latin-1")))
+    return tuple(found)
+
+
+def _shown(name: bytes) -> str:
+    return repr(name[:64])[1:]
+
+
+def _malformed(what: str) -> StreamFailure:
+    return StreamFailure(ErrorCode.PROTOCOL_ERROR, f"malformed request: {what}")

@@ -1,0 +1,117 @@
+"""The way out of a connection: one write for all that one tick brings, and responses wait for the peer's windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from service.transport.http2 import abuse, frames
+from service.transport.http2.errors import ConnectionFailure, ErrorCode
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from service.transport.http2.stream import Stream
+
+_FLUSH_FRAMES: Final = 16
+"""So many DATA frames of blocked responses are handed to the transport at once: it then says when it has enough."""
+
+
+class Sender:
+    """See above. The windows are the peer's (RFC 9113, section 5.2)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.window = frames.DEFAULT_WINDOW
+        """Bytes of DATA that the peer takes on the whole connection."""
+        self.max_frame_bytes = frames.DEFAULT_MAX_FRAME_SIZE
+        self.is_paused = False
+        """The transport's buffer is full: the peer does not read."""
+        self.paused_since_s = 0.0
+        self.pending_bytes = 0
+        """Of all streams: responses that wait for flow control."""
+        self.has_sent_since_ping = False
+        """Anything but answers that the peer can ask for as often as it likes."""
+        self._loop = loop
+        self._out: list[bytes] = []
+        self._is_flush_due = False
+        self._blocked: dict[Stream, None] = {}
+        self._unread_replies = 0
+
+    def pause(self) -> None:
+        """The transport's buffer is full."""
+        self.is_paused = True
+        self.paused_since_s = self._loop.time()
+
+    def resume(self) -> None:
+        """And is empty again."""
+        self.is_paused = False
+        self._unread_replies = 0
+        self.pump_all()
+
+    def write(self, data: bytes) -> None:
+        """Send, with whatever else is sent in this tick of the loop."""
+        self._out.append(data)
+        self.has_sent_since_ping = True
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def reply(self, data: bytes) -> None:
+        """Send what the peer can make us send for nothing; raises ConnectionFailure if it does not read that."""
+        if self.is_paused:
+            self._unread_replies += 1
+            if self._unread_replies > abuse.MAX_UNREAD_REPLIES:
+                raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "replies are not read")
+        before = self.has_sent_since_ping
+        self.write(data)
+        self.has_sent_since_ping = before
+
+    def flush(self) -> None:
+        """Hand what is written to the transport."""
+        self._is_flush_due = False
+        if self._out and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def pump(self, stream: Stream) -> None:
+        """Send what the windows allow of one stream's response; the rest waits."""
+        written = 0
+        while stream.pending and not self.is_paused:
+            most = min(self.window, stream.send_window, self.max_frame_bytes)
+            if most <= 0:
+                break
+            data = stream.take(most)
+            self.window -= len(data)
+            stream.send_window -= len(data)
+            self.write(frames.frame(frames.DATA, 0, stream.id, data))
+            written += 1
+            if written % _FLUSH_FRAMES == 0:
+                self.flush()
+        if stream.pending:
+            self._blocked[stream] = None
+            return
+        self._blocked.pop(stream, None)
+        stream.complete()
+
+    def pump_all(self) -> None:
+        """Each blocked stream in turn; whoever is still blocked goes to the end of the row."""
+        for stream in list(self._blocked):
+            if self.is_paused or self.window <= 0:
+                return
+            self._blocked.pop(stream, None)
+            if not stream.is_over:
+                self.pump(stream)
+
+    def window_grew(self, stream: Stream) -> None:
+        """Of one stream."""
+        if stream in self._blocked:
+            self.pump(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """It is over, sent or not."""
+        self._blocked.pop(stream, None)
+
+    def close(self) -> None:
+        """Nothing more is sent; what is written and not handed over is lost."""
+        self._out.clear()
+        self._blocked.clear()

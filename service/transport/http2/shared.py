@@ -1,0 +1,54 @@
+"""What the connections of one engine have in common."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from service.transport.http2 import abuse
+from service.transport.http2.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from service.transport.http2.call_runner import CallRunner
+    from service.transport.http2.connection import Connection
+    from service.transport.http2.errors import ErrorCode
+    from service.transport.limits import ConnectionLimits
+    from service.transport.methods import Method
+
+_log = logging.getLogger(__name__)
+
+
+class Shared:
+    """See above. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        methods: Iterable[Method],
+        limits: ConnectionLimits,
+        runner: CallRunner,
+        *,
+        max_buffered_bytes: int = abuse.MAX_BUFFERED_BYTES,
+    ) -> None:
+        self.loop = loop
+        self.methods = {method.path.encode("ascii"): method for method in methods}
+        self.limits = limits
+        self.runner = runner
+        self.deadlines = Deadlines(loop)
+        self.connections: dict[Connection, None] = {}
+        self.max_buffered_bytes = max_buffered_bytes
+        self.buffered_bytes = 0
+        """Of requests that are not complete, or not read by their handlers."""
+        self.on_connection_gone: Callable[[], None] | None = None
+
+    def connection_gone(self) -> None:
+        """Tell whoever waits for the last one."""
+        if self.on_connection_gone is not None:
+            self.on_connection_gone()
+
+    def note_failure(self, peer: str, code: ErrorCode, reason: str) -> None:
+        """A connection was given up for what its peer did: at info level, since anybody can cause it."""
+        _log.info("connection given up", extra={"peer": peer, "code": code.name, "reason": reason})

@@ -1,0 +1,331 @@
+"""One call on one connection: what has come of its request, what is to be sent of its response, and who runs it.
+
+It is the `CallContext` of its handler, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from service.errors import Code, Status
+from service.transport.http2 import frames, responses
+from service.transport.http2.errors import ErrorCode, StreamFailure
+from service.transport.http2.messages import ACCEPT_ENCODING, PREFIX_BYTES, MessageError, MessageReader, prefixed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from service.transport.http2.connection import Connection
+    from service.transport.http2.request_head import RequestHead
+    from service.transport.http2.request_queue import RequestQueue
+
+RECEIVE_WINDOW: Final = 1024 * 1024
+"""Bytes that a client may send ahead on one stream."""
+SEND_AHEAD: Final = 64 * 1024
+"""A handler that streams waits while more than this is unsent."""
+_LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+_TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")
+_NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got none")
+
+
+class Stream:
+    """See above. Made when the header fields of a call are complete, gone when both sides have ended or one gave up."""
+
+    __slots__ = (
+        "_body_bytes",
+        "_buffered",
+        "_deadline_key",
+        "_deadline_s",
+        "_has_begun_response",
+        "_message",
+        "_reader",
+        "_sent",
+        "_trailers",
+        "_uncredited",
+        "cancel_run",
+        "connection",
+        "head",
+        "heard_s",
+        "id",
+        "is_over",
+        "is_remote_closed",
+        "pending",
+        "pending_bytes",
+        "receive_window",
+        "requests",
+        "send_window",
+    )
+
+    def __init__(self, connection: Connection, stream_id: int, head: RequestHead, send_window: int) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.head = head
+        self.send_window = send_window
+        self.receive_window = RECEIVE_WINDOW
+        self.is_remote_closed = False
+        self.is_over = False
+        """Nothing is sent or received any more, and nobody runs it."""
+        self.requests: RequestQueue | None = None
+        """Where the messages of a stream of requests go; None for one request."""
+        self.cancel_run: Callable[[], object] | None = None
+        """Stops whoever runs it."""
+        self.heard_s = 0.0
+        """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
+        self.pending: deque[memoryview] | None = None
+        """What must wait for the peer's flow control."""
+        self.pending_bytes = 0
+        self._message: bytes | None = None
+        self._reader: MessageReader | None = None
+        self._body_bytes = 0
+        self._uncredited = 0
+        self._buffered = 0
+        self._has_begun_response = False
+        self._trailers: bytes | None = None
+        self._sent: asyncio.Future[None] | None = None
+        self._deadline_s: float | None = None
+        self._deadline_key = 0
+        if head.timeout_s is not None:
+            now_s = connection.loop.time()
+            self._deadline_s = now_s + head.timeout_s
+            self._deadline_key = connection.shared.deadlines.add(self, now_s, head.timeout_s)
+
+    # ---- what a handler may know ---------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """Address of the caller, as gRPC writes it."""
+        return self.connection.peer
+
+    @property
+    def metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """The caller's metadata."""
+        return self.head.metadata
+
+    def time_remaining_s(self) -> float | None:
+        """Seconds until the caller's deadline; None without one."""
+        return None if self._deadline_s is None else self._deadline_s - self.connection.loop.time()
+
+    # ---- the request ---------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, flow_bytes: int, *, is_end: bool) -> None:
+        """One DATA frame: its contents, and what it counts for flow control. Raises StreamFailure."""
+        self.receive_window -= flow_bytes
+        if self.receive_window < 0:
+            raise StreamFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the stream's window")
+        self._body_bytes += len(data)
+        if is_end and self._reader is None and self._message is None and self.requests is None:
+            size = len(data) - PREFIX_BYTES
+            # Nearly every call: one message, whole, in one frame.
+            is_whole = size >= 0 and data[0] == 0 and int.from_bytes(data[1:5], "big") == size
+            if is_whole and size <= self.connection.shared.limits.max_message_bytes:
+                self._message = data[PREFIX_BYTES:]
+                self.end_of_request()
+                return
+        self._read(data)
+        if is_end:
+            self.end_of_request()
+        elif not self.is_over:
+            self._uncredited += flow_bytes
+            self._credit()
+
+    def end_of_request(self) -> None:
+        """The client has sent all it will. Raises StreamFailure."""
+        self.is_remote_closed = True
+        self.heard_s = 0.0
+        expected = self.head.content_length
+        if expected is not None and expected != self._body_bytes:
+            raise StreamFailure(ErrorCode.PROTOCOL_ERROR, f"content-length is {expected}, came {self._body_bytes}")
+        if self.is_over:
+            return
+        if self._reader is not None and self._reader.buffered_bytes:
+            self.fail(Status(Code.INTERNAL, "the request ends within a message"))
+        elif self.requests is not None:
+            self.requests.end()
+        elif self._message is None:
+            self.fail(_NO_MESSAGE)
+        else:
+            message, self._message = self._message, None
+            self._hold(0)
+            self.connection.shared.runner.run(self, message)
+
+    def consumed(self, message_bytes: int) -> None:
+        """A handler has taken a message of so many bytes from the queue."""
+        self._hold(self._buffered - message_bytes)
+        self._credit()
+
+    def _read(self, data: bytes) -> None:
+        if self._reader is None:
+            self._reader = MessageReader(self.head.encoding, self.connection.shared.limits.max_message_bytes)
+        try:
+            for message in self._reader.feed(data):
+                if self.requests is not None:
+                    self.requests.put(message)
+                elif self._message is None:
+                    self._message = message
+                else:
+                    self.fail(_TWO_MESSAGES)
+                    return
+        except MessageError as error:
+            self.fail(error.status)
+            return
+        if not self.is_over:
+            queued = self.requests.bytes if self.requests is not None else len(self._message or b"")
+            self._hold(queued + self._reader.buffered_bytes)
+
+    def _hold(self, count: int) -> None:
+        """Keep the account of what is buffered for requests everywhere."""
+        shared = self.connection.shared
+        shared.buffered_bytes += count - self._buffered
+        self._buffered = count
+        if shared.buffered_bytes > shared.max_buffered_bytes:
+            self.fail(Status(Code.RESOURCE_EXHAUSTED, "the server holds too many incomplete requests"))
+
+    def _credit(self) -> None:
+        """Let the client send on: what has come, except for whole messages that nobody has taken yet."""
+        if self.is_remote_closed or self.is_over:
+            return
+        queued = self.requests.bytes if self.requests is not None else 0
+        credit = self._uncredited - queued
+        if credit >= RECEIVE_WINDOW // 2:
+            self._uncredited -= credit
+            self.receive_window += credit
+            self.connection.write(frames.window_update(self.id, credit))
+
+    # ---- the response --------------------------------------------------------------------------------------------
+
+    def respond(self, message: bytes) -> None:
+        """The only response, and the end."""
+        if self.is_over:
+            return
+        sender = self.connection.sender
+        size = len(message) + PREFIX_BYTES
+        if sender.is_paused or size > sender.window or size > self.send_window or size > sender.max_frame_bytes:
+            self._queue(prefixed(message), responses.ok(self.id))
+            return
+        sender.window -= size
+        number = self.id.to_bytes(4, "big")
+        sender.write(
+            b"".join((
+                responses.HEAD_START, number, responses.HEAD_END,
+                size.to_bytes(3, "big"), b"\0\0", number, b"\0", (size - PREFIX_BYTES).to_bytes(4, "big"), message,
+                responses.OK_START, number, responses.OK_END,
+            ))
+        )  # fmt: skip
+        self._end()
+
+    async def send(self, message: bytes) -> None:
+        """One of several responses; waits while the client does not read."""
+        if self.is_over:
+            return
+        self._queue(prefixed(message), None)
+        while self.pending_bytes > SEND_AHEAD and not self.is_over:
+            self._sent = self.connection.loop.create_future()
+            await self._sent
+
+    def finish(self) -> None:
+        """The end of several responses, or of none."""
+        if not self.is_over:
+            self._queue(b"", responses.ok(self.id))
+
+    def fail(self, status: Status, *, accept_encoding: bytes = b"") -> None:
+        """The end, whatever was sent before; stops whoever runs it."""
+        if self.is_over:
+            return
+        self._stop_run()
+        is_first = not self._has_begun_response
+        trailers = responses.failed(self.id, status, is_first=is_first, accept_encoding=accept_encoding)
+        if is_first:
+            self.connection.write(trailers)
+            self._end()
+        else:
+            self._queue(b"", trailers)
+
+    def refuse(self) -> None:
+        """Answer a call that has no method to run."""
+        head = self.head
+        if head.refusal is None:
+            self.connection.write(responses.plain_http(self.id, head.http_status))
+            self._end()
+        elif head.refusal.code is Code.UNIMPLEMENTED:
+            self.fail(head.refusal, accept_encoding=ACCEPT_ENCODING)
+        else:
+            self.fail(head.refusal)
+
+    def abandon(self) -> None:
+        """The peer has reset it, or we have, or the connection is gone: nothing is sent any more."""
+        if not self.is_over:
+            self._close()
+            self._stop_run()
+
+    def expire(self) -> None:
+        """Its deadline has passed."""
+        if self.is_over:
+            return
+        if self._trailers is not None:  # All is said, and the client did not read it in time.
+            self.connection.reset(self, ErrorCode.CANCEL)
+        else:
+            self.fail(_LATE)
+
+    def take(self, most_bytes: int) -> bytes:
+        """The next bytes for a DATA frame, from `pending`, which has some."""
+        if self.pending is None:
+            return b""
+        first = self.pending[0]
+        if len(first) <= most_bytes:
+            taken = bytes(self.pending.popleft())
+        else:
+            taken, self.pending[0] = bytes(first[:most_bytes]), first[most_bytes:]
+        self.pending_bytes -= len(taken)
+        self.connection.sender.pending_bytes -= len(taken)
+        if self._sent is not None and self.pending_bytes <= SEND_AHEAD:
+            self._wake()
+        return taken
+
+    def complete(self) -> None:
+        """Send what ends the response, if nothing comes before it any more."""
+        if self._trailers is not None and not self.pending and not self.is_over:
+            self.connection.write(self._trailers)
+            self._end()
+
+    def _queue(self, data: bytes, trailers: bytes | None) -> None:
+        if not self._has_begun_response:
+            self._has_begun_response = True
+            self.connection.write(responses.head(self.id))
+        if self.pending is None:
+            self.pending = deque()
+        if data:
+            self.pending.append(memoryview(data))
+            self.pending_bytes += len(data)
+            self.connection.sender.pending_bytes += len(data)
+        self._trailers = trailers
+        self.connection.sender.pump(self)
+
+    def _end(self) -> None:
+        """The response is complete."""
+        self._close()
+        self.connection.ended(self)
+
+    def _close(self) -> None:
+        self.is_over = True
+        if self._deadline_s is not None:
+            self.connection.shared.deadlines.remove(self, self._deadline_key)
+        if self._buffered:
+            self.connection.shared.buffered_bytes -= self._buffered
+            self._buffered = 0
+        if self.pending_bytes:
+            self.connection.sender.pending_bytes -= self.pending_bytes
+            self.pending_bytes = 0
+            self.pending = None
+        self._wake()
+
+    def _stop_run(self) -> None:
+        cancel, self.cancel_run = self.cancel_run, None
+        if cancel is not None:
+            cancel()
+
+    def _wake(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None and not sent.done():
+            sent.set_result(None)
