@@ -35,7 +35,7 @@ class Right:
 
 
 class AnswerCheck:
-    """Compares the answers to each of some inputs with the model's declaration and with the first answer."""
+    """Compares the answers to each of some inputs with the model's declaration and with the version's first answer."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class AnswerCheck:
         streamed: bool = False,
         right: Right | None = None,
     ) -> None:
-        """``expected`` has -1 for a free axis; ``contents``: answers to one input must have the same bits.
+        """``expected`` has -1 for a free axis; ``contents``: one version's answers to an input must have the same bits.
 
         ``streamed``: answers come as messages of ModelStreamInfer. With ``right`` they are compared with that, too.
         """
@@ -55,7 +55,8 @@ class AnswerCheck:
         self._streamed = streamed
         self._right = right or Right()
         self._bodies: list[bytes | None] = list(self._right.bodies) or [None] * inputs
-        self._first: list[tuple[Shapes, tuple[bytes, ...]] | None] = [None] * inputs
+        self._first: list[dict[str, tuple[Shapes, tuple[bytes, ...]]]] = [{} for _ in range(inputs)]
+        """By the version that gave it: a server may switch to another one meanwhile."""
 
     def problem(self, index: int, body: bytes) -> str | None:
         """What is wrong with an answer to the input of that index; None if nothing is."""
@@ -74,17 +75,17 @@ class AnswerCheck:
         contents = tuple(response.raw_output_contents) or tuple(
             tensor.contents.SerializeToString(deterministic=True) for tensor in response.outputs
         )
-        first = self._first[index]
+        first = self._first[index].get(response.model_version)
         if first is None:
             wrong = self._unexpected(shapes)
             if wrong is None:
-                self._first[index], self._bodies[index] = (shapes, contents), body
+                self._first[index][response.model_version], self._bodies[index] = (shapes, contents), body
             return wrong
         if shapes != first[0]:
             return f"expected the outputs of the first answer, {first[0]}, got {shapes}"
         if self._contents and contents != first[1]:
             names = [shape[0] for shape, a, b in zip(shapes, first[1], contents, strict=False) if a != b]
-            return f"output {', '.join(names)} differs from the first answer to the same input"
+            return f"output {', '.join(names)} differs from the first answer to the same input by the same version"
         return None
 
     def _response(self, body: bytes) -> ModelInferResponse:

@@ -6,10 +6,12 @@ The load has a process of its own so that drawing progress never delays a reques
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
 from dataclasses import replace
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from service.bench.load import Load, Unreachable
 from service.bench.plan import Interval, Plan, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 _GO, _STOP, _READY = "go", "stop", "ready"
 _LEAVE_S = 5.0
@@ -41,7 +43,8 @@ def run(plan: Plan, workers: int, on_interval: Callable[[Interval], None], shoul
         for share in _shares(plan, workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_generate, args=(share, theirs), daemon=True)
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
             pipes.append(ours)
             processes.append(process)
@@ -119,22 +122,39 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - one of several
         raise GeneratorFailed("a generator process ended without a result") from None
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Ctrl-C reaches the whole group; a process that is started in here does not hear it, even while it imports. This
+    one hears it at the end of the block."""
+    resource_tracker.ensure_running()  # which it would be by the first start, and then it would take SIGINT's block away
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _generate(plan: Plan, pipe: Connection) -> None:
-    # Ctrl-C reaches the whole group; the parent says when to stop, so that what was measured is not lost.
+    # The parent says when to stop, so that what was measured is not lost.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _run_loop(_talk(plan, pipe))
 
 
 async def _talk(plan: Plan, pipe: Connection) -> None:
-    load = Load(plan, pipe.send)
+    def tell(what: object) -> None:
+        # A parent that is gone hears nothing, and the load stops: see _told.
+        with contextlib.suppress(OSError):
+            pipe.send(what)
+
+    load = Load(plan, tell)
     try:
         await load.connect()
     except Unreachable as error:
-        pipe.send(error)
+        tell(error)
         return
-    pipe.send(_READY)
+    tell(_READY)
     if await _told(pipe) == _STOP:
-        pipe.send(Result(stopped="interrupted"))
+        tell(Result(stopped="interrupted"))
         return
     running = asyncio.create_task(load.run())
     stop = asyncio.create_task(_told(pipe))
@@ -142,14 +162,14 @@ async def _talk(plan: Plan, pipe: Connection) -> None:
     if not running.done():
         load.stop()
     stop.cancel()
-    pipe.send(await running)
+    tell(await running)
 
 
 async def _told(pipe: Connection) -> str:
     """What the parent says next. Asked now and then: watched by the event loop the pipe would no longer block."""
-    while not pipe.poll():  # noqa: ASYNC110 - nobody in this process could set an event
-        await asyncio.sleep(_ASK_S)
     try:
+        while not pipe.poll():  # noqa: ASYNC110 - nobody in this process could set an event
+            await asyncio.sleep(_ASK_S)
         return str(pipe.recv())
     except (EOFError, OSError):
         # The parent is gone.

@@ -72,6 +72,8 @@ class Load:
         self._begin = self._measure = self._end = 0.0
         self._in_time = 0
         self._alone_since: float | None = None
+        self._alone_s = 0.0
+        """Of the measured part: without any connection."""
         self._failing = False
         """The last try to connect failed. As in gRPC calls wait for a connection in the making, not for one in vain."""
         self._reconnects = 0
@@ -116,6 +118,8 @@ class Load:
         result = self._recorder.result(now - self._measure, min(self._end, now) - self._measure, self._in_time)
         result.cpu_share = cpu_s / wall_s if wall_s else 0.0
         result.reconnects = self._reconnects
+        self._end_loneliness(now)
+        result.unconnected_s = self._alone_s
         result.stopped = self._stopped
         return result
 
@@ -288,8 +292,13 @@ class Load:
             connection.close()
             raise
         self._connections.append(connection)
-        self._alone_since = None
+        self._end_loneliness(time.monotonic())
         self._failing = False
+
+    def _end_loneliness(self, now: float) -> None:
+        if self._alone_since is not None:
+            self._alone_s += max(0.0, min(now, self._end) - max(self._alone_since, self._measure))
+            self._alone_since = None
 
     def _replace(self, connection: Http2Connection) -> None:
         """Drop a connection that takes no more calls and open another in its place."""
@@ -300,7 +309,6 @@ class Load:
             self._leaving.add(connection)
         if not self._connections:
             self._alone_since = time.monotonic()
-        self._reconnects += 1
         task = self._loop.create_task(self._reconnect())
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
@@ -316,6 +324,7 @@ class Load:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, longest_s)
             else:
+                self._reconnects += 1
                 connection = self._connections[-1]
                 self.woken(connection)
                 connection.flush()

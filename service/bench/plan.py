@@ -82,6 +82,9 @@ class Result:
     cpu_share: float = 0.0
     """Of one core, the busiest generator process."""
     reconnects: int = 0
+    """Connections that were opened in the place of others."""
+    unconnected_s: float = 0.0
+    """Of the measured part: how long a generator had no connection at all."""
     stopped: str = ""
     """Why the load ended early, if it did."""
 
@@ -97,6 +100,7 @@ class Result:
         self.lag.merge(other.lag)
         self.cpu_share = max(self.cpu_share, other.cpu_share)
         self.reconnects += other.reconnects
+        self.unconnected_s = max(self.unconnected_s, other.unconnected_s)
         self.stopped = self.stopped or other.stopped
         for index, interval in enumerate(other.intervals):
             if index == len(self.intervals):

@@ -18,6 +18,9 @@ _LATE_SHARE = 0.1
 _LATE_S = 0.002
 """An open loop whose requests left later than both of these is not the load that was asked for."""
 _MISSED_RATE = 0.98
+_UNCONNECTED_S = 0.1
+"""A server that closes its connections in good order is connected to again in less."""
+_NOTHING = "-"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Setup:
 
 
 def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
-    """For ``--json``. Durations in milliseconds, rates a second."""
+    """For ``--json``. Durations in milliseconds, null where there were no right answers; rates a second."""
     return {
         "server": setup.server,
         "model": setup.model,
@@ -77,6 +80,7 @@ def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
         ],
         "warm_up_errors": result.warm_up_errors,
         "reconnects": result.reconnects,
+        "unconnected_s": round(result.unconnected_s, 3),
         "generator_cpu_share": round(result.cpu_share, 3),
         "workers": setup.workers,
         "stopped": result.stopped or None,
@@ -87,8 +91,8 @@ def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
                 "seconds": round(interval.seconds, 3),
                 "done": interval.done,
                 "failed": interval.errors.total(),
-                "p50_ms": round(1e3 * interval.latency.quantile_s(0.5), 4),
-                "p99_ms": round(1e3 * interval.latency.quantile_s(0.99), 4),
+                "p50_ms": _quantile_ms(interval.latency, 0.5),
+                "p99_ms": _quantile_ms(interval.latency, 0.99),
             }
             for interval in result.intervals
         ],
@@ -103,10 +107,10 @@ def rows(setup: Setup, result: Result) -> list[tuple[str, str]]:
     ]
     if setup.batch != 1:
         lines.append(("samples", f"{result.rate * setup.batch:,.0f} samples/s ({setup.batch} a request)"))
-    lines += [(name.replace("_", "."), duration(result.latency.quantile_s(q))) for name, q in QUANTILES.items()]
-    lines.append(("mean", duration(result.latency.mean_s)))
+    lines += [(name.replace("_", "."), quantile(result.latency, q)) for name, q in QUANTILES.items()]
+    lines.append(("mean", duration(result.latency.mean_s) if result.latency.count else _NOTHING))
     if setup.rate is not None:
-        lines.append(("send lag p99", duration(result.lag.quantile_s(0.99))))
+        lines.append(("send lag p99", quantile(result.lag, 0.99)))
     lines.append(("generator", f"{100 * result.cpu_share:.0f} % of a core"))
     return lines
 
@@ -146,6 +150,8 @@ def cautions(setup: Setup, result: Result) -> list[str]:
         told.append(f"{result.warm_up_errors:,} calls failed while warming up; they are not counted")
     if result.reconnects:
         told.append(f"connections were lost or closed {_count(result.reconnects, 'time')} and opened again")
+    if result.unconnected_s > _UNCONNECTED_S:
+        told.append(f"for {duration(result.unconnected_s)} no connection could be had, and nothing was sent")
     return told
 
 
@@ -157,9 +163,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 1e-6:.0f} µs"
 
 
-def _milliseconds(histogram: Histogram) -> dict[str, float]:
-    quantiles = {name: round(1e3 * histogram.quantile_s(q), 4) for name, q in QUANTILES.items()}
-    return {**quantiles, "mean": round(1e3 * histogram.mean_s, 4)}
+def quantile(histogram: Histogram, q: float) -> str:
+    """The duration that a share ``q`` of all did not exceed; a dash where there is none."""
+    return duration(histogram.quantile_s(q)) if histogram.count else _NOTHING
+
+
+def _milliseconds(histogram: Histogram) -> dict[str, float | None]:
+    quantiles = {name: _quantile_ms(histogram, q) for name, q in QUANTILES.items()}
+    return {**quantiles, "mean": round(1e3 * histogram.mean_s, 4) if histogram.count else None}
+
+
+def _quantile_ms(histogram: Histogram, q: float) -> float | None:
+    return round(1e3 * histogram.quantile_s(q), 4) if histogram.count else None
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from models.writable import why_not_writable
 from service.bench import generators, inputs, plot, report
 from service.bench.inputs import InputsError
 from service.bench.load import Unreachable
 from service.bench.plan import Plan
 from service.cli.bench_display import Progress
+from service.cli.connection import address_of, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
-from service.client import InferenceClient, ModelInfo, ServerError, Tls
+from service.client import InferenceClient, ModelInfo, ServerError
 from service.errors import Code
 from service.raw_contents import ContentsError
 
@@ -24,12 +27,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from service.bench.plan import Result
+    from service.client import Tls
 
-_RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
+_ONE_PRESS_S = 0.5
+"""Ctrl-C is often told twice, by the terminal and by what runs the command: so soon it is the same."""
 
 
 @click.command()
-@click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server, host:port.")
+@connection_options("bench")
 @click.option("--model", default="mnist1d-conv", show_default=True, help="Model to ask.")
 @click.option("--version", default="", help="Version to ask; default: the server's choice.")
 @click.option(
@@ -83,13 +88,6 @@ _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 @click.option("--check", is_flag=True, help="Answers to the same input must have the same bits.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Generator processes.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture, as SVG.")
-@click.option("--tls/--no-tls", "use_tls", default=False, help="Encrypt; implied by the options below.")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="Who may have signed the server's certificate, PEM.")
-@click.option("--tls-cert", type=click.Path(path_type=Path), help="The client's certificate, PEM.")
-@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
-@click.option("--tls-name", help="The name in the server's certificate, if it is not that of --server.")
-@click.option("--token", help="Bearer token. Better in MNIST1D_BENCH_TOKEN than on a command line.")
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Metadata to send with each request.")
 @json_option
 def command(
     *,
@@ -109,10 +107,18 @@ def command(
 
     Exit codes: 0 every answer was right, 1 some were not, 2 unusable arguments, 4 no server answered, 130 interrupted.
     """
-    host, port = _address(server)
-    tls, headers = _tls(options), _headers(options)
-    info = _model(server, model, version, tls, headers)
+    host, port = address_of(server)
+    tls, headers = tls_from(options), headers_from(options)
+    if picture is not None:
+        _check_writable(picture)
+    info, max_batch_size = _model(server, model, version, tls, headers)
     arrays = _inputs(info, options)
+    samples = inputs.samples_of(info, arrays[0])
+    if samples > max_batch_size > 0:
+        fail(
+            f"--batch: got {samples}, model {model!r} takes at most {max_batch_size} (max_batch_size of its ModelConfig)",
+            Exit.USAGE,
+        )
     try:
         messages = inputs.messages(model, version, arrays, typed=options["typed"])
     except (ContentsError, TypeError) as error:
@@ -144,7 +150,7 @@ def command(
         server=server,
         model=info.name,
         version=version,
-        batch=inputs.samples_of(info, arrays[0]),
+        batch=samples,
         contents="typed" if options["typed"] else "raw",
         request_bytes=len(messages[0]),
         connections=plan.connections,
@@ -155,12 +161,12 @@ def command(
         vary_timeouts=plan.vary_timeouts,
     )
     result, interrupted = _run(plan, setup)
-    if picture is not None:
-        _write(picture, plot.svg(setup, result))
     if as_json:
         print_json(report.to_dict(setup, result))
     else:
         _print(setup, result)
+    if picture is not None:
+        _write(picture, plot.svg(setup, result))
     if interrupted:
         raise click.exceptions.Exit(int(Exit.INTERRUPTED))
     if result.failed or result.stopped or not result.done:
@@ -168,14 +174,15 @@ def command(
 
 
 def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
-    interrupted = False
+    interrupted_at: float | None = None
 
     def interrupt(_signum: int, _frame: object) -> None:
-        nonlocal interrupted
-        if interrupted:
+        nonlocal interrupted_at
+        if interrupted_at is None:
+            interrupted_at = time.monotonic()
+        elif time.monotonic() - interrupted_at > _ONE_PRESS_S:
             # A second time: at once.
             os._exit(Exit.INTERRUPTED)
-        interrupted = True
 
     # What was measured until Ctrl-C is shown. Elsewhere than in the main thread nobody can press it.
     try:
@@ -184,7 +191,7 @@ def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
         before = None
     try:
         with Progress(setup, plan, stderr()) as progress:
-            result = generators.run(plan, setup.workers, progress.add, lambda: interrupted)
+            result = generators.run(plan, setup.workers, progress.add, lambda: interrupted_at is not None)
     except Unreachable as error:
         fail(f"{setup.server} does not answer ({error})", Exit.UNREACHABLE)
     except generators.GeneratorFailed as error:
@@ -192,13 +199,18 @@ def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
     finally:
         if before is not None:
             signal.signal(signal.SIGINT, before)
-    return result, interrupted
+    return result, interrupted_at is not None
 
 
-def _model(server: str, model: str, version: str, tls: Tls | None, headers: Mapping[str, str]) -> ModelInfo:
+def _model(server: str, model: str, version: str, tls: Tls | None, headers: Mapping[str, str]) -> tuple[ModelInfo, int]:
+    """What the server says of a model, and the most examples that one request may hold; 0 where it does not say."""
     try:
         with InferenceClient(server, timeout_s=10, tls=tls, metadata=headers) as client:
-            return client.model(model, version)
+            info = client.model(model, version)
+            try:
+                return info, client.config(model, version).max_batch_size
+            except ServerError:  # most servers have no ModelConfig, and some do not tell everybody
+                return info, 0
     except ServerError as error:
         if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
             fail(f"{server} does not answer ({error}); start one with `mnist1d serve`", Exit.UNREACHABLE)
@@ -244,34 +256,14 @@ def _lengths(text: str) -> list[int]:
         raise InputsError(f"--shape: got {text!r}, expected lengths such as 3,224,224") from None
 
 
-def _address(server: str) -> tuple[str, int]:
-    host, colon, port = server.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        fail(f"--server: got {server!r}, expected host:port", Exit.USAGE)
-    return host.strip("[]"), int(port)
-
-
-def _tls(options: Mapping[str, Any]) -> Tls | None:
-    ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
-    if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
-        return None
-    try:
-        return Tls.from_files(ca, certificate, key, options["tls_name"])
-    except (OSError, ValueError) as error:
-        fail(f"TLS: {error}", Exit.USAGE)
-
-
-def _headers(options: Mapping[str, Any]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for entry in options["headers"]:
-        name, colon, value = (part.strip() for part in entry.partition(":"))
-        fits = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-        if not colon or not fits or not value.isascii() or name.lower().startswith(_RESERVED):
-            fail(f"--header: got {entry!r}, expected NAME:VALUE in ASCII, and none of gRPC's own", Exit.USAGE)
-        headers[name.lower()] = value
-    if options["token"]:
-        headers["authorization"] = f"Bearer {options['token']}"
-    return headers
+def _check_writable(picture: Path) -> None:
+    """Before the minutes of work whose result would go there."""
+    directory = picture.parent
+    why = why_not_writable(directory) if directory.is_dir() else f"there is no directory {directory}"
+    if why is None and picture.exists() and not os.access(picture, os.W_OK):
+        why = "it is there and cannot be written"
+    if why is not None:
+        fail(f"--plot {picture}: {why}", Exit.USAGE)
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from service.bench.histogram import Histogram
-from service.bench.report import duration
+from service.bench.report import quantile
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -70,12 +70,17 @@ class Progress:
         done_s = max(each.start_s + each.seconds for intervals in self._intervals.values() for each in intervals)
         errors = f"[red]{self._errors:,} errors[/]" if self._errors else "no errors"
         return (
-            f"{done_s:.0f} s{self._of()}  {rates[-1]:,.0f} requests/s  p50 {duration(self._all.quantile_s(0.5))}  "
-            f"p99 {duration(self._all.quantile_s(0.99))}  {errors}"
+            f"{self._gone(done_s)}  {rates[-1]:,.0f} requests/s  p50 {quantile(self._all, 0.5)}  "
+            f"p99 {quantile(self._all, 0.99)}  {errors}"
         )
 
-    def _of(self) -> str:
-        return f" of {self._plan.duration_s:g} s" if self._plan.duration_s is not None else ""
+    def _gone(self, done_s: float) -> str:
+        whole_s = self._plan.duration_s
+        if whole_s is None:
+            return f"{done_s:.0f} s"
+        if done_s > whole_s + self._plan.interval_s:
+            return f"{whole_s:g} s are over, waiting for the last answers since {done_s - whole_s:.0f} s"
+        return f"{min(done_s, whole_s):.0f} s of {whole_s:g} s"
 
     def _drawn(self) -> RenderableType:
         rates = self._rates()[-_COLUMNS:]

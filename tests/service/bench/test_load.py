@@ -97,7 +97,8 @@ async def test_requests_take_turns_and_answers_are_compared_with_the_first_to_th
         result = await measured(peer.port, connections=1, in_flight=1, requests=20)
     assert seen == [b"", b"\x12\x01a"] * 10
     assert result.done == 15
-    assert result.errors == {("WRONG_ANSWER", "output y differs from the first answer to the same input"): 5}
+    differs = "output y differs from the first answer to the same input by the same version"
+    assert result.errors == {("WRONG_ANSWER", differs): 5}
 
 
 async def test_errors_are_counted_by_code_and_message() -> None:
@@ -172,6 +173,19 @@ async def test_a_server_that_is_gone_ends_the_load() -> None:
     result = await asyncio.wait_for(running, 40)
     assert result.done > 0
     assert result.stopped == "no connection for 0.2 s"
+    assert result.reconnects == 0
+    assert result.unconnected_s > 0.2
+
+
+async def test_a_time_without_connections_is_told_and_ends_with_the_measured_part() -> None:
+    async with Peer(lambda _, stream, __: answer(stream, RIGHT)) as peer:
+        load = Load(plan(peer.port, requests=None, duration_s=0.8))
+        await load.connect()
+        running = asyncio.create_task(load.run())
+        await asyncio.sleep(0.3)
+    result = await asyncio.wait_for(running, 40)
+    assert (result.stopped, result.reconnects) == ("", 0)
+    assert 0 < result.unconnected_s < 0.8
 
 
 async def test_a_load_can_be_stopped() -> None:

@@ -59,6 +59,7 @@ def test_the_table_says_it_in_units() -> None:
         (SETUP, {"cpu_share": 0.97}, "97 % of a core"),
         (SETUP, {"warm_up_errors": 2}, "2 calls failed while warming up"),
         (SETUP, {"reconnects": 1}, "closed 1 time and"),
+        (SETUP, {"unconnected_s": 3.0}, "for 3.00 s no connection could be had"),
         (replace(SETUP, rate=50.0), {"lag": latencies(0.02)}, "20.0 ms late or later"),
         (replace(SETUP, rate=100.0), {}, "of 100 requests/s offered 50 were answered"),
     ],

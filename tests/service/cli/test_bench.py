@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,16 +14,20 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto
 
+from service.bench import generators
 from service.cli.bench import command
 from service.client import AsyncInferenceClient
 from tests.conftest import identity_model, publish_affine, put_plain
+from tests.service.bench.peer import Peer, answer
+from tests.service.bench.test_load import RIGHT, plan
 
 
 @pytest.fixture
-async def bench(repository, serving):
+async def bench(repository, serving, tmp_path):
     publish_affine(repository)
     put_plain(repository, "digits", identity_model(TensorProto.FLOAT, ("batch", 40)))
     put_plain(repository, "half", identity_model(TensorProto.FLOAT16))
+    put_plain(repository, "nan", identity_model(TensorProto.FLOAT))
     put_plain(repository, "free", identity_model(TensorProto.FLOAT, ("batch", "length")))
     async with serving(repository) as server:
 
@@ -36,6 +41,8 @@ async def bench(repository, serving):
             return await asyncio.to_thread(CliRunner().invoke, command, line)
 
         run.port = server.port
+        run.nan = tmp_path / "nan.npy"
+        np.save(run.nan, np.full((1, 2), np.nan, np.float32))
         yield run
 
 
@@ -89,11 +96,28 @@ async def test_free_axes_are_given_by_shape(bench) -> None:
     assert json.loads(result.stdout)["done"] == 10
 
 
-async def test_errors_are_shown_and_make_the_exit_code_1(bench) -> None:
-    result = await bench("--requests", 10, "--deadline-s", 5, "--batch", 5000)
-    assert result.exit_code == 1
+async def test_errors_are_shown_and_make_the_exit_code_1_and_what_was_not_measured_has_no_number(bench) -> None:
+    arguments = ["--model", "nan", "--input", f"x={bench.nan}", "--requests", 10]
+    result = await bench(*arguments)
+    assert result.exit_code == 1, result.output
     assert "INVALID_ARGUMENT" in result.output
     assert "0 right, 10 failed" in result.output
+    cells = [line.split() for line in result.output.splitlines()]
+    assert [cell[-1] for cell in cells if cell[:1] in (["p50"], ["p99.9"], ["max"], ["mean"])] == ["-"] * 4
+    told = json.loads((await bench(*arguments, "--rate", 100, "--json")).stdout)
+    assert set(told["latency_ms"].values()) == {None}
+    assert {interval["p50_ms"] for interval in told["intervals"]} == {None}
+
+
+async def test_a_picture_that_cannot_be_written_after_all_costs_no_result(bench, tmp_path, monkeypatch) -> None:
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    result = await bench("--requests", 20, "--json", "--plot", tmp_path / "a.svg")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["done"] == 20
+    assert "No space left on device" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -113,7 +137,9 @@ async def test_errors_are_shown_and_make_the_exit_code_1(bench) -> None:
         (["--header", "grpc-timeout:1S"], 2, "none of gRPC's own"),
         (["--header", "novalue"], 2, "expected NAME:VALUE"),
         (["--tls-ca", "nowhere.pem"], 2, "TLS: "),
-        (["--requests", "1", "--plot", "/nowhere/a.svg"], 1, "/nowhere/a.svg"),
+        (["--duration-s", "600", "--plot", "/nowhere/a.svg"], 2, "--plot /nowhere/a.svg: there is no directory"),
+        (["--batch", "5000"], 2, "--batch: got 5000, model 'affine' takes at most 4096 (max_batch_size"),
+        (["--token", "a\nb"], 2, "--token: expected printable ASCII"),
     ],
 )
 async def test_exit_codes(bench, arguments, code, says) -> None:
@@ -122,7 +148,8 @@ async def test_exit_codes(bench, arguments, code, says) -> None:
     assert says in result.output
 
 
-async def test_ctrl_c_shows_what_was_measured(bench) -> None:
+@pytest.mark.parametrize("presses", [1, 2])
+async def test_ctrl_c_shows_what_was_measured_even_if_it_is_told_twice(bench, presses) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "service.cli", "bench", "--server", f"127.0.0.1:{bench.port}", "--model", "affine",
         "--duration-s", "600", "--warm-up-s", "0", "--json",
@@ -131,9 +158,19 @@ async def test_ctrl_c_shows_what_was_measured(bench) -> None:
     async with asyncio.timeout(60), AsyncInferenceClient(f"127.0.0.1:{bench.port}") as client:
         while not (await client.statistics("affine"))[0].inferences:  # noqa: ASYNC110 - told by another process
             await asyncio.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
+        for _ in range(presses):
+            os.killpg(process.pid, signal.SIGINT)
         stdout, stderr = await process.communicate()
     assert process.returncode == 130, stderr
     told = json.loads(stdout)
     assert told["stopped"] == "interrupted"
     assert told["failed"] == 0
+    assert b"Traceback" not in stderr
+
+
+async def test_a_generator_whose_parent_is_gone_leaves_without_a_word() -> None:
+    """A second Ctrl-C ends the command at once; its generators must not fill the terminal."""
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    async with Peer(lambda _, stream, __: answer(stream, RIGHT)) as peer:
+        await generators._talk(plan(peer.port, requests=None, duration_s=600.0, warm_up_s=0.0), theirs)

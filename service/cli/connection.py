@@ -1,0 +1,79 @@
+"""Where a server is and who asks: the options of every command that is a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.cli.console import Exit, fail
+from service.client import Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
+
+
+def connection_options(command_name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``--server`` and the options of TLS, token and metadata; `tls_from` and `headers_from` read them."""
+    options = (
+        click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server, host:port."),
+        click.option("--tls/--no-tls", "use_tls", default=False, help="Encrypt; implied by the options below."),
+        click.option(
+            "--tls-ca", type=click.Path(path_type=Path), help="Who may have signed the server's certificate, PEM."
+        ),
+        click.option("--tls-cert", type=click.Path(path_type=Path), help="The client's certificate, PEM."),
+        click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM."),
+        click.option("--tls-name", help="The name in the server's certificate, if it is not that of --server."),
+        click.option(
+            "--token", help=f"Bearer token. Better in MNIST1D_{command_name.upper()}_TOKEN than on a command line."
+        ),
+        click.option(
+            "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Metadata to send with each request."
+        ),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def address_of(server: str) -> tuple[str, int]:
+    """Host and port; leaves with exit code 2 where it is no address."""
+    host, colon, port = server.rpartition(":")
+    if not colon or not host or "/" in host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        fail(f"--server: got {server!r}, expected host:port", Exit.USAGE)
+    return host.strip("[]"), int(port)
+
+
+def tls_from(options: Mapping[str, Any]) -> Tls | None:
+    """What the options of TLS ask for, None for plain text; leaves with exit code 2 where they cannot be used."""
+    ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
+    if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
+        return None
+    try:
+        return Tls.from_files(ca, certificate, key, options["tls_name"])
+    except (OSError, ValueError) as error:
+        fail(f"TLS: {error}", Exit.USAGE)
+
+
+def headers_from(options: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata of each request, the token included; leaves with exit code 2 where it cannot be sent."""
+    headers: dict[str, str] = {}
+    for entry in options["headers"]:
+        name, colon, value = (part.strip() for part in entry.partition(":"))
+        fits = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+        if not colon or not fits or not value.isascii() or name.lower().startswith(_RESERVED):
+            fail(f"--header: got {entry!r}, expected NAME:VALUE in ASCII, and none of gRPC's own", Exit.USAGE)
+        headers[name.lower()] = value
+    token = options["token"]
+    if token:
+        if not token.isascii() or not token.isprintable():
+            fail("--token: expected printable ASCII", Exit.USAGE)
+        headers["authorization"] = f"Bearer {token}"
+    return headers
