@@ -126,7 +126,7 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - one of several
 def _deaf() -> Iterator[None]:
     """Ctrl-C reaches the whole group; a process that is started in here does not hear it, even while it imports. This
     one hears it at the end of the block."""
-    resource_tracker.ensure_running()  # which it would be by the first start, and then it would take SIGINT's block away
+    resource_tracker.ensure_running()  # else the first start would do it, and unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -116,7 +116,8 @@ def command(
     samples = inputs.samples_of(info, arrays[0])
     if samples > max_batch_size > 0:
         fail(
-            f"--batch: got {samples}, model {model!r} takes at most {max_batch_size} (max_batch_size of its ModelConfig)",
+            f"--batch: got {samples}, model {model!r} takes at most {max_batch_size}, the max_batch_size of its "
+            "ModelConfig",
             Exit.USAGE,
         )
     try:

@@ -17,7 +17,7 @@ _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
 
 def connection_options(command_name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command ``--server`` and the options of TLS, token and metadata; `tls_from` and `headers_from` read them."""
+    """``--server`` and the options of TLS, token and metadata, which `tls_from` and `headers_from` read."""
     options = (
         click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server, host:port."),
         click.option("--tls/--no-tls", "use_tls", default=False, help="Encrypt; implied by the options below."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ import click
 import numpy as np
 
 from models.datatypes import DATATYPES
+from service.cli.connection import address_of, connection_options, headers_from, tls_from
 from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, print_table
 from service.cli.output import can_write
 from service.client import Answer, InferenceClient, ServerError, TensorInfo
 from service.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS = "_.,-+=*#"
@@ -31,7 +33,7 @@ _LIVE_TIMEOUT_S = 2.0
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--model", default="mnist1d-conv", show_default=True, help="Model to ask.")
 @click.option("--version", default="", help="Version to ask; default: the newest that is ready.")
-@click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server.")
+@connection_options("predict")
 @click.option(
     "--example",
     "examples",
@@ -56,6 +58,7 @@ def command(
     timeout_s: float,
     *,
     as_json: bool,
+    **connection: Any,  # noqa: ANN401 - of many types
 ) -> None:
     """Send examples to a running server and print the digits and their probabilities.
 
@@ -64,16 +67,19 @@ def command(
     """
     if files and examples:
         fail("give FILES or --example, not both", Exit.USAGE)
+    address_of(server)
+    tls, headers = tls_from(connection), headers_from(connection)
+    open_client = partial(InferenceClient, server, tls=tls, metadata=headers)
     x, names, truth = _from_files(files) if files else _from_test_set(examples or tuple(range(10)))
     try:
-        with InferenceClient(server, timeout_s=timeout_s) as client:
+        with open_client(timeout_s=timeout_s) as client:
             info = client.model(model, version)
             if len(info.inputs) != 1:
                 fail(f"model {model!r} has {len(info.inputs)} inputs; predict fills one", Exit.USAGE)
             takes = info.inputs[0]
             answer = client.infer(model, {takes.name: _cast(x, takes)}, version=version)
     except ServerError as error:
-        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) and not _is_live(server, timeout_s):
+        if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED) and not _is_live(open_client, timeout_s):
             fail(f"{server} does not answer ({error}); start one with `mnist1d serve`", Exit.UNREACHABLE)
         fail(str(error))
     if as_json:
@@ -84,9 +90,9 @@ def command(
         _print_outputs(answer)
 
 
-def _is_live(server: str, timeout_s: float) -> bool:
+def _is_live(open_client: Callable[..., InferenceClient], timeout_s: float) -> bool:
     """Whether somebody answers at all: a server also says UNAVAILABLE, of a model that it refuses."""
-    with InferenceClient(server, timeout_s=min(timeout_s, _LIVE_TIMEOUT_S)) as client:
+    with open_client(timeout_s=min(timeout_s, _LIVE_TIMEOUT_S)) as client:
         return client.is_live()
 
 
