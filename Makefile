@@ -87,6 +87,7 @@ protos: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/serving_footprint.py
+	$(BIN)/python benchmarks/export_lowering.py
 	$(BIN)/python benchmarks/rolling_restart.py
 	$(BIN)/python benchmarks/generator_rate.py
 

@@ -5,7 +5,7 @@ The file computes what the lecture draws: the network, then a softmax. ``probabi
 
 The bytes depend on the weights, the provenance and the library versions alone, and the graph on the architecture
 alone: whatever torch writes about the place where it was exported (stack traces, file paths, symbol names) is removed.
-Parameters keep their PyTorch names, see ``onnx_weights``.
+Parameters keep their PyTorch names, see ``onnx_weights``; what becomes of convolution layers is told in ``lowering``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import onnxscript  # noqa: F401  (torch's exporter needs it: better missed now t
 import torch
 from torch import Tensor, nn
 
+from models.lowering import DEFAULT_LOWERING, Lowering, to_gemm
 from models.networks import LENGTH
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class _WithSoftmax(nn.Module):
         return torch.softmax(logits_BK, dim=-1), logits_BK
 
 
-def export(network: nn.Module, *, provenance: Mapping[str, str]) -> bytes:
+def export(network: nn.Module, *, provenance: Mapping[str, str], lowering: Lowering = DEFAULT_LOWERING) -> bytes:
     """The network as the bytes of one ONNX file.
 
-    ``network`` maps (B, 40) float32 to logits (B, 10); it is not changed. ``provenance`` goes
-    into the file's ``metadata_props``, sorted by key. The result passes onnx's full check. Takes 1 to 4 s, most of it
-    torch's own.
+    ``network`` maps (B, 40) float32 to logits (B, 10); it is not changed. ``provenance`` goes into the file's
+    ``metadata_props``, sorted by key. ``lowering`` says what convolution layers become; without any it makes no
+    difference. The result passes onnx's full check. Takes 1 to 4 s, most of it torch's own.
     """
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -73,6 +74,8 @@ def export(network: nn.Module, *, provenance: Mapping[str, str]) -> bytes:
     _keep_parameter_names(model.graph)
     _write_weights(model.graph, network)
     _strip(model)
+    if lowering == "gemm":
+        to_gemm(model)
     onnx.helper.set_model_props(model, {key: provenance[key] for key in sorted(provenance)})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

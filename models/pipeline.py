@@ -27,6 +27,7 @@ from models.evaluation import Evaluation, evaluate
 from models.events import EventSink, StageFinished, StageStarted, ignore
 from models.export import INPUT, export
 from models.goldens import Golden
+from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.publication import check_model_name, publish
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from models.dataset import Examples
+    from models.lowering import Lowering
     from models.parity_report import ParityReport
     from models.recipes import TrainingRecipe
 
@@ -91,6 +93,7 @@ def run(
     *,
     repository: Path,
     publish_as: str | None = None,
+    lowering: Lowering = DEFAULT_LOWERING,
     data: Dataset | None = None,
     on_event: EventSink = ignore,
     checkpoint_dir: Path | None = None,
@@ -99,8 +102,9 @@ def run(
 ) -> PublishedModel:
     """Train ``recipe`` and publish the result as the next version of ``publish_as``.
 
-    ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume`` and ``stop`` are those of
-    `train`. Events of every stage go to ``on_event``.
+    ``lowering`` says what convolution layers become in the file, and changes nothing else; the manifest names it where
+    there are any. ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume`` and ``stop`` are
+    those of `train`. Events of every stage go to ``on_event``.
 
     Raises:
         PublicationError: the name or the repository cannot be used (noticed before training), or the disk refuses.
@@ -130,8 +134,8 @@ def run(
 
     leave_if_stopped()
     with _stage("export", on_event) as detail:
-        origin = _origin(trained, data)
-        model_bytes = export(trained.network, provenance=_as_text(origin))
+        origin = _origin(trained, data, lowering)
+        model_bytes = export(trained.network, provenance=_as_text(origin), lowering=lowering)
         detail.update(bytes=len(model_bytes), sha256=hashlib.sha256(model_bytes).hexdigest())
 
     leave_if_stopped()
@@ -188,7 +192,7 @@ def _metrics(trained: TrainedNetwork, data: Dataset, test: Evaluation) -> dict[s
     return metrics
 
 
-def _origin(trained: TrainedNetwork, data: Dataset) -> dict[str, Any]:
+def _origin(trained: TrainedNetwork, data: Dataset, lowering: Lowering) -> dict[str, Any]:
     """Everything that decides the file's content; the same run gives the same origin, so the same bytes."""
     spec = architecture(trained.recipe.network)
     return {
@@ -198,6 +202,7 @@ def _origin(trained: TrainedNetwork, data: Dataset) -> dict[str, Any]:
         "steps": trained.steps,
         "weights_sha256": trained.weights_sha256,
         "data_sha256": dict(data.sha256),
+        **({"lowering": lowering} if spec.kind == "conv" else {}),
         "code": provenance.code(),
         "libraries": provenance.libraries(),
         "machine": provenance.machine(),

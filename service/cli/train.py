@@ -11,21 +11,35 @@ import click
 
 from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe, ModelsError, ProofFailed, PublicationError, TrainingInterrupted
+from models.lowering import DEFAULT_LOWERING, LOWERINGS
 from models.publication import check_model_name
 from models.recipes import RECIPES, fields, parse_override
 from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
 from service.cli.output import OutputFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from models.events import Event, EventSink
+    from models.lowering import Lowering
     from models.pipeline import PublishedModel
     from models.recipes import TrainingRecipe
 
 DEFAULT_RECIPE = "best"
 RUNS = Path("runs")
 _SETTABLE = tuple(field for field in fields() if field != "name")
+
+
+def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--lowering``."""
+    return click.option(
+        "--lowering",
+        type=click.Choice(LOWERINGS),
+        default=DEFAULT_LOWERING,
+        show_default=True,
+        help="What convolution layers become in the exported file: gemm (Gather and matrix products: faster for "
+        "batches) or conv (Conv). The same function of the same weights.",
+    )(command)
 
 
 @click.command(epilog=f"Fields of a recipe, for --set: {', '.join(_SETTABLE)}.")
@@ -58,6 +72,7 @@ _SETTABLE = tuple(field for field in fields() if field != "name")
     show_default=True,
     help="Where to publish the model.",
 )
+@lowering_option
 @click.option("--name", help="Publish it under this name.  [default: mnist1d-NETWORK]")
 @click.option(
     "--checkpoint-dir",
@@ -74,6 +89,7 @@ def command(
     seed: int | None,
     steps: int | None,
     repository: Path,
+    lowering: Lowering,
     name: str | None,
     checkpoint_dir: Path | None,
     resume: bool,
@@ -98,18 +114,21 @@ def command(
         recipe = RECIPES[recipe_name].replace(**{"network": network, **_overrides(overrides, shorthands)})
         if name is not None:
             check_model_name(name)
+        _check_lowering(lowering, recipe.network)
     except (InvalidRecipe, PublicationError) as error:
         fail(str(error), Exit.USAGE)
     if checkpoint_dir is None:
         checkpoint_dir = RUNS / f"{recipe.network}-{recipe_name}-seed{recipe.seed}"
     again = ["mnist1d", "train", "--network", recipe.network, "--recipe", recipe_name]
     again += [word for override in given for word in ("--set", override)]
+    again += ["--lowering", lowering] if _is_given("lowering") else []
     again += ["--repository", str(repository), "--checkpoint-dir", str(checkpoint_dir)]
     again += [] if name is None else ["--name", name]
     published = train_and_publish(
         recipe,
         repository=repository,
         publish_as=name,
+        lowering=lowering,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         quiet=quiet,
@@ -125,6 +144,16 @@ def command(
 def _is_given(option: str) -> bool:
     """Whether an option was given, on the command line or by its environment variable."""
     return click.get_current_context().get_parameter_source(option) is not click.core.ParameterSource.DEFAULT
+
+
+def _check_lowering(lowering: Lowering, network: str) -> None:
+    """Leave with a usage error if the option was given for a network that has nothing to lower.
+
+    A default from the environment is for whatever network there is.
+    """
+    source = click.get_current_context().get_parameter_source("lowering")
+    if source is click.core.ParameterSource.COMMANDLINE and ARCHITECTURES[network].kind != "conv":
+        fail(f"--lowering {lowering}: the network {network} has no convolution layers", Exit.USAGE)
 
 
 def _overrides(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
@@ -151,6 +180,7 @@ def train_and_publish(
     *,
     repository: Path,
     publish_as: str | None = None,
+    lowering: Lowering = DEFAULT_LOWERING,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -182,6 +212,7 @@ def train_and_publish(
                 recipe,
                 repository=repository,
                 publish_as=publish_as,
+                lowering=lowering,
                 on_event=_until_lost(on_event, lost),
                 checkpoint_dir=checkpoint_dir,
                 resume=resume,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from models.architectures import ARCHITECTURES
 from models.publication import versions
 from service.cli.console import Exit, fail, stdout
 from service.cli.options import config_from, server_options
 from service.cli.serve import DEFAULT_REPOSITORY, check_addresses, run_server
+from service.cli.train import lowering_option
 
 if TYPE_CHECKING:
+    from models.lowering import Lowering
     from service.standing import Standing
 
 NETWORKS = ("conv", "fc")
@@ -27,20 +30,21 @@ NETWORKS = ("conv", "fc")
 @click.option("--recipe", default="quick", show_default=True, help="Recipe for what has to be trained.")
 @click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
 @click.option("--steps", type=click.IntRange(min=1), help="Other than the recipe's number of training steps.")
+@lowering_option
 @server_options
-def command(repository: Path, recipe: str, seed: int, steps: int | None, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
+def command(repository: Path, recipe: str, seed: int, steps: int | None, lowering: Lowering, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
     """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
     if missing:
         # Whatever would keep the server from starting is told before the training, not after it.
         check_addresses(config_from(repository if repository.is_dir() else Path(), options))
     for network in missing:
-        _train(network, recipe, seed, steps, repository)
+        _train(network, recipe, seed, steps, lowering, repository)
     config = config_from(repository, options)
     run_server(config, lambda standing: _print_next_steps(standing, config.host))
 
 
-def _train(network: str, recipe: str, seed: int, steps: int | None, repository: Path) -> None:
+def _train(network: str, recipe: str, seed: int, steps: int | None, lowering: Lowering, repository: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         fail(
             f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
@@ -60,6 +64,8 @@ def _train(network: str, recipe: str, seed: int, steps: int | None, repository: 
     ]
     if steps is not None:
         arguments += ["--steps", str(steps)]
+    if ARCHITECTURES[network].kind == "conv":
+        arguments += ["--lowering", lowering]
     trained = subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
     if trained.returncode:
         raise click.exceptions.Exit(trained.returncode)

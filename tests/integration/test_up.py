@@ -55,12 +55,14 @@ def up_until_ready(tmp_path, *arguments: str):
 @pytest.mark.needs_torch
 def test_what_is_missing_is_trained_proven_and_served_and_the_second_time_nothing_is_trained(tmp_path) -> None:
     pytest.importorskip("torch")
-    names, output = up_until_ready(tmp_path, "--steps", "100")
+    names, output = up_until_ready(tmp_path, "--steps", "100", "--lowering", "conv")
     assert names == ["mnist1d-conv", "mnist1d-fc"]
     assert output.count("checks passed") >= 2
     assert "mnist1d-conv version 1 (proven here)" in output
     for name in names:
-        assert Artifact.load(tmp_path / "repository" / name / "1").manifest.provenance["steps"] == 100
+        provenance = Artifact.load(tmp_path / "repository" / name / "1").manifest.provenance
+        assert provenance["steps"] == 100
+        assert provenance.get("lowering") == {"mnist1d-conv": "conv", "mnist1d-fc": None}[name]
     again, output = up_until_ready(tmp_path, "--steps", "100")
     assert again == names
     assert "checks passed" not in output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -61,6 +61,14 @@ def conv() -> Exported:
 
 
 @pytest.fixture(scope="session")
+def conv_as_conv(conv: Exported) -> Exported:
+    """The same network, its convolution layers left Conv in the file."""
+    from models.export import export
+
+    return replace(conv, model_bytes=export(conv.network, provenance={"network": "conv"}, lowering="conv"))
+
+
+@pytest.fixture(scope="session")
 def fc() -> Exported:
     """Its fully connected baseline after 200 steps."""
     return _exported("fc")
@@ -95,6 +103,21 @@ def edited() -> Callable[[bytes, Callable[[onnx.ModelProto], None]], bytes]:
         return model.SerializeToString()
 
     return change
+
+
+@pytest.fixture
+def operators(tmp_path: Path) -> Callable[[bytes], list[str]]:
+    """``operators(model_bytes)``: what onnxruntime runs of it, when everything that is constant has been computed."""
+    import onnxruntime as ort
+
+    def run(model_bytes: bytes) -> list[str]:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # it remarks that such a file is for this machine only
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        ort.InferenceSession(model_bytes, options, providers=["CPUExecutionProvider"])
+        return [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+    return run
 
 
 @pytest.fixture

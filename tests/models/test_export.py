@@ -23,9 +23,10 @@ from models.export import BATCH_AXIS, INPUT, OUTPUTS, export  # noqa: E402  (tor
 from models.networks import build, state_arrays  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPORTS = ["conv", "conv_as_conv", "fc"]
 
 
-@pytest.mark.parametrize("which", ["conv", "fc"])
+@pytest.mark.parametrize("which", EXPORTS)
 def test_interface(which, request):
     model = open_model(request.getfixturevalue(which).model_bytes)
     assert [str(spec) for spec in model.inputs] == ["x FP32[batch, 40]"]
@@ -33,7 +34,7 @@ def test_interface(which, request):
     assert (INPUT, OUTPUTS, BATCH_AXIS) == ("x", ("probabilities", "logits"), "batch")
 
 
-@pytest.mark.parametrize("which", ["conv", "fc"])
+@pytest.mark.parametrize("which", EXPORTS)
 def test_answers_are_the_softmax_of_the_networks_logits(which, request, few):
     exported = request.getfixturevalue(which)
     probabilities_BK, logits_BK = open_model(exported.model_bytes).run(list(OUTPUTS), {"x": few.x_BL})
@@ -43,7 +44,7 @@ def test_answers_are_the_softmax_of_the_networks_logits(which, request, few):
     np.testing.assert_allclose(probabilities_BK, expected_BK.softmax(-1).numpy(), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("which", ["conv", "fc"])
+@pytest.mark.parametrize("which", EXPORTS)
 def test_weights_come_back_under_their_own_names(which, request):
     exported = request.getfixturevalue(which)
     expected = state_arrays(exported.network)
@@ -80,15 +81,25 @@ def test_the_graph_does_not_depend_on_the_weights(conv):
     assert without_values(fresh) == without_values(conv.model_bytes)
 
 
-def test_nothing_of_the_place_of_export_is_inside(conv):
-    model = onnx.ModelProto.FromString(conv.model_bytes)
+@pytest.mark.parametrize("which", EXPORTS)
+def test_nothing_of_the_place_of_export_is_inside(which, request):
+    model_bytes = request.getfixturevalue(which).model_bytes
+    model = onnx.ModelProto.FromString(model_bytes)
     for element in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         assert not element.doc_string
     for element in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
         assert not element.metadata_props
-    text = conv.model_bytes.decode("latin-1")
+    text = model_bytes.decode("latin-1")
     for trace in (str(ROOT), f"{Path.home()}/", "site-packages", ".py", "stack_trace", 'File "'):
         assert trace not in text
+
+
+@pytest.mark.parametrize(("which", "convolutions", "products"), [("conv", 0, 4), ("conv_as_conv", 3, 1), ("fc", 0, 4)])
+def test_the_lowering_decides_what_onnxruntime_runs(which, convolutions, products, request, operators):
+    operators_run = operators(request.getfixturevalue(which).model_bytes)
+    assert sum("Conv" in operator for operator in operators_run) == convolutions
+    assert sum("Gemm" in operator for operator in operators_run) == products
+    assert not {"EyeLike", "ConstantOfShape", "Transpose"} & set(operators_run)
 
 
 def test_everything_is_in_one_file(conv):

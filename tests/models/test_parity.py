@@ -42,7 +42,9 @@ def test_the_tolerances_are_those_that_are_promised():
     assert TOLERANCES["logits"].to_dict() == {"absolute": 1e-4, "relative": 1e-6}
 
 
-def test_the_convolutional_net_is_proven_on_the_whole_test_set(conv):
+@pytest.mark.parametrize("lowering", ["conv", "conv_as_conv"])
+def test_the_convolutional_net_is_proven_on_the_whole_test_set(lowering, request):
+    conv = request.getfixturevalue(lowering)
     report = prove(conv.network, conv.architecture, conv.model_bytes, canonical().test)
     assert report.passed, report.summary
     assert tuple(check.name for check in report.checks) == EVERYTHING
@@ -116,7 +118,8 @@ def logits_in_double(model: onnx.ModelProto) -> None:
 
 
 def input_in_double(model: onnx.ModelProto) -> None:
-    model.graph.node[0].input[0] = "single"
+    for node in model.graph.node:
+        node.input[:] = ["single" if name == "x" else name for name in node.input]
     model.graph.node.insert(0, helper.make_node("Cast", ["x"], ["single"], to=TensorProto.FLOAT))
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
 

@@ -8,12 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from models import events, provenance
 from models.artifact import Artifact
 from models.dataset import CANONICAL_SHA256, canonical
 from models.errors import InvalidRecipe, ProofFailed, PublicationError, TrainingInterrupted
+from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 
 pytestmark = pytest.mark.needs_torch
@@ -34,7 +37,7 @@ def _fixed_code(monkeypatch):
 @pytest.fixture
 def no_export(conv, monkeypatch):
     """Skip the second that an export takes: the file of another run, so that the proof must fail."""
-    monkeypatch.setattr(pipeline, "export", lambda network, provenance: conv.model_bytes)
+    monkeypatch.setattr(pipeline, "export", lambda network, **_: conv.model_bytes)
 
 
 def test_the_version_is_complete(published):
@@ -83,6 +86,19 @@ def test_the_provenance_is_complete_and_private(published, tiny):
     text = (published.path / "manifest.json").read_text() + (published.path / "model.onnx").read_text("latin-1")
     for private in (socket.gethostname(), f"{Path.home()}/", str(published.path.parent), str(Path.cwd())):
         assert private not in text
+
+
+def test_the_lowering_changes_the_file_and_nothing_else(published, tiny, tmp_path, operators):
+    assert published.manifest.provenance["lowering"] == DEFAULT_LOWERING == "gemm"
+    other = pipeline.run(tiny("conv"), repository=tmp_path, lowering="conv")
+    assert other.parity.passed
+    assert other.manifest.provenance["lowering"] == "conv"
+    model_bytes = (other.path / "model.onnx").read_bytes()
+    assert operators(model_bytes).count("FusedConv") == 3
+    assert open_model(model_bytes).metadata["lowering"] == "conv"
+    assert other.manifest.model_sha256 != published.manifest.model_sha256
+    assert other.manifest.provenance["weights_sha256"] == published.manifest.provenance["weights_sha256"]
+    assert other.manifest.metrics == published.manifest.metrics
 
 
 def test_the_file_says_itself_where_it_comes_from(published):
@@ -144,7 +160,7 @@ def test_an_interrupted_run_that_is_resumed_publishes_the_same_file(published, t
 
 @pytest.mark.parametrize("last", ["evaluate", "export", "prove"])
 def test_a_stop_after_training_publishes_nothing(last, tiny, conv, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "export", lambda network, provenance: conv.model_bytes)
+    monkeypatch.setattr(pipeline, "export", lambda network, **_: conv.model_bytes)
     done: list[str] = []
 
     def note(event):
@@ -185,6 +201,29 @@ def test_a_failed_proof_publishes_nothing_and_carries_the_report(tiny, tmp_path,
     assert stages == STAGES[:-1]
     assert snapshot(repository) == before
     assert [path.name for path in (repository / "mnist1d-conv").iterdir()] == ["1"]
+
+
+def test_a_lowering_whose_bits_depend_on_the_batch_is_not_published(tiny, conv, edited, tmp_path, monkeypatch):
+    def add_a_trace_of_the_first_example(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            node.output[:] = ["own" if name == "logits" else name for name in node.output]
+        start, stop, scale = (np.array([value]) for value in (0, 1, np.float32(1e-6)))
+        for name, value in (("start", start), ("stop", stop), ("scale", scale)):
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        model.graph.node.insert(
+            len(model.graph.node) - 1, helper.make_node("Slice", ["own", "start", "stop"], ["first"])
+        )
+        for op_type, inputs, output in (("Mul", ["first", "scale"], "trace"), ("Add", ["own", "trace"], "logits")):
+            model.graph.node.insert(len(model.graph.node) - 1, helper.make_node(op_type, inputs, [output]))
+
+    model_bytes = edited(conv.model_bytes, add_a_trace_of_the_first_example)
+    monkeypatch.setattr(pipeline, "export", lambda network, **_: model_bytes)
+    with pytest.raises(ProofFailed) as failure:
+        pipeline.run(tiny("conv"), repository=tmp_path / "repository")
+    failed = [check["name"] for check in failure.value.report["checks"] if not check["passed"]]
+    assert "bit identity" in failed
+    assert "values: PyTorch" not in failed
+    assert not (tmp_path / "repository").exists()
 
 
 @pytest.mark.usefixtures("no_export")

@@ -33,7 +33,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def quick_export(published_conv, monkeypatch):
     """The file of another run in place of an export: saves a second, and the proof must fail."""
     model_bytes = (published_conv / "model.onnx").read_bytes()
-    monkeypatch.setattr(pipeline, "export", lambda network, provenance: model_bytes)
+    monkeypatch.setattr(pipeline, "export", lambda network, **_: model_bytes)
 
 
 def train(*arguments: object):
@@ -135,6 +135,8 @@ def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_pat
             ["--set", "name=foo"],
             "recipe field 'name': got 'foo', cannot be set: --recipe chooses a recipe",
         ),
+        (["--network", "fc", "--lowering", "conv"], "--lowering conv: the network fc has no convolution layers"),
+        (["--lowering", "winograd"], "'winograd' is not one of 'gemm', 'conv'"),
         (["--name", "a/b"], "error: model name: got 'a/b', expected 1 to 128 letters"),
         (["--name", ""], "error: model name: got ''"),
     ],
@@ -151,6 +153,12 @@ def test_a_field_may_be_given_twice_where_both_mean_the_same(monkeypatch):
     for arguments in (["--set", "steps=6e1"], ["--set", "network=conv", "--network", "conv"]):
         assert "training stopped after step 0" in train(*TINY, *arguments).stderr
     assert "training fc" in train(*TINY, "--set", "network=fc").stderr
+
+
+def test_a_lowering_from_the_environment_is_for_whatever_is_trained(monkeypatch):
+    monkeypatch.setenv("MNIST1D_TRAIN_LOWERING", "conv")
+    stop_after(0, monkeypatch)
+    assert "training stopped after step 0" in train(*TINY, "--network", "fc").stderr
 
 
 @pytest.mark.parametrize("option", ["--checkpoint-dir", "--repository"])
@@ -202,6 +210,7 @@ def test_a_refuted_proof_shows_the_report_and_publishes_nothing(tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monkeypatch):
     arguments = [*TINY, "--set", "learning_rate=0.02", "--name", "my-net", "--repository", "a folder"]
+    arguments += ["--lowering", "conv"]
     with monkeypatch.context() as patch:
         stop_after(25, patch)
         stopped = train(*arguments)
@@ -218,6 +227,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monke
     (started,) = (line for line in lines if line["event"] == "started")
     assert started["start_step"] == 25
     assert lines[-1]["path"] == "a folder/my-net/1"
+    assert Artifact.load(Path(lines[-1]["path"])).manifest.provenance["lowering"] == "conv"
 
     straight = train(*arguments, "--json", "--checkpoint-dir", "another")
     assert json.loads(straight.stdout.splitlines()[-1])["weights_sha256"] == lines[-1]["weights_sha256"]
