@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from service.errors import Code, Status
 from service.transport.http2 import abuse, frames
@@ -69,9 +69,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come (and its TLS handshake is over)."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"expected a stream transport, got {type(transport).__name__}")
-        self.sender.transport = transport
+        # By what it is for, and not by its class: uvloop's transports are no subclasses of asyncio's.
+        self.sender.transport = cast("asyncio.Transport", transport)
         self.peer = _peer_name(transport.get_extra_info("peername"))
         plain = transport.get_extra_info("socket")
         if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
@@ -127,7 +126,12 @@ class Connection(asyncio.Protocol):
     # ---- frames in -----------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
-        position = 0 if self._has_preface else self._read_preface(data)
+        position = 0
+        if not self._has_preface:
+            position = self._read_preface(data)
+            if not position:
+                self._unread = data
+                return
         end = len(data)
         unpack = frames.FRAME_HEADER.unpack_from
         while end - position >= frames.HEADER_BYTES and not self.is_closed:
@@ -158,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._unread = data[position:]
 
     def _read_preface(self, data: bytes) -> int:
+        """Where it ends; 0 if there is more to come of it."""
         if not data.startswith(frames.PREFACE):
             if frames.PREFACE.startswith(data):
                 return 0
@@ -189,11 +194,13 @@ class Connection(asyncio.Protocol):
             return
         if stream.is_remote_closed:
             raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
-        if not is_end and stream.requests is None:
+        if payload and not is_end and stream.requests is None:
             stream.heard_s = self.heard_s
         stream.receive(payload, flow_bytes, is_end=is_end)
 
     def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if not stream_id:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & frames.PADDED:
             payload = _unpadded(payload)
         if flags & frames.HAS_PRIORITY:
@@ -232,6 +239,9 @@ class Connection(asyncio.Protocol):
         if head.method is None:
             stream.is_remote_closed = is_end
             stream.refuse()
+        elif head.timeout_s is not None and head.timeout_s <= 0:
+            stream.is_remote_closed = is_end
+            stream.expire()
         elif self.sender.pending_bytes > _MAX_PENDING_BYTES:
             stream.is_remote_closed = is_end
             stream.fail(_TOO_MUCH_UNREAD)
@@ -250,9 +260,10 @@ class Connection(asyncio.Protocol):
                 raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
             self.idle_frames.count(self.heard_s)
             return
-        self._blocks.trailers(block)
         if stream.is_remote_closed:
+            self._blocks.skip(block)
             raise StreamFailure(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        self._blocks.trailers(block)
         if not is_end:
             raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
         stream.end_of_request()

@@ -9,14 +9,13 @@ written as a literal outside the table, the block is remembered without it and t
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.huffman_table import decode_huffman
 
-from service.transport.http2 import metadata, request_head
+from service.transport.http2 import request_head
 from service.transport.http2.errors import ConnectionFailure, ErrorCode
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class HeaderBlocks:
             start, end = span
             known = self._known_but_timeout.get((block[:start], block[end:]))
             if known is not None:
-                return replace(known, timeout_s=metadata.timeout_s(_string(block, start)[0]))
+                return request_head.with_timeout(known, self._read_string(block, start))
         before = self._table_state()
         fields = self._decode(block)
         after = self._table_state()
@@ -96,7 +95,7 @@ class HeaderBlocks:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[block] = head
-        if span is not None:
+        if span is not None and head.refusal is None:
             if len(self._known_but_timeout) >= _REMEMBERED:
                 self._known_but_timeout.clear()
             self._known_but_timeout[block[: span[0]], block[span[1] :]] = head
@@ -107,6 +106,12 @@ class HeaderBlocks:
         except OversizedHeaderListError as error:
             raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "header list too large") from error
         except (HPACKError, IndexError, UnicodeError) as error:
+            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
+
+    def _read_string(self, block: bytes, position: int) -> bytes:
+        try:
+            return _string(block, position)[0]
+        except HPACKError as error:
             raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
 
     def _table_state(self) -> tuple[object, int, int]:

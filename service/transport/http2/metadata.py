@@ -14,20 +14,24 @@ _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
-def timeout_s(value: bytes) -> float:
-    """Seconds in a ``grpc-timeout``: at most eight digits and a unit. Raises StreamFailure."""
+def timeout_s(value: bytes) -> float | None:
+    """Seconds in a ``grpc-timeout``: at most eight digits and a unit. None for anything else."""
     found = _TIMEOUT.fullmatch(value)
-    if found is None:
-        raise StreamFailure(ErrorCode.PROTOCOL_ERROR, f"grpc-timeout: expected digits and a unit, got {value[:32]!r}")
-    return int(found[1]) * _UNIT_S[found[2]]
+    return int(found[1]) * _UNIT_S[found[2]] if found is not None else None
 
 
 def percent_encode(message: str) -> bytes:
-    """A ``grpc-message``: UTF-8, with everything but printable ASCII as %XX."""
+    """A ``grpc-message``: UTF-8, with everything but printable ASCII as %XX, and spaces too where no field value of
+    HTTP/2 may have one: at its ends (RFC 9113, section 8.2.1).
+    """
     data = message.encode("utf-8", "replace")
-    if data.isascii() and message.isprintable() and "%" not in message:
+    if not (data.isascii() and message.isprintable() and "%" not in message):
+        data = b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in data)
+    inner = data.strip(b" ")
+    if len(inner) == len(data):
         return data
-    return b"".join(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in data)
+    leading = len(data) - len(data.lstrip(b" "))
+    return b"%20" * leading + inner + b"%20" * (len(data) - leading - len(inner))
 
 
 def encode_binary(value: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
@@ -54,15 +54,16 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
     if missing:
         raise _malformed(f"{missing[0]} is missing or empty")
     found = dict(regular)
-    if found.get(b"te", b"trailers") != b"trailers":
+    if any(name == b"te" and value != b"trailers" for name, value in regular):
         raise _malformed("te: expected trailers")
     content_length = _content_length([value for name, value in regular if name == b"content-length"])
+    if pseudo[b":method"] == b"CONNECT":
+        raise _malformed("CONNECT has neither :scheme nor :path")
     if pseudo[b":method"] != b"POST":
         return RequestHead(None, (), http_status=405)
     content_type = found.get(b"content-type", b"")
     if not (content_type == _CONTENT_TYPE or content_type.startswith((_CONTENT_TYPE + b"+", _CONTENT_TYPE + b";"))):
         return RequestHead(None, (), http_status=415)
-    timeout = found.get(b"grpc-timeout")
     encoding = found.get(b"grpc-encoding", b"identity")
     method = methods.get(pseudo[b":path"])
     refusal = None
@@ -76,14 +77,25 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
     elif encoding not in ENCODINGS:
         named = encoding.decode("ascii", "replace")[:64]
         refusal = Status(Code.UNIMPLEMENTED, f"grpc-encoding {named!r} is not supported")
-    return RequestHead(
+    head = RequestHead(
         method if refusal is None else None,
         _metadata(regular),
-        metadata.timeout_s(timeout) if timeout is not None else None,
-        encoding,
-        content_length,
-        refusal,
+        encoding=encoding,
+        content_length=content_length,
+        refusal=refusal,
     )
+    timeout = found.get(b"grpc-timeout")
+    return head if timeout is None or refusal is not None else with_timeout(head, timeout)
+
+
+def with_timeout(head: RequestHead, value: bytes) -> RequestHead:
+    """The same call with this ``grpc-timeout``; one that cannot be read fails it with the status of gRPC's servers."""
+    timeout_s = metadata.timeout_s(value)
+    if timeout_s is not None:
+        return replace(head, timeout_s=timeout_s)
+    expected = "up to eight digits and one of H, M, S, m, u, n"
+    refusal = Status(Code.INTERNAL, f"grpc-timeout: expected {expected}, got {_shown(value)}")
+    return replace(head, method=None, timeout_s=None, refusal=refusal)
 
 
 def check_trailers(fields: Fields) -> None:
