@@ -4,7 +4,8 @@
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
-# make bench  the measurements behind the figures in the documentation
+# make bench  this server beside others, on this machine
+# make bench-all   the other measurements behind the figures in the documentation, too
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -14,7 +15,7 @@ PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PROTOS := open_inference health
 NODE   := tests/interop/node
 
-.PHONY: run test test-serving test-interop interop-clients check format protos bench clean
+.PHONY: run test test-serving test-interop interop-clients check format protos bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -84,12 +85,20 @@ protos: $(VENV)/.installed-dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
 
-bench: $(VENV)/.installed-dev
+# Makes what others need (.venv-bench-*, a compiled echo where Debian's libgrpc++-dev is) on the first call.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.comparison
+
+bench-all: bench
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/serving_footprint.py
 	$(BIN)/python benchmarks/export_lowering.py
 	$(BIN)/python benchmarks/rolling_restart.py
 	$(BIN)/python benchmarks/generator_rate.py
 
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,bench]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-serving $(VENV)-kserve $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-serving $(VENV)-kserve .venv-bench-* $(NODE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -7,10 +7,9 @@ median and the 99th percentile of each interval.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
+from service.bench.drawing import SOFT, Axis, document, line, path, text
 from service.bench.report import duration
 
 if TYPE_CHECKING:
@@ -25,50 +24,21 @@ _LATENCY = "#2563ab"
 _RATE = "#2f7d5b"
 _P99 = "#c2571a"
 _ERROR = "#b3261e"
-_INK, _SOFT, _GRID = "#1f2328", "#59636e", "#e4e7eb"
 _NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 _CURVE_POINTS = 240
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """From values to pixels, linearly or by the logarithm."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def at(self, value: float) -> float:
-        """The pixel of a value; values outside are drawn at the edge."""
-        low, high, value = self.low, self.high, min(max(value, self.low), self.high)
-        if self.log:
-            low, high, value = math.log(low), math.log(high), math.log(value)
-        return self.start + (self.end - self.start) * ((value - low) / (high - low))
 
 
 def svg(setup: Setup, result: Result) -> str:
     """The whole picture."""
     version = f", version {setup.version}" if setup.version else ""
     body = [
-        _text(_LEFT, 34, f"{setup.model}{version} at {setup.server}", size=17, weight=600),
-        _text(_LEFT, 56, _summary(setup, result), size=12.5, colour=_SOFT),
+        text(_LEFT, 34, f"{setup.model}{version} at {setup.server}", size=17, weight=600),
+        text(_LEFT, 56, _summary(setup, result), size=12.5, colour=SOFT),
         *_percentiles(result, top=96, bottom=330),
         *_rates(result, top=396, bottom=530),
         *_latencies_over_time(result, top=590, bottom=710),
     ]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"',
-            f' height="{_HEIGHT}" font-family="system-ui, Helvetica, Arial, sans-serif">',
-            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
-            *body,
-            "</svg>\n",
-        ]
-    )
+    return document(_WIDTH, _HEIGHT, body)
 
 
 def _summary(setup: Setup, result: Result) -> str:
@@ -93,10 +63,10 @@ def _percentiles(result: Result, top: float, bottom: float) -> Iterable[str]:
     yield from _horizontal_lines(y, _decades(y), duration)
     for q in nines:
         at = x.at(1 / (1 - q))
-        yield _line(at, top, at, bottom)
-        yield _text(at, bottom + 18, f"{100 * q:.6g} %", size=11, colour=_SOFT, anchor="middle")
+        yield line(at, top, at, bottom)
+        yield text(at, bottom + 18, f"{100 * q:.6g} %", size=11, colour=SOFT, anchor="middle")
     curve = [x.high ** (step / _CURVE_POINTS) for step in range(_CURVE_POINTS + 1)]
-    yield _path([(x.at(value), y.at(latency.quantile_s(1 - 1 / value))) for value in curve], _LATENCY)
+    yield path([(x.at(value), y.at(latency.quantile_s(1 - 1 / value))) for value in curve], _LATENCY)
     for q in (0.5, 0.9, 0.99, 0.999):
         if q > most:
             continue
@@ -104,7 +74,7 @@ def _percentiles(result: Result, top: float, bottom: float) -> Iterable[str]:
         yield f'<circle cx="{at:.1f}" cy="{y.at(value):.1f}" r="3.5" fill="{_LATENCY}"/>'
         # The first is close to the axis: its label goes to the other side of the curve.
         across, down, anchor = (8, 16, "start") if q == 0.5 else (-6, -8, "end")
-        yield _text(
+        yield text(
             at + across, y.at(value) + down, duration(value), size=11.5, colour=_LATENCY, anchor=anchor, weight=600
         )
 
@@ -122,10 +92,10 @@ def _rates(result: Result, top: float, bottom: float) -> Iterable[str]:
     y = Axis(0.0, max(highest * 1.05, steps[-1]), bottom, top)
     yield from _horizontal_lines(y, steps, lambda value: f"{value:,.6g}")
     yield from _time_labels(x, bottom)
-    yield _path([(x.at(t), y.at(value)) for t, value in points], _RATE)
+    yield path([(x.at(t), y.at(value)) for t, value in points], _RATE)
     legend = [("right answers", _RATE)]
     if result.failed:
-        yield _path([(x.at(t), y.at(value)) for t, value in failed], _ERROR)
+        yield path([(x.at(t), y.at(value)) for t, value in failed], _ERROR)
         legend.append(("failed", _ERROR))
         yield from _legend(top, legend)
 
@@ -143,7 +113,7 @@ def _latencies_over_time(result: Result, top: float, bottom: float) -> Iterable[
     yield from _horizontal_lines(y, _decades(y), duration)
     yield from _time_labels(x, bottom)
     for (_, points), colour in zip(lines, (_LATENCY, _P99), strict=True):
-        yield _path([(x.at(t), y.at(value)) for t, value in points], colour)
+        yield path([(x.at(t), y.at(value)) for t, value in points], colour)
     yield from _legend(top, [("p50", _LATENCY), ("p99", _P99)])
 
 
@@ -177,47 +147,27 @@ def _round_steps(highest: float) -> list[float]:
 def _horizontal_lines(axis: Axis, marks: Sequence[float], label: Callable[[float], str]) -> Iterable[str]:
     for mark in marks:
         at = axis.at(mark)
-        yield _line(_LEFT, at, _RIGHT, at)
-        yield _text(_LEFT - 10, at + 4, label(mark), size=11, colour=_SOFT, anchor="end")
+        yield line(_LEFT, at, _RIGHT, at)
+        yield text(_LEFT - 10, at + 4, label(mark), size=11, colour=SOFT, anchor="end")
 
 
 def _time_labels(axis: Axis, bottom: float) -> Iterable[str]:
     for mark in _round_steps(axis.high):
-        yield _text(axis.at(mark), bottom + 18, f"{mark:g} s", size=11, colour=_SOFT, anchor="middle")
-        yield _line(axis.at(mark), bottom, axis.at(mark), bottom + 4)
-    yield _line(_LEFT, bottom, _RIGHT, bottom, _SOFT)
+        yield text(axis.at(mark), bottom + 18, f"{mark:g} s", size=11, colour=SOFT, anchor="middle")
+        yield line(axis.at(mark), bottom, axis.at(mark), bottom + 4)
+    yield line(_LEFT, bottom, _RIGHT, bottom, SOFT)
 
 
 def _legend(top: float, entries: Sequence[tuple[str, str]]) -> Iterable[str]:
     at = float(_RIGHT)
     for name, colour in reversed(entries):
-        yield _text(at, top - 12, name, size=11.5, colour=colour, anchor="end", weight=600)
+        yield text(at, top - 12, name, size=11.5, colour=colour, anchor="end", weight=600)
         at -= 8 * len(name) + 14
 
 
-def _title(top: float, text: str) -> str:
-    return _text(_LEFT, top - 12, text, size=13, weight=600)
+def _title(top: float, words: str) -> str:
+    return text(_LEFT, top - 12, words, size=13, weight=600)
 
 
 def _nothing(top: float, bottom: float) -> str:
-    return _text((_LEFT + _RIGHT) / 2, (top + bottom) / 2, "no right answers", size=12, colour=_SOFT, anchor="middle")
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = _GRID) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="1"/>'
-
-
-def _path(points: Sequence[Point], colour: str) -> str:
-    if len(points) == 1:
-        return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{colour}"/>'
-    steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path d="M{steps}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
-
-
-def _text(
-    x: float, y: float, text: str, *, size: float, colour: str = _INK, anchor: str = "start", weight: int = 400
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
-        f'font-weight="{weight}">{escape(text)}</text>'
-    )
+    return text((_LEFT + _RIGHT) / 2, (top + bottom) / 2, "no right answers", size=12, colour=SOFT, anchor="middle")
