@@ -93,6 +93,7 @@ bench-all: bench
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/serving_footprint.py
 	$(BIN)/python benchmarks/export_lowering.py
+	$(BIN)/python benchmarks/session_options.py
 	$(BIN)/python benchmarks/rolling_restart.py
 	$(BIN)/python benchmarks/generator_rate.py
 

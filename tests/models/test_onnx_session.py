@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 import ml_dtypes
 import numpy as np
@@ -115,6 +118,34 @@ class TestRun:
         assert same_bits(size, np.array(4, np.int64))
         assert same.tolist() == ["x", "y"]
         assert total.tolist() == [[4, 4], [4, 4]]
+
+    @pytest.mark.parametrize(
+        ("feeds", "message"),
+        [({}, "missing: a, b, flag, text; got none"), ({"flag": np.array([True])}, "missing: a, b, text; got flag")],
+    )
+    def test_missing_inputs_are_named(self, feeds, message):
+        """onnxruntime's inner part would begin to compute without them."""
+        with pytest.raises(ValueError, match=message):
+            open_model(mixed_model()).run(["total"], feeds)
+
+    def test_a_release_without_the_inner_part_is_run_through_the_outer_one(self):
+        class Outer:
+            def __init__(self, session):
+                self.run = session.run
+
+        model = open_model(affine_model())
+        feeds = {"x": np.ones((2, 3), np.float32)}
+        (expected,) = model.run(["y"], feeds)
+        (got,) = dataclasses.replace(model, session=Outer(model.session)).run(("y",), MappingProxyType(feeds))
+        assert same_bits(got, expected)
+
+    def test_threads_may_run_at_once(self):
+        model = open_model(affine_model())
+        questions = [np.full((rows, 3), rows, np.float32) for rows in range(1, 40)]
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda x: model.run(["y"], {"x": x})[0], questions * 5))
+        for x, y in zip(questions * 5, answers, strict=True):
+            assert same_bits(y, model.run(["y"], {"x": x})[0])
 
     def test_one_thread_and_no_arena(self):
         options = open_model(affine_model()).session.get_session_options()
