@@ -15,6 +15,8 @@
     ├── Unauthenticated         UNAUTHENTICATED      no token, or one that is not known
     ├── PermissionDenied        PERMISSION_DENIED    the caller is known, and may not do this, or not on this port
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
+    ├── WorkerSilent            UNAVAILABLE          another process of this server did not answer in time: try again
+    ├── WorkerFailed            INTERNAL             another process of this server could not do what this one could
     └── InferenceFailed         INTERNAL             the model itself failed on inputs that fit its declaration
 
 Anything else is a defect: INTERNAL, the traceback in the log, no detail to the client.
@@ -197,6 +199,21 @@ class Unsupported(ServiceError):
 
     code = Code.UNIMPLEMENTED
     reason = "UNSUPPORTED"
+
+
+class WorkerSilent(ServiceError):
+    """What concerns all workers was not answered by all of them in time; what they were asked to do may be done."""
+
+    code = Code.UNAVAILABLE
+    reason = "WORKER_SILENT"
+    retry_after_s = 1.0
+
+
+class WorkerFailed(ServiceError):
+    """A defect in another worker; its own log has the traceback."""
+
+    code = Code.INTERNAL
+    reason = "WORKER_FAILED"
 
 
 class InferenceFailed(ServiceError):

@@ -1,0 +1,66 @@
+"""What workers answer to a call that was put to all of them: bytes or an error from each, as one message."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.errors import Details, ServiceError, WorkerFailed, status_of
+from service.workers.backplane import BackplaneFailed, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_KINDS = {kind.__name__: kind for kind in ServiceError.__subclasses__()}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One worker's."""
+
+    worker: int
+    body: bytes = b""
+    """The serialised response; empty where there is an error."""
+    error: ServiceError | None = None
+
+
+def pack(answers: Iterable[Answer]) -> Message:
+    """All of them in one message."""
+    given = list(answers)
+    rows = [[a.worker, len(a.body), error_fields(a.error) if a.error is not None else None] for a in given]
+    return Message({"answers": rows}, b"".join(a.body for a in given))
+
+
+def unpack(message: Message) -> list[Answer]:
+    """The reverse; raises BackplaneFailed for anything else."""
+    found, at = [], 0
+    try:
+        for worker, length, error in message.fields["answers"]:
+            body = message.body[at : at + length]
+            found.append(Answer(worker, body, error_of(error) if error is not None else None))
+            at += length
+    except (KeyError, TypeError, ValueError) as error:
+        raise BackplaneFailed(f"no answers: {error!r}") from error
+    if at != len(message.body):
+        raise BackplaneFailed(f"no answers: {len(message.body)} bytes, expected {at}")
+    return found
+
+
+def error_fields(error: ServiceError) -> dict[str, Any]:
+    """An expected error as JSON."""
+    return {"kind": type(error).__name__, "message": status_of(error).message, "details": asdict(error.details)}
+
+
+def error_of(fields: Mapping[str, Any]) -> ServiceError:
+    """The same error again."""
+    details = fields["details"]
+    error = _KINDS.get(fields["kind"], WorkerFailed)(fields["message"])
+    error.details = Details(**{**details, "metadata": tuple((name, value) for name, value in details["metadata"])})
+    return error
+
+
+def reworded(error: ServiceError, message: str) -> ServiceError:
+    """The same error with another message."""
+    again = type(error)(message)
+    again.details = error.details
+    return again

@@ -1,0 +1,153 @@
+"""One worker as its supervisor sees it: a process, the line to it, and how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from service.workers.backplane import Backplane, BackplaneClosed, BackplaneFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.standing import Standing
+    from service.workers.backplane import Handler
+
+_log = logging.getLogger(__name__)
+
+_PING_EVERY_S = 5.0
+_HUNG_AFTER_S = 60.0
+"""A worker whose event loop answers nothing for so long will not recover, and holds its callers up meanwhile."""
+
+
+class Phase(Enum):
+    """How far a worker is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    """Its first look at the models is over, and it knows what the others have been told."""
+    LEAVING = "leaving"
+    """It takes no new calls."""
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a worker is told when it begins, as JSON on its standard input."""
+
+    number: int
+    config: Mapping[str, Any]
+    """Of the whole server, with the ports as they are really listened on."""
+    listens_at_once: bool
+    """Before its models are loaded: somebody must say that the server is alive, and not ready."""
+    backplane_fd: int
+    log_lock_fd: int
+    max_body_bytes: int
+
+    @classmethod
+    def from_json(cls, text: str) -> Birth:
+        """The reverse of ``json.dumps(vars(birth))``."""
+        return cls(**json.loads(text))
+
+
+class Child:
+    """Starts a worker and speaks with it until it is gone."""
+
+    def __init__(self, number: int, *, max_body_bytes: int) -> None:
+        self.number = number
+        self.phase = Phase.STARTING
+        self.is_ready = False
+        """What its ServerReady says."""
+        self.standing: Standing | None = None
+        """How it stood when it had looked at its models."""
+        self.backplane = Backplane(max_body_bytes=max_body_bytes)
+        self._max_body_bytes = max_body_bytes
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 if there is none yet."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can be asked."""
+        return self._process is not None and not self.backplane.closed.is_set()
+
+    def on(self, name: str, handler: Handler) -> None:
+        """See `Backplane.on`."""
+        self.backplane.on(name, handler)
+
+    async def start(self, config: Mapping[str, Any], *, listens_at_once: bool, log_lock_fd: int) -> None:
+        """Start its process, in a session of its own: a Ctrl-C on the terminal is for the supervisor alone."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            birth = Birth(
+                self.number, config, listens_at_once, theirs.fileno(), log_lock_fd, self._max_body_bytes
+            )
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "service.cli.worker", str(self.number)),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(), log_lock_fd),
+                start_new_session=True,
+            )
+        await self.backplane.open(ours)
+        if self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(vars(birth)).encode())
+            with contextlib.suppress(OSError):  # It is gone already, as `wait` will say.
+                await self._process.stdin.drain()
+            self._process.stdin.close()
+
+    def began(self) -> None:
+        """It answers from now on, and if it stops doing so it is hung."""
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_over(), name=f"watch worker {self.number}")
+
+    async def wait(self) -> int:
+        """Wait until its process is over; its exit code, or the signal that ended it as a negative number."""
+        if self._process is None:
+            raise RuntimeError("waited for before it was started")
+        code = await self._process.wait()
+        self.phase = Phase.GONE
+        self.is_ready = False
+        if self._watch is not None:
+            self._watch.cancel()
+        await self.backplane.close()
+        return code
+
+    def stop(self) -> None:
+        """Ask it to drain and leave."""
+        self.backplane.notify("stop")
+
+    def abort(self) -> None:
+        """Ask it to leave now, whatever runs."""
+        self.backplane.notify("abort")
+
+    def kill(self) -> None:
+        """End it."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+
+    async def _watch_over(self) -> None:
+        with contextlib.suppress(BackplaneClosed, BackplaneFailed):
+            while True:
+                await asyncio.sleep(_PING_EVERY_S)
+                try:
+                    await self.backplane.call("ping", timeout_s=_HUNG_AFTER_S)
+                except TimeoutError:
+                    _log.error(  # noqa: TRY400 - that it is late is all there is to say
+                        "worker does not answer, it is killed",
+                        extra={"worker": self.number, "pid": self.pid, "after_s": _HUNG_AFTER_S},
+                    )
+                    self.kill()
+                    return

@@ -1,0 +1,136 @@
+"""The worker's end: what it is told, what it tells, and which of its methods speak for all workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from service.workers import totals
+from service.workers.agreement import CHANGE_S
+from service.workers.backplane import Backplane, BackplaneClosed, BackplaneFailed, Message
+from service.workers.shared_methods import SharedMethods
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from service.observability.exposition import Family
+    from service.readiness import Readiness
+    from service.signals import Stopping
+    from service.standing import Standing
+    from service.transport.methods import Method
+    from service.workers.child import Birth
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_FAREWELL_S = 1.0
+"""To tell the supervisor the last numbers."""
+
+
+class Membership:
+    """What makes a server one of several workers. Belongs to one event loop."""
+
+    def __init__(self, birth: Birth) -> None:
+        self.number = birth.number
+        self.listens_at_once = birth.listens_at_once
+        self._connection = socket.socket(fileno=birth.backplane_fd)
+        self._backplane = Backplane(max_body_bytes=birth.max_body_bytes)
+        self._shared = SharedMethods(self._backplane, birth.number)
+        self._families: Callable[[], Iterable[Family]] = tuple
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_leaving = False
+        self._backplane.on("ping", _pong)
+        self._backplane.on("families", self._tell_families)
+
+    def share(self, methods: Iterable[Method]) -> tuple[Method, ...]:
+        """The method table, in which some rows now speak for all workers."""
+        return self._shared.wrap(methods)
+
+    def serve(self, families: Callable[[], Iterable[Family]], rescan: Callable[[], Awaitable[None]]) -> None:
+        """What the supervisor may ask for: this worker's metrics, from any thread, and a look at the repository."""
+        self._families = families
+
+        async def run(_: Message) -> None:
+            await rescan()
+
+        self._backplane.on("rescan", run)
+
+    def obey(self, stopping: Stopping) -> None:
+        """Stop when the supervisor says so."""
+
+        async def stop(_: Message) -> None:
+            stopping.ask()
+
+        async def abort(_: Message) -> None:
+            stopping.insist()
+
+        self._backplane.on("stop", stop)
+        self._backplane.on("abort", abort)
+
+    async def open(self, readiness: Readiness) -> None:
+        """Begin to speak with the supervisor."""
+        await self._backplane.open(self._connection)
+        self._backplane.notify("began")
+        self._tasks = [
+            asyncio.create_task(self._tell_readiness(readiness), name="readiness for the supervisor"),
+            asyncio.create_task(self._outlive_no_supervisor(), name="end of the supervisor"),
+        ]
+
+    async def join(self, standing: Callable[[], Standing]) -> None:
+        """Say that the first look at the models is over; returns when this worker knows what was decided before."""
+        await self._backplane.call("join", timeout_s=2 * CHANGE_S)
+        self._backplane.notify("up", standing().to_dict())
+
+    def leave(self) -> None:
+        """From now on this worker takes no new calls."""
+        self._is_leaving = True
+        self._backplane.notify("leaving")
+
+    async def close(self) -> None:
+        """Tell the last numbers and go."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(BackplaneClosed, BackplaneFailed, TimeoutError):
+            page = totals.dump(self._families())
+            await self._backplane.call("farewell", body=page, timeout_s=_FAREWELL_S)
+        await self._backplane.close()
+
+    async def _tell_families(self, _: Message) -> Message:
+        return Message(body=await asyncio.to_thread(lambda: totals.dump(self._families())))
+
+    async def _tell_readiness(self, readiness: Readiness) -> None:
+        changes = readiness.subscribe()
+        told: bool | None = None
+        try:
+            while True:
+                is_ready = readiness.server_is_ready()
+                if is_ready != told:
+                    told = is_ready
+                    self._backplane.notify("ready", {"ready": is_ready})
+                await readiness.wait_for_change(changes)
+        finally:
+            readiness.unsubscribe(changes)
+
+    async def _outlive_no_supervisor(self) -> None:
+        await self._backplane.closed.wait()
+        # As if the one process of a server had been killed, which this worker is a part of.
+        _log.error("the supervisor is gone, its worker leaves at once")
+        logging.shutdown()
+        os._exit(1)
+
+
+async def _pong(_: Message) -> None:
+    pass
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it ends, even if it hangs then."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
