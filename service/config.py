@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _LONGEST_S = 86400.0 * 24
 """gRPC counts milliseconds in 32 bits."""
 
+MAIN_HINT = "choose another --host or --port"
+"""What to say of a main address that cannot be had; and of the address of control:"""
+CONTROL_HINT = "choose another --control-port for control, or --no-control"
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; names the field, the value and the bound."""
@@ -54,6 +58,14 @@ class ServerConfig:
         choices=("http2", "grpcio"),
     )
     port: int = setting(8001, "TCP port; 0 takes a free one and says which.", low=0, high=65535)
+
+    workers: int = setting(
+        1,
+        "Processes that share the ports, each a whole server with its own models; 0 is one for each CPU that may be "
+        "used.",
+        low=0,
+        high=256,
+    )
 
     version_policy: str = setting(
         "latest:1",
@@ -192,6 +204,15 @@ class ServerConfig:
         """For ``--print-config`` and logs: plain values only."""
         values = {declared.name: getattr(self, declared.name) for declared in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ServerConfig:
+        """The reverse of `to_dict`."""
+        paths = {declared.name for declared in fields(cls) if "Path" in str(declared.type)}
+        given: dict[str, Any] = {
+            name: Path(value) if name in paths and value is not None else value for name, value in values.items()
+        }
+        return cls(**given)
 
     def _check_tls(self) -> None:
         for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):

@@ -227,6 +227,14 @@ class BindError(Exception):
     """An address that cannot be listened on. Not for clients: there are none yet."""
 
 
+class WorkersFailed(Exception):
+    """The processes of a server cannot go on, or have not ended well. Not for clients."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
 def status_of(error: BaseException) -> Status:
     """The status for whatever a handler raised."""
     if isinstance(error, ServiceError):

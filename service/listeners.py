@@ -11,16 +11,14 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
-from service.access import Guard, Tokens
-from service.config import join_address
-from service.tls import CertificateFiles
-from service.tokens import TokenFile
+from service.access import Guard
+from service.config import CONTROL_HINT, MAIN_HINT, join_address
+from service.credentials import certificates_of, tokens_of
 from service.transport.engine import engine_class
 from service.transport.limits import ConnectionLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from service.config import ServerConfig
     from service.transport.calls import Observer
@@ -33,37 +31,48 @@ _log = logging.getLogger(__name__)
 class Listeners:
     """The engines of a server, started and stopped together."""
 
-    def __init__(self, config: ServerConfig, methods: Sequence[Method], observer: Observer | None = None) -> None:
-        """Reads certificates and tokens; raises ConfigError for files that cannot be used."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        methods: Sequence[Method],
+        observer: Observer | None = None,
+        *,
+        are_shared: bool = False,
+        warns: bool = True,
+    ) -> None:
+        """Reads certificates and tokens; raises ConfigError for files that cannot be used.
+
+        ``are_shared``: other processes listen on the same ports, of which one ``warns`` of settings for all.
+        """
+        self._warns = warns
         self._config = config
-        certificates = None
-        if config.tls_cert is not None and config.tls_key is not None:
-            certificates = CertificateFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
-        tokens = Tokens(
-            _tokens("inference_tokens", config.inference_tokens), _tokens("control_tokens", config.control_tokens)
-        )
+        self._is_started = False
+        certificates = certificates_of(config)
+        tokens = tokens_of(config)
         names = [limit.name for limit in dataclasses.fields(ConnectionLimits)]
         limits = ConnectionLimits(**{name: getattr(config, name) for name in names})
         engine = engine_class(config.transport)
         self._main = engine(
             methods,
             address=config.address,
-            bind_hint="choose another --host or --port",
+            bind_hint=MAIN_HINT,
             limits=limits,
             certificates=certificates,
             observer=observer,
             check_access=Guard(tokens, control_refusal=self._control_refusal).check,
+            is_shared=are_shared,
         )
         self._control: Engine | None = None
         if config.control and not config.control_on_main_port:
             self._control = engine(
                 methods,
                 address=config.control_address,
-                bind_hint="choose another --control-port for control, or --no-control",
+                bind_hint=CONTROL_HINT,
                 limits=limits,
                 certificates=certificates,
                 observer=observer,
                 check_access=Guard(tokens).check,
+                is_shared=are_shared,
             )
 
     @property
@@ -84,11 +93,15 @@ class Listeners:
         return join_address(self._config.host, self.port) if self._config.control else None
 
     async def start(self) -> None:
-        """Listen on all of them; raises BindError, and may then listen on some, until `stop`."""
+        """Listen on all of them, once; raises BindError, and may then listen on some, until `stop`."""
+        if self._is_started:
+            return
+        self._is_started = True
         await self._main.start()
         if self._control is not None:
             await self._control.start()
-        self._warn()
+        if self._warns:
+            self._warn()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
@@ -122,10 +135,6 @@ class Listeners:
         has_tokens = config.inference_tokens is not None or config.control_tokens is not None
         if has_tokens and config.tls_cert is None and not all(_is_loopback(host) for host in open_hosts):
             _log.warning("tokens without TLS: they can be read on the way", extra={"setting": "tls_cert"})
-
-
-def _tokens(setting: str, path: Path | None) -> TokenFile | None:
-    return TokenFile(setting, path) if path is not None else None
 
 
 def _is_loopback(host: str) -> bool:

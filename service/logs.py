@@ -7,6 +7,7 @@ line, begin another or move a terminal's cursor.
 from __future__ import annotations
 
 import contextvars
+import fcntl
 import json
 import logging
 import math
@@ -115,6 +116,21 @@ class LogOutput(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, switches: Switches) -> None:
         super().__init__(stream)
         self._switches = switches
+        self.fields: Mapping[str, object] = {}
+        """What every line says."""
+        self.lock_fd: int | None = None
+        """A file that is locked while a line is written; for processes that write to one place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line, as a whole: what goes into a pipe in several pieces could be taken apart by others."""
+        if self.lock_fd is None:
+            super().emit(record)
+            return
+        fcntl.lockf(self.lock_fd, fcntl.LOCK_EX)
+        try:
+            super().emit(record)
+        finally:
+            fcntl.lockf(self.lock_fd, fcntl.LOCK_UN)
 
     @property
     def switches(self) -> Switches:
@@ -131,6 +147,8 @@ class LogOutput(logging.StreamHandler[TextIO]):
         """Whether the record is written; if so, it gets the fields of the call that runs."""
         if not (self._switches.allow(record.levelno) and super().filter(record)):
             return False
+        for name, value in self.fields.items():
+            vars(record).setdefault(name, value)
         fields_of_call = call_fields.get()
         if fields_of_call is not None:
             try:

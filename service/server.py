@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from service.inference.model_version import ServedModel
     from service.observability.tracing import Tracing
     from service.transport.methods import Method
+    from service.workers.membership import Membership
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +66,10 @@ class Server:
     the grace.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, member: Membership | None = None) -> None:
+        """``member``: it is one of several workers, which share its ports and speak for each other."""
         self._config = config
+        self._member = member
         self._interrupted = asyncio.Event()
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
         self.repository = Repository(
@@ -102,13 +105,23 @@ class Server:
             *HealthServicer(self.readiness).methods(),
             *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
         )
+        if member is not None:
+            self.methods = member.share(self.methods)
         self._tracing = _tracing(self._traces) if config.otel else None
         durations = CallDurations()
         metrics = Metrics(self.repository, self.readiness.server_is_ready, durations, Machine())
-        self._metrics = (
-            MetricsEndpoint(metrics.families, config.metrics_host, config.metrics_port) if config.metrics else None
+        self._metrics = None
+        if member is not None:
+            member.serve(metrics.families, self.control.rescan)
+        elif config.metrics:
+            self._metrics = MetricsEndpoint(metrics.families, config.metrics_host, config.metrics_port)
+        self._listeners = Listeners(
+            config,
+            self.methods,
+            CallObserver(durations, self._tracing),
+            are_shared=member is not None,
+            warns=member is None or member.number == 0,
         )
-        self._listeners = Listeners(config, self.methods, CallObserver(durations, self._tracing))
 
     @property
     def port(self) -> int:
@@ -157,14 +170,19 @@ class Server:
 
     async def _start(self) -> None:
         began = time.perf_counter()
-        await self._listeners.start()
+        if self._member is not None:
+            await self._member.open(self.readiness)
+        if self._member is None or self._member.listens_at_once:
+            await self._listeners.start()
         if self._metrics is not None:
             await self._metrics.start()
         await self._load()
+        await self._listeners.start()
         standing = self.standing()
+        who = "server" if self._member is None else "worker"
         _log.log(
             logging.INFO if standing.is_ready else logging.WARNING,
-            "server ready" if standing.is_ready else "server is up and not ready",
+            f"{who} ready" if standing.is_ready else f"{who} is up and not ready",
             extra={
                 "address": f"{self._config.host}:{self.port}",
                 "control": self._listeners.control_address,
@@ -173,9 +191,13 @@ class Server:
                 "took_ms": round(1e3 * (time.perf_counter() - began)),
             },
         )
+        if self._member is not None:
+            self._member.up(standing)
 
     async def _stop(self, *, drain: bool) -> None:
         """The same whether all of it was started or only a part."""
+        if self._member is not None:
+            self._member.leave()
         self.readiness.start_draining()
         self.control.stop()
         if drain:
@@ -189,14 +211,16 @@ class Server:
             await self._metrics.stop()
         await self.control.wait_until_stopped(_LOAD_GRACE_S if drain else 0)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        _log.info("server stopped")
+        if self._member is not None:
+            await self._member.close()
+        _log.info("server stopped" if self._member is None else "worker stopped")
 
     def interrupt(self) -> None:
         """Give up loading, if that is what it does: a file system that hangs must not keep the server from stopping."""
         self._interrupted.set()
 
     async def _load(self) -> None:
-        loading = asyncio.create_task(self.control.start())
+        loading = asyncio.create_task(self._first_look())
         interrupted = asyncio.create_task(self._interrupted.wait())
         await asyncio.wait((loading, interrupted), return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
@@ -205,6 +229,11 @@ class Server:
         else:
             loading.cancel()
             _log.warning("interrupted while the models were loading")
+
+    async def _first_look(self) -> None:
+        await self.control.start()
+        if self._member is not None:
+            await self._member.join()
 
     async def _refuse_and_finish(self) -> None:
         """Refuse new calls until those that run are finished, then hold what is still on its way."""
@@ -236,22 +265,26 @@ def _tracing(control: TraceControl) -> Tracing:
     return tracing.Tracing(tracing.provider_from_environment(), control)
 
 
-async def serve(config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
+async def serve(
+    config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, member: Membership | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return. A second Ctrl-C ends the drain at once.
 
     Raises:
         service.config.ConfigError: a file with certificates or tokens cannot be used.
         service.errors.BindError: an address cannot be listened on.
     """
-    server = Server(config)
+    server = Server(config, member)
     stopping = Stopping(server.interrupt)
+    if member is not None:
+        member.obey(stopping)
     # The hang-up first, so that one during the start does not end the process: its rescan waits for the first look.
     with stopping.on_signals():
         async with rescan_on_hangup(server.control.rescan), server:
             if not stopping.is_asked:
                 on_ready(server.standing())
             await stopping.wait()
-            _log.info("signal received, draining", extra={"grace_s": config.grace_s})
+            _log.info("signal received, draining" if member is None else "draining", extra={"grace_s": config.grace_s})
 
 
 async def check_addresses(config: ServerConfig) -> None:

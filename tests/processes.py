@@ -57,12 +57,22 @@ class ServerProcess:
 
 
 @contextmanager
-def serve(repository: Path, log: Path, *options: str) -> Iterator[ServerProcess]:
-    """Start ``mnist1d serve`` on a free port and wait until it is up; killed on leaving if it still runs."""
+def serve(repository: Path, log: Path, *options: str, detached: bool = False) -> Iterator[ServerProcess]:
+    """Start ``mnist1d serve`` on a free port and wait until it is up; killed on leaving if it still runs.
+
+    ``detached`` from any terminal, and from a nohup of the tests: a hang-up means what it means to daemons.
+    """
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
     command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port"]
     with log.open("wb") as file:
-        process = subprocess.Popen([*command, *options], stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, *options],
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            start_new_session=detached,
+            preexec_fn=(lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)) if detached else None,
+        )
     server = ServerProcess(process, log)
     try:
         server.wait_until_up()

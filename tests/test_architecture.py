@@ -89,6 +89,7 @@ RULES = [
     ("service.tokens", ("grpc", "service.inference", "service.server"), "tokens know no transport and no models"),
     ("service.tls", ("grpc", "service.inference", "service.server"), "files are checked before any transport"),
     ("service.errors", ("service", "grpc", "models"), "the error tree stands alone"),
+    ("service.workers", ("service.server", "service.cli", "grpc", "onnxruntime"), "workers are told what to serve"),
 ]
 
 
@@ -151,6 +152,15 @@ def test_there_are_no_import_cycles() -> None:
 def test_no_source_file_asks_for_a_second_noun() -> None:
     lengths = {module_name(path): len(path.read_text().splitlines()) for path in SOURCES}
     assert {name: length for name, length in lengths.items() if length > 420} == {}
+
+
+def test_the_supervisor_of_workers_imports_nothing_large() -> None:
+    program = (
+        "import sys; import service.cli, service.cli.serve, service.workers.supervisor\n"
+        "print(sorted({'grpc', 'google.protobuf', 'numpy', 'onnxruntime', 'rich', 'uvloop'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_serving_modules_import_where_torch_cannot() -> None:

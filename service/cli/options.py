@@ -33,11 +33,16 @@ def config_from(repository: Path, options: dict[str, Any]) -> ServerConfig:
         config = ServerConfig(repository=repository, **options)
     except ConfigError as error:
         fail(str(error), Exit.USAGE)
+    set_up_logs(config)
+    return config
+
+
+def set_up_logs(config: ServerConfig) -> None:
+    """Log as the settings ask for it."""
     logs.set_up(
         config.log_level,
         as_json=config.log_format == "json" or (config.log_format == "auto" and not sys.stderr.isatty()),
     )
-    return config
 
 
 def environment_variable(command: str, name: str) -> str:

@@ -22,35 +22,66 @@ if TYPE_CHECKING:
 
     from service.config import ServerConfig
     from service.standing import Standing
+    from service.workers.child import Birth
 
 DEFAULT_REPOSITORY = Path("repository")
 _STUCK_AFTER_S = 0.5
 
 
-def run_server(config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
-    """Serve until a signal; returns when drained.
+def run_server(
+    config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, *, birth: Birth | None = None
+) -> None:
+    """Serve until a signal, with as many workers as the settings ask for; returns when drained.
 
-    Leaves with exit code 1 if an address cannot be had, 2 if a file with certificates or tokens cannot be used.
+    ``birth``: this process is itself one of the workers. Leaves with exit code 1 if an address cannot be had or the
+    workers fail, 2 if a file with certificates or tokens cannot be used.
     """
+    with _failures_told():
+        if birth is None and (count := _workers(config)) > 1:
+            from service.workers.supervisor import supervise
+
+            asyncio.run(supervise(config, count, on_ready))
+            return
+        asyncio.run(_serve(config, on_ready, birth))
+        _leave_stuck_threads()
+
+
+async def _serve(config: ServerConfig, on_ready: Callable[[Standing], None], birth: Birth | None) -> None:
     from service.server import serve
 
-    with _failures_told():
-        asyncio.run(serve(config, on_ready))
-        _leave_stuck_threads()
+    if birth is None:
+        await serve(config, on_ready)
+        return
+    from service.workers.membership import Membership
+
+    await serve(config, on_ready, Membership(birth))
+
+
+def _workers(config: ServerConfig) -> int:
+    if config.workers:
+        return config.workers
+    from service.workers.cpus import usable_cpus
+
+    return usable_cpus()
 
 
 def check_addresses(config: ServerConfig) -> None:
     """Leave as `run_server` would if the server could not listen; for those with minutes of work before that."""
-    from service import server
-
     with _failures_told():
-        asyncio.run(server.check_addresses(config))
+        if _workers(config) > 1:
+            from service.workers.supervisor import check_addresses
+
+            asyncio.run(check_addresses(config))
+        else:
+            from service import server
+
+            asyncio.run(server.check_addresses(config))
 
 
 @contextlib.contextmanager
 def _failures_told() -> Iterator[None]:
     from service.config import ConfigError
-    from service.errors import BindError
+    from service.errors import BindError, WorkersFailed
 
     try:
         yield
@@ -58,6 +89,8 @@ def _failures_told() -> Iterator[None]:
         fail(str(error), Exit.USAGE)
     except BindError as error:
         fail(str(error))
+    except WorkersFailed as error:
+        fail(str(error), Exit(error.exit_code))
     except asyncio.CancelledError:
         fail("stopped by a second signal, running calls were cancelled", Exit.INTERRUPTED)
 

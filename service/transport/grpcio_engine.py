@@ -63,8 +63,12 @@ class GrpcioEngine:
         certificates: CertificateFiles | None = None,
         observer: Observer | None = None,
         check_access: CheckAccess | None = None,
+        is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address."""
+        """``bind_hint`` says, for the message of a BindError, how to choose another address. ``is_shared``: other
+        processes listen on the same one, and the kernel spreads connections over them.
+        """
+        self._is_shared = is_shared
         self._address = address
         self._limits = limits
         self._bind_hint = bind_hint
@@ -83,7 +87,7 @@ class GrpcioEngine:
 
     async def start(self) -> None:
         """Listen and accept connections; raises BindError where that is impossible."""
-        server = grpc.aio.server(options=channel_options(self._limits))
+        server = grpc.aio.server(options=channel_options(self._limits, is_shared=self._is_shared))
         for service, handlers in self._services.items():
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         try:
@@ -109,11 +113,11 @@ class GrpcioEngine:
             await self._server.stop(grace_s)
 
 
-def channel_options(limits: ConnectionLimits) -> list[tuple[str, int]]:
+def channel_options(limits: ConnectionLimits, *, is_shared: bool = False) -> list[tuple[str, int]]:
     """The limits in grpcio's words."""
     options = [
-        # Two servers on one port would share its connections by chance; the second must fail to start.
-        ("grpc.so_reuseport", 0),
+        # Two servers on one port would share its connections by chance; unless they are meant to, the second must fail.
+        ("grpc.so_reuseport", int(is_shared)),
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", -1),
         # The plain limit is a soft one, above which grpcio refuses by chance.

@@ -11,11 +11,13 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING
 
-from service.config import join_address
+from service.config import CONTROL_HINT, MAIN_HINT, join_address
 from service.errors import BindError
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from service.config import ServerConfig
 
 _ATTEMPTS = 8
 """For a free port that is free on every address of a name: ``localhost`` has two."""
@@ -85,3 +87,38 @@ class Reservation:
         bound.bind(address)
         port: int = bound.getsockname()[1]
         return port
+
+
+class Addresses:
+    """The main address of a server and that of control, if it has one, for all of its workers."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Raises BindError where one cannot be had."""
+        self._held: list[Reservation] = []
+        try:
+            self.port = self._hold(config.host, config.port, MAIN_HINT)
+            self.control_port: int | None = None
+            if config.control and not config.control_on_main_port:
+                self.control_port = self._hold(config.control_host, config.control_port, CONTROL_HINT)
+        except BindError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Addresses:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give them up."""
+        for reservation in self._held:
+            reservation.close()
+
+    def _hold(self, host: str, port: int, hint: str) -> int:
+        reservation = Reservation(host, port, hint=hint)
+        self._held.append(reservation)
+        reservation.share()
+        return reservation.port

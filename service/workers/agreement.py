@@ -60,7 +60,11 @@ class Agreement:
                 if answer is not None and answer.error is not None:
                     _log.error(
                         "worker cannot do what was decided before it came",
-                        extra={"worker": child.number, "decision": message.fields["decides"], "reason": str(answer.error)},
+                        extra={
+                            "worker": child.number,
+                            "decision": message.fields["decides"],
+                            "reason": str(answer.error),
+                        },
                     )
             admit()
 

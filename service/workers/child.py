@@ -18,7 +18,6 @@ from service.workers.backplane import Backplane, BackplaneClosed, BackplaneFaile
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.standing import Standing
     from service.workers.backplane import Handler
 
 _log = logging.getLogger(__name__)
@@ -66,8 +65,10 @@ class Child:
         self.phase = Phase.STARTING
         self.is_ready = False
         """What its ServerReady says."""
-        self.standing: Standing | None = None
-        """How it stood when it had looked at its models."""
+        self.listens = False
+        """Whether it answers those who come before any worker serves."""
+        self.up_at_s: float | None = None
+        """When it came up, by the event loop's clock."""
         self.backplane = Backplane(max_body_bytes=max_body_bytes)
         self._max_body_bytes = max_body_bytes
         self._process: asyncio.subprocess.Process | None = None
@@ -89,11 +90,10 @@ class Child:
 
     async def start(self, config: Mapping[str, Any], *, listens_at_once: bool, log_lock_fd: int) -> None:
         """Start its process, in a session of its own: a Ctrl-C on the terminal is for the supervisor alone."""
+        self.listens = listens_at_once
         ours, theirs = socket.socketpair()
         with theirs:
-            birth = Birth(
-                self.number, config, listens_at_once, theirs.fileno(), log_lock_fd, self._max_body_bytes
-            )
+            birth = Birth(self.number, config, listens_at_once, theirs.fileno(), log_lock_fd, self._max_body_bytes)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "service.cli.worker", str(self.number)),
                 stdin=asyncio.subprocess.PIPE,
@@ -111,6 +111,16 @@ class Child:
         """It answers from now on, and if it stops doing so it is hung."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_over(), name=f"watch worker {self.number}")
+
+    def serves(self) -> None:
+        """It knows all that the others know, and takes part from now on."""
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.SERVING
+            self.listens = True
+
+    def is_up(self) -> None:
+        """It listens, and is as ready as it will be."""
+        self.up_at_s = asyncio.get_running_loop().time()
 
     async def wait(self) -> int:
         """Wait until its process is over; its exit code, or the signal that ended it as a negative number."""
@@ -145,7 +155,7 @@ class Child:
                 try:
                     await self.backplane.call("ping", timeout_s=_HUNG_AFTER_S)
                 except TimeoutError:
-                    _log.error(  # noqa: TRY400 - that it is late is all there is to say
+                    _log.error(
                         "worker does not answer, it is killed",
                         extra={"worker": self.number, "pid": self.pid, "after_s": _HUNG_AFTER_S},
                     )

@@ -44,7 +44,6 @@ class Membership:
         self._shared = SharedMethods(self._backplane, birth.number)
         self._families: Callable[[], Iterable[Family]] = tuple
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_leaving = False
         self._backplane.on("ping", _pong)
         self._backplane.on("families", self._tell_families)
 
@@ -82,14 +81,16 @@ class Membership:
             asyncio.create_task(self._outlive_no_supervisor(), name="end of the supervisor"),
         ]
 
-    async def join(self, standing: Callable[[], Standing]) -> None:
+    async def join(self) -> None:
         """Say that the first look at the models is over; returns when this worker knows what was decided before."""
         await self._backplane.call("join", timeout_s=2 * CHANGE_S)
-        self._backplane.notify("up", standing().to_dict())
+
+    def up(self, standing: Standing) -> None:
+        """It listens, and is as ready as it will be."""
+        self._backplane.notify("up", standing.to_dict())
 
     def leave(self) -> None:
         """From now on this worker takes no new calls."""
-        self._is_leaving = True
         self._backplane.notify("leaving")
 
     async def close(self) -> None:

@@ -44,9 +44,7 @@ def _add(total: pb.StatisticDuration, one: pb.StatisticDuration) -> None:
     total.ns += one.ns
 
 
-def index(
-    answers: Sequence[tuple[int, pb.RepositoryIndexResponse]], *, ready_only: bool
-) -> pb.RepositoryIndexResponse:
+def index(answers: Sequence[tuple[int, pb.RepositoryIndexResponse]], *, ready_only: bool) -> pb.RepositoryIndexResponse:
     """Every version that some worker knows. READY is what is READY in all of them; where they differ, the reason says
     which worker has what.
     """

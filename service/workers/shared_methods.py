@@ -38,7 +38,7 @@ class _Sharing:
     """How one method is shared."""
 
     merge: Callable[[Any, Sequence[tuple[int, Any]]], Any]
-    """One response, from a request and the responses of the workers that gave one, by number, the caller's own first."""
+    """One response, from a request and the responses of the workers that gave one, by number, its own first."""
     response: Callable[[bytes], Any]
     decides: Callable[[Any], str] = lambda _: ""
     """On what a request decides: of all decisions on the same thing the last one counts. Empty where it only asks."""

@@ -6,6 +6,7 @@ Each family says itself what the numbers of several processes make together (`ex
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 from service.observability.exposition import Across, Family, Kind
@@ -56,20 +57,26 @@ def load(text: bytes) -> list[Family]:
 
 
 class Totals:
-    """What every worker has last told, and what those that are gone had counted."""
+    """What every worker has last told, and what those that are gone had counted. Thread-safe."""
 
     def __init__(self) -> None:
         self._pages: dict[str, list[Family]] = {}
         self._gone: dict[str, dict[_SampleKey, float]] = {}
         self._gone_families: dict[str, Family] = {}
+        self._lock = threading.Lock()
 
     def update(self, name: str, page: list[Family]) -> None:
         """Take a worker's newest page."""
-        self._pages[name] = page
+        with self._lock:
+            self._pages[name] = page
 
     def retire(self, name: str) -> None:
         """The worker's process is gone: its counters stay, for the next one begins at 0."""
-        for family in self._pages.pop(name, []):
+        with self._lock:
+            self._retire(self._pages.pop(name, []))
+
+    def _retire(self, page: list[Family]) -> None:
+        for family in page:
             if family.across is Across.SUM and family.kind is not Kind.GAUGE:
                 self._gone_families[family.name] = Family(family.name, family.kind, family.help)
                 kept = self._gone.setdefault(family.name, {})
@@ -81,7 +88,11 @@ class Totals:
         """Everything as one page. ``own`` is what the supervisor says of itself; ``serving`` names the workers that
         take requests, who alone say what is ready, unless there are none.
         """
-        say = set(serving) & set(self._pages)
+        with self._lock:
+            return self._families(own, set(serving), label)
+
+    def _families(self, own: Iterable[Family], serving: set[str], label: str) -> list[Family]:
+        say = serving & set(self._pages)
         pages = {"supervisor": list(own)}
         for name, page in sorted(self._pages.items()):
             pages[name] = [family for family in page if not say or name in say or family.across not in _READINESS]
