@@ -18,7 +18,8 @@ from service.transport.engine import engine_class
 from service.transport.limits import ConnectionLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import socket
+    from collections.abc import Callable, Sequence
 
     from service.config import ServerConfig
     from service.transport.calls import Observer
@@ -46,7 +47,6 @@ class Listeners:
         """
         self._warns = warns
         self._config = config
-        self._is_started = False
         certificates = certificates_of(config)
         tokens = tokens_of(config)
         names = [limit.name for limit in dataclasses.fields(ConnectionLimits)]
@@ -92,16 +92,23 @@ class Listeners:
             return join_address(self._config.control_host, self._control.port)
         return join_address(self._config.host, self.port) if self._config.control else None
 
+    @property
+    def adopt_connections(self) -> bool:
+        """Whether they serve connections that another process has accepted."""
+        return self._main.adopts
+
     async def start(self) -> None:
-        """Listen on all of them, once; raises BindError, and may then listen on some, until `stop`."""
-        if self._is_started:
-            return
-        self._is_started = True
+        """Listen on all of them; raises BindError, and may then listen on some, until `stop`."""
         await self._main.start()
         if self._control is not None:
             await self._control.start()
         if self._warns:
             self._warn()
+
+    async def adopt(self, connection: socket.socket, *, is_control: bool, on_gone: Callable[[], None]) -> None:
+        """Serve a connection that another process has accepted; see `Engine.adopt`."""
+        engine = self._control if is_control and self._control is not None else self._main
+        await engine.adopt(connection, on_gone)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""

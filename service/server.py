@@ -70,6 +70,7 @@ class Server:
         """``member``: it is one of several workers, which share its ports and speak for each other."""
         self._config = config
         self._member = member
+        self._is_listening = False
         self._interrupted = asyncio.Event()
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
         self.repository = Repository(
@@ -173,11 +174,11 @@ class Server:
         if self._member is not None:
             await self._member.open(self.readiness)
         if self._member is None or self._member.listens_at_once:
-            await self._listeners.start()
+            await self._listen()
         if self._metrics is not None:
             await self._metrics.start()
         await self._load()
-        await self._listeners.start()
+        await self._listen()
         standing = self.standing()
         who = "server" if self._member is None else "worker"
         _log.log(
@@ -194,6 +195,14 @@ class Server:
         if self._member is not None:
             self._member.up(standing)
 
+    async def _listen(self) -> None:
+        if self._is_listening:
+            return
+        self._is_listening = True
+        await self._listeners.start()
+        if self._member is not None:
+            self._member.take_connections(self._listeners)
+
     async def _stop(self, *, drain: bool) -> None:
         """The same whether all of it was started or only a part."""
         if self._member is not None:
@@ -204,6 +213,8 @@ class Server:
             await asyncio.sleep(self._config.lame_duck_s)
             await self._refuse_and_finish()
             asyncio.get_running_loop().call_later(_DISMISSAL_S, self._dismiss)
+        if self._member is not None:
+            self._member.refuse_connections()
         await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
         if self._tracing is not None:
             await self._tracing.stop()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import socket
+    from collections.abc import Callable, Iterable
 
     from service.tls import CertificateFiles
     from service.transport.calls import CheckAccess, Observer
@@ -26,8 +27,18 @@ class Engine(Protocol):
         certificates: CertificateFiles | None = None,
         observer: Observer | None = None,
         check_access: CheckAccess | None = None,
+        is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address."""
+        """``bind_hint`` says, for the message of a BindError, how to choose another address.
+
+        ``is_shared``: other processes serve the same address, which must name a port. An engine that `adopts` then does
+        not listen itself; another one lets the kernel spread connections over all that do.
+        """
+        ...
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it can serve connections that another process has accepted."""
         ...
 
     @property
@@ -37,6 +48,14 @@ class Engine(Protocol):
 
     async def start(self) -> None:
         """Listen and accept connections; raises BindError where that is impossible."""
+        ...
+
+    async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:
+        """Serve a connection that somebody else has accepted; returns when it is established, TLS and all.
+
+        ``on_gone`` is called when it is closed. Raises OSError where it cannot be established, and RuntimeError where
+        the engine does not adopt.
+        """
         ...
 
     async def drain(self, timeout_s: float) -> None:

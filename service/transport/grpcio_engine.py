@@ -18,6 +18,7 @@ from service.transport.calls import CallFailed, CheckAccess, Observer, call_bidi
 from service.transport.methods import BidiStream, Method, ServerStream, Unary
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from service.tls import CertificateFiles, Certificates
@@ -103,6 +104,15 @@ class GrpcioEngine:
         # At once: grpcio gives up a port that it has bound only when a server that was started is stopped.
         await server.start()
         self._server = server
+
+    @property
+    def adopts(self) -> bool:
+        """Never: grpcio accepts its connections itself."""
+        return False
+
+    async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:  # noqa: ARG002 - an engine's
+        """Raises RuntimeError; see `adopts`."""
+        raise RuntimeError("grpcio serves no connections that others have accepted")
 
     async def drain(self, timeout_s: float) -> None:
         """Does nothing: grpcio tells its clients when it stops, and not before."""

@@ -1,8 +1,8 @@
-"""Addresses for several processes: reserved by the supervisor, listened on by the workers themselves.
+"""Addresses for several processes: the supervisor binds them, and listens for its workers or lets them listen.
 
 Where the kernel spreads connections (``SO_REUSEPORT``), the workers bind the same address each on their own. The
 supervisor binds it first, alone, so that an address in use is noticed, a free port is the same one for all, and nobody
-else's server can join them by chance; it does not listen, hence it gets no connections.
+else's server can join them by chance; it does not listen then, hence it gets no connections.
 """
 
 from __future__ import annotations
@@ -52,6 +52,13 @@ class Reservation:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # With it set, a second supervisor could bind what nobody listens on yet.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+    def listen(self, backlog: int) -> list[socket.socket]:
+        """Let connections come, to be accepted from these sockets, which stay ours; they do not block."""
+        for bound in self._sockets:
+            bound.setblocking(False)
+            bound.listen(backlog)
+        return list(self._sockets)
 
     def close(self) -> None:
         """Give the address up."""
@@ -112,6 +119,15 @@ class Addresses:
     ) -> None:
         self.close()
 
+    def share(self) -> None:
+        """Let the workers listen themselves."""
+        for reservation in self._held:
+            reservation.share()
+
+    def listen(self, backlog: int) -> list[tuple[socket.socket, bool]]:
+        """Listen here; each socket with whether it is that of control."""
+        return [(sock, bool(number)) for number, held in enumerate(self._held) for sock in held.listen(backlog)]
+
     def close(self) -> None:
         """Give them up."""
         for reservation in self._held:
@@ -120,5 +136,4 @@ class Addresses:
     def _hold(self, host: str, port: int, hint: str) -> int:
         reservation = Reservation(host, port, hint=hint)
         self._held.append(reservation)
-        reservation.share()
         return reservation.port

@@ -27,6 +27,10 @@ _HUNG_AFTER_S = 60.0
 """A worker whose event loop answers nothing for so long will not recover, and holds its callers up meanwhile."""
 
 
+MAIN, CONTROL = b"m", b"c"
+"""Of which address a connection is."""
+
+
 class Phase(Enum):
     """How far a worker is."""
 
@@ -48,6 +52,8 @@ class Birth:
     listens_at_once: bool
     """Before its models are loaded: somebody must say that the server is alive, and not ready."""
     backplane_fd: int
+    connections_fd: int
+    """Where connections come from that others have accepted: a byte each, `MAIN` or `CONTROL`, and a descriptor."""
     log_lock_fd: int
     max_body_bytes: int
 
@@ -69,8 +75,13 @@ class Child:
         """Whether it answers those who come before any worker serves."""
         self.up_at_s: float | None = None
         """When it came up, by the event loop's clock."""
+        self.takes_connections = False
+        """Whether it can be handed connections that others have accepted."""
+        self.connections = 0
+        """How many of those are open."""
         self.backplane = Backplane(max_body_bytes=max_body_bytes)
         self._max_body_bytes = max_body_bytes
+        self._handing: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -92,12 +103,23 @@ class Child:
         """Start its process, in a session of its own: a Ctrl-C on the terminal is for the supervisor alone."""
         self.listens = listens_at_once
         ours, theirs = socket.socketpair()
-        with theirs:
-            birth = Birth(self.number, config, listens_at_once, theirs.fileno(), log_lock_fd, self._max_body_bytes)
+        # A line of its own: connections do not wait behind large messages, nor messages behind connections.
+        self._handing, taking = socket.socketpair()
+        self._handing.setblocking(False)
+        with theirs, taking:
+            birth = Birth(
+                self.number,
+                config,
+                listens_at_once,
+                theirs.fileno(),
+                taking.fileno(),
+                log_lock_fd,
+                self._max_body_bytes,
+            )
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "service.cli.worker", str(self.number)),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(), log_lock_fd),
+                pass_fds=(theirs.fileno(), taking.fileno(), log_lock_fd),
                 start_new_session=True,
             )
         await self.backplane.open(ours)
@@ -122,13 +144,26 @@ class Child:
         """It listens, and is as ready as it will be."""
         self.up_at_s = asyncio.get_running_loop().time()
 
+    def hand_over(self, connection: socket.socket, *, is_control: bool) -> bool:
+        """Give it a connection; false if it cannot take one now."""
+        if self._handing is None:
+            return False
+        try:
+            socket.send_fds(self._handing, [CONTROL if is_control else MAIN], [connection.fileno()])
+        except OSError:  # Its queue is full, or it is gone.
+            return False
+        self.connections += 1
+        return True
+
     async def wait(self) -> int:
         """Wait until its process is over; its exit code, or the signal that ended it as a negative number."""
         if self._process is None:
             raise RuntimeError("waited for before it was started")
         code = await self._process.wait()
         self.phase = Phase.GONE
-        self.is_ready = False
+        self.is_ready = self.takes_connections = False
+        if self._handing is not None:
+            self._handing.close()
         if self._watch is not None:
             self._watch.cancel()
         await self.backplane.close()

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from service.workers import totals
 from service.workers.agreement import CHANGE_S
 from service.workers.backplane import Backplane, BackplaneClosed, BackplaneFailed, Message
+from service.workers.child import CONTROL
 from service.workers.shared_methods import SharedMethods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from service.listeners import Listeners
     from service.observability.exposition import Family
     from service.readiness import Readiness
     from service.signals import Stopping
@@ -40,6 +42,9 @@ class Membership:
         self.number = birth.number
         self.listens_at_once = birth.listens_at_once
         self._connection = socket.socket(fileno=birth.backplane_fd)
+        self._connections = socket.socket(fileno=birth.connections_fd)
+        self._connections.setblocking(False)
+        self._adopting: set[asyncio.Task[None]] = set()
         self._backplane = Backplane(max_body_bytes=birth.max_body_bytes)
         self._shared = SharedMethods(self._backplane, birth.number)
         self._families: Callable[[], Iterable[Family]] = tuple
@@ -81,6 +86,19 @@ class Membership:
             asyncio.create_task(self._outlive_no_supervisor(), name="end of the supervisor"),
         ]
 
+    def take_connections(self, listeners: Listeners) -> None:
+        """From now on the supervisor may hand over connections that it has accepted, until `refuse_connections`."""
+        if not listeners.adopt_connections:
+            return
+        asyncio.get_running_loop().add_reader(self._connections, self._take, listeners)
+        self._backplane.notify("takes connections")
+
+    def refuse_connections(self) -> None:
+        """From now on they are closed that are still on their way."""
+        asyncio.get_running_loop().remove_reader(self._connections)
+        self._backplane.notify("takes no connections")
+        self._connections.close()
+
     async def join(self) -> None:
         """Say that the first look at the models is over; returns when this worker knows what was decided before."""
         await self._backplane.call("join", timeout_s=2 * CHANGE_S)
@@ -95,13 +113,48 @@ class Membership:
 
     async def close(self) -> None:
         """Tell the last numbers and go."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._adopting]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(BackplaneClosed, BackplaneFailed, TimeoutError):
             page = totals.dump(self._families())
             await self._backplane.call("farewell", body=page, timeout_s=_FAREWELL_S)
         await self._backplane.close()
+
+    def _take(self, listeners: Listeners) -> None:
+        while True:
+            try:
+                kind, descriptors, _, _ = socket.recv_fds(self._connections, 1, 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                _log.error("connections cannot be taken", extra={"reason": str(error)})
+                kind = b""
+            if not kind:
+                asyncio.get_running_loop().remove_reader(self._connections)
+                return
+            if not descriptors:
+                # The kernel had none left for it.
+                _log.error("connection lost: too many open files")
+                self._gone()
+                continue
+            task = asyncio.ensure_future(self._adopt(listeners, socket.socket(fileno=descriptors[0]), kind == CONTROL))
+            self._adopting.add(task)
+            task.add_done_callback(self._adopting.discard)
+
+    async def _adopt(self, listeners: Listeners, connection: socket.socket, is_control: bool) -> None:
+        connection.setblocking(False)
+        try:
+            await listeners.adopt(connection, is_control=is_control, on_gone=self._gone)
+        except (OSError, asyncio.CancelledError) as error:
+            # No TLS, most likely, or another certificate.
+            _log.debug("connection not established", extra={"reason": str(error)})
+            connection.close()
+            self._gone()
+
+    def _gone(self) -> None:
+        self._backplane.notify("connection gone")
 
     async def _tell_families(self, _: Message) -> Message:
         return Message(body=await asyncio.to_thread(lambda: totals.dump(self._families())))

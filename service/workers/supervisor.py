@@ -27,6 +27,7 @@ from service.workers.addresses import Addresses
 from service.workers.agreement import Agreement
 from service.workers.backplane import BackplaneClosed, BackplaneFailed, Message
 from service.workers.child import Child, Phase
+from service.workers.dealing import BACKLOG, Dealer
 from service.workers.restarts import STARTS, Restarts
 from service.workers.totals import Totals
 
@@ -98,6 +99,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._log_lock_fd = os.memfd_create("log lines")
         self.agreement = Agreement(self._living)
+        self._dealer = Dealer(self._living)
 
     async def run(self, on_ready: Callable[[Standing], None]) -> None:
         """Until somebody asks to stop; raises as `supervise` does."""
@@ -111,6 +113,10 @@ class Supervisor:
                 await metrics.start()
             if output is not None:
                 output.lock_fd = self._log_lock_fd
+            if config.transport == "http2":
+                self._dealer.start(self._addresses.listen(BACKLOG))
+            else:
+                self._addresses.share()
             keepers = [asyncio.create_task(self._keep(number)) for number in range(len(self._children))]
             announcing = asyncio.create_task(self._announce(metrics, on_ready))
             await self._stopping.wait()
@@ -122,6 +128,7 @@ class Supervisor:
             await asyncio.wait(keepers, timeout=_ABORT_S)
             raise
         finally:
+            self._dealer.stop()
             for child in self._living():
                 child.kill()
             await asyncio.gather(*keepers, *([announcing] if announcing is not None else []), return_exceptions=True)
@@ -158,6 +165,7 @@ class Supervisor:
                 _log.info("worker started", extra={"worker": number, "pid": child.pid})
                 code = await child.wait()
                 up_at_s = child.up_at_s
+            self._dealer.look()
             self._totals.retire(str(number))
             self._settled[number].set()
             if self._stopping.is_asked:
@@ -198,6 +206,19 @@ class Supervisor:
             self._restarts[number].came_up()
             self._settled[number].set()
 
+        async def takes_connections(_: Message) -> None:
+            child.takes_connections = True
+            self._dealer.look()
+
+        async def takes_no_connections(_: Message) -> None:
+            child.takes_connections = False
+            self._dealer.look()
+            if self._stopping.is_asked and not any(other.takes_connections for other in self._living()):
+                self._stop_listening()
+
+        async def connection_gone(_: Message) -> None:
+            child.connections -= 1
+
         async def leaving(_: Message) -> None:
             child.phase = Phase.LEAVING
 
@@ -207,9 +228,10 @@ class Supervisor:
         async def ask_all(message: Message) -> Message:
             return await self.agreement.ask_all(child, message)
 
-        for name, handler in (("began", began), ("ready", ready), ("join", join), ("up", up), ("leaving", leaving),
-                              ("farewell", farewell), ("ask all", ask_all)):  # fmt: skip
-            child.on(name, handler)
+        handlers = (began, ready, join, up, takes_connections, takes_no_connections, connection_gone, leaving, farewell,
+                    ask_all)  # fmt: skip
+        for handler in handlers:
+            child.on(handler.__name__.replace("_", " "), handler)
         return child
 
     def _config_of_workers(self) -> dict[str, object]:
@@ -270,6 +292,11 @@ class Supervisor:
         if late:
             numbers = [child.number for child in self._living()]
             _log.error("workers did not leave in time, they are killed", extra={"workers": numbers, "after_s": limit_s})
+
+    def _stop_listening(self) -> None:
+        """From now on whoever comes is told by their own system that there is no server."""
+        self._dealer.stop()
+        self._addresses.close()
 
     def _left_while_stopping(self, child: Child, code: int) -> None:
         if code == 0 or self._failure is not None:

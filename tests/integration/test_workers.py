@@ -79,10 +79,12 @@ def scrape(server: ServerProcess) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_two_workers_are_one_server(repository, tmp_path) -> None:
+@pytest.mark.parametrize("transport", ["http2", "grpcio"])
+def test_two_workers_are_one_server(repository, tmp_path, transport) -> None:
     publish_affine(repository)
+    options = ("--workers", "2", "--transport", transport, "--log-level", "debug")
     with (
-        serve(repository, tmp_path / "log", "--workers", "2", "--log-level", "debug") as server,
+        serve(repository, tmp_path / "log", *options) as server,
         several(server, 16) as clients,
     ):
         for rows, client in enumerate(clients, start=1):
@@ -92,6 +94,8 @@ def test_two_workers_are_one_server(repository, tmp_path) -> None:
         asked = workers_of(server, "request", method="/inference.GRPCInferenceService/ModelInfer")
         assert len(asked) == 16
         assert set(asked) == {0, 1}
+        if transport == "http2":  # dealt, and not by chance
+            assert asked.count(0) == asked.count(1) == 8
 
         for client in clients[:4]:
             (statistics,) = client.statistics("affine")
@@ -127,7 +131,8 @@ def test_two_workers_are_one_server(repository, tmp_path) -> None:
     assert server.lines()[-1]["message"] == "server stopped"
 
 
-def test_a_worker_that_is_killed_under_load_costs_no_call(repository, tmp_path) -> None:
+@pytest.mark.parametrize("transport", ["http2", "grpcio"])
+def test_a_worker_that_is_killed_under_load_costs_no_call(repository, tmp_path, transport) -> None:
     publish_affine(repository)
     failed: list[str] = []
     answers = [0] * 4
@@ -144,7 +149,7 @@ def test_a_worker_that_is_killed_under_load_costs_no_call(repository, tmp_path) 
             answers[number] += 1
 
     with (
-        serve(repository, tmp_path / "log", "--workers", "2") as server,
+        serve(repository, tmp_path / "log", "--workers", "2", "--transport", transport) as server,
         several(server, 4, retry=RETRIES, timeout_s=LONG_S) as clients,
     ):
         threads = [threading.Thread(target=ask, args=entry) for entry in enumerate(clients)]

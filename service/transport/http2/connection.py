@@ -17,6 +17,8 @@ from service.transport.http2.sender import Sender
 from service.transport.http2.stream import RECEIVE_WINDOW, Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.transport.http2.request_head import RequestHead
     from service.transport.http2.shared import Shared
 
@@ -35,8 +37,10 @@ _TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses on
 class Connection(asyncio.Protocol):
     """See above. `Shared` is what all connections of an engine have in common."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, on_gone: Callable[[], None] = lambda: None) -> None:
+        """``on_gone`` is called once it is closed."""
         self.shared = shared
+        self._on_gone = on_gone
         self.loop = shared.loop
         self.peer = "unknown"
         self.streams: dict[int, Stream] = {}
@@ -101,6 +105,7 @@ class Connection(asyncio.Protocol):
         self.sender.close()
         self.draining.acknowledged()
         self.shared.connection_gone()
+        self._on_gone()
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""

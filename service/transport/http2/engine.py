@@ -19,7 +19,7 @@ from service.transport.http2.tls import server_context
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from service.tls import CertificateFiles
     from service.transport.calls import CheckAccess, Observer
@@ -45,8 +45,13 @@ class Http2Engine:
         certificates: CertificateFiles | None = None,
         observer: Observer | None = None,
         check_access: CheckAccess | None = None,
+        is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address."""
+        """``bind_hint`` says, for the message of a BindError, how to choose another address.
+
+        ``is_shared``: somebody else listens there, for this engine and others, and `adopt` is how connections come.
+        """
+        self._is_shared = is_shared
         self._methods = tuple(methods)
         self._address = address
         self._limits = limits
@@ -65,10 +70,18 @@ class Http2Engine:
         """The port that is listened on; 0 before `start`."""
         return self._port
 
+    @property
+    def adopts(self) -> bool:
+        """Always."""
+        return True
+
     async def start(self) -> None:
         """Listen and accept connections; raises BindError where that is impossible."""
         shared = self._open()
         host, port = _split(self._address)
+        if self._is_shared:
+            self._port = port
+            return
         try:
             # Without reuse_port: two servers on one port would share its connections by chance.
             self._server = await shared.loop.create_server(
@@ -82,10 +95,13 @@ class Http2Engine:
             ) from error
         self._port = self._server.sockets[0].getsockname()[1]
 
-    async def adopt(self, connection: socket.socket) -> None:
-        """Serve a connection that somebody else has accepted. The engine needs no `start` for it."""
+    async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:
+        """Serve a connection that somebody else has accepted, and call ``on_gone`` when it is closed.
+
+        The engine needs no `start` for it. Raises OSError where no connection can be established, for TLS, say.
+        """
         shared = self._open()
-        await shared.loop.connect_accepted_socket(lambda: Connection(shared), connection, ssl=self._tls)
+        await shared.loop.connect_accepted_socket(lambda: Connection(shared, on_gone), connection, ssl=self._tls)
 
     async def drain(self, timeout_s: float) -> None:
         """Tell every client to use other connections from now on, and wait until they have heard, or until
