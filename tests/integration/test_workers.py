@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.request
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 X = {"x": np.ones((1, 3), np.float32)}
 MIB = 1024 * 1024
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "workers.md"
 LONG_S = 60.0
 """Nothing here takes as long; only a hang does."""
 
@@ -113,6 +116,8 @@ def test_two_workers_are_one_server(repository, tmp_path, transport) -> None:
         assert samples["mnist1d_worker_up", "0"] == samples["mnist1d_worker_up", "1"] == 1
         assert samples["mnist1d_worker_restarts", "0"] == 0
         assert {key[1] for key in samples if key[0] == "process_resident_memory_bytes"} == {"supervisor", "0", "1"}
+        listed = re.findall(r"^\| `(mnist1d_worker\w+?)(?:_total)?` \|", DOCUMENT.read_text(), re.MULTILINE)
+        assert {key[0] for key in samples if key[0].startswith("mnist1d_worker")} == set(listed)
         calls = samples["mnist1d_request_duration_seconds_count", "inference.GRPCInferenceService/ModelInfer", "OK"]
         assert calls == 16
 
