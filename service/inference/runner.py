@@ -17,7 +17,8 @@ from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
 from models.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
-from service.inference.batcher import Batcher, Batching, Patience, elements_of
+from service.inference.batch import ARRAYS
+from service.inference.batcher import PATIENT, Batcher, Batching, Patience
 from service.inference.statistics import Statistics, Timing
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Execution:
             ) from error
         # The dearest element seen lately: forgets one slow run, but not at once.
         was = self._s_per_element if self._s_per_element < float("inf") else 0.0
-        self._s_per_element = max((time.perf_counter() - began) / elements_of(feeds), 0.9 * was)
+        self._s_per_element = max((time.perf_counter() - began) / ARRAYS.elements(feeds), 0.9 * was)
         return answers
 
 
@@ -135,7 +136,7 @@ class Runner:
             raise InvalidRequest(
                 f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"
             )
-        return await self._batcher.submit(feeds, tuple(outputs), rows, patience if patience is not None else Patience())
+        return await self._batcher.submit(feeds, tuple(outputs), rows, patience if patience is not None else PATIENT)
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Run the model once, here and now; the answers come in the order of ``outputs``.
