@@ -36,13 +36,15 @@ def run_server(
     ``birth``: this process is itself one of the workers. Leaves with exit code 1 if an address cannot be had or the
     workers fail, 2 if a file with certificates or tokens cannot be used.
     """
+    from service import event_loop
+
     with _failures_told():
         if birth is None and (count := _workers(config)) > 1:
             from service.workers.supervisor import supervise
 
             asyncio.run(supervise(config, count, on_ready))
             return
-        asyncio.run(_serve(config, on_ready, birth))
+        event_loop.run(_serve(config, on_ready, birth), transport=config.transport)
         _leave_stuck_threads()
 
 
