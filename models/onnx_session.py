@@ -8,6 +8,7 @@ them, and a file that shrinks under a map kills the process with SIGBUS).
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
@@ -23,6 +23,11 @@ from onnx.external_data_helper import uses_external_data
 from models.datatypes import BY_ORT, DATATYPES
 from models.errors import ArtifactError
 from models.tensor_spec import TensorSpec
+
+# Since 1.32 onnxruntime keeps a database in the home directory, has a thread that sends what it counts to its makers,
+# and writes to standard error where it cannot. The variable is read when it is imported; 0 leaves all that on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

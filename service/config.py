@@ -145,7 +145,8 @@ class ServerConfig:
 
     lame_duck_s: float = setting(
         0.0,
-        "After SIGTERM, how long to serve on while saying NOT_SERVING, so that load balancers notice first.",
+        "After SIGTERM, how long to serve on while saying NOT_SERVING, so that load balancers notice first; a "
+        "second SIGTERM ends it.",
         low=0,
         high=3600,
     )
@@ -176,6 +177,8 @@ class ServerConfig:
         if self.otel and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"):
             raise ConfigError("otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'")
         self._check_tls()
+        if self.control_on_main_port and not self.control:
+            raise ConfigError("control_on_main_port: needs control, which is turned off")
         try:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:

@@ -1,23 +1,26 @@
 """Server reflection, v1 and v1alpha, so that grpcurl and other generic clients need no proto files.
 
-The packaged servicer answers v1alpha only; v1 has the same messages under another package name, hence one handler
-under two paths. It is asked about our own descriptor pool.
+Both versions have the same messages under two package names, hence one handler under two paths; it is asked about our
+own descriptor pool. Of the package grpcio-reflection only the messages are used: its servicer would import grpcio,
+which a server on connections of its own does not need.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from service.access import Access
+from service.errors import Code
 from service.pb import POOL
 from service.transport.methods import BidiStream, CallContext
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from google.protobuf.descriptor import FileDescriptor
 
 PATHS = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -29,11 +32,12 @@ def methods(served: Sequence[str]) -> tuple[BidiStream, ...]:
     """The reflection rows of the method table; ``served`` are the full names of the services to list."""
     names = sorted({*served, *(path.split("/")[1] for path in PATHS)})
     _describe_reflection()
-    servicer = ReflectionServicer(service_names=names, pool=POOL)
 
-    def answer(requests: AsyncIterator[Any], _: CallContext) -> AsyncIterator[Any]:
-        answers: AsyncIterator[Any] = servicer.ServerReflectionInfo(requests, None)
-        return answers
+    async def answer(
+        requests: AsyncIterator[reflection_pb2.ServerReflectionRequest], _: CallContext
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        async for request in requests:
+            yield _answered(request, names)
 
     return tuple(
         BidiStream(
@@ -45,6 +49,63 @@ def methods(served: Sequence[str]) -> tuple[BidiStream, ...]:
         )
         for path in PATHS
     )
+
+
+def _answered(
+    request: reflection_pb2.ServerReflectionRequest, names: Sequence[str]
+) -> reflection_pb2.ServerReflectionResponse:
+    """One answer. What is unknown or not asked rightly is an error in the stream, which goes on."""
+    response = reflection_pb2.ServerReflectionResponse(valid_host=request.host, original_request=request)
+    kind = request.WhichOneof("message_request")
+    try:
+        if kind == "list_services":
+            response.list_services_response.service.extend(reflection_pb2.ServiceResponse(name=name) for name in names)
+        elif kind == "all_extension_numbers_of_type":
+            extended = POOL.FindMessageTypeByName(request.all_extension_numbers_of_type)
+            response.all_extension_numbers_response.base_type_name = extended.full_name
+            response.all_extension_numbers_response.extension_number.extend(
+                sorted(extension.number for extension in POOL.FindAllExtensions(extended))
+            )
+        elif kind is not None:
+            response.file_descriptor_response.file_descriptor_proto.extend(_with_imports(_file(request, kind)))
+        else:
+            _fail(response, Code.INVALID_ARGUMENT, "the request asks nothing")
+    except KeyError:
+        _fail(response, Code.NOT_FOUND, f"not found: {_asked(request)}")
+    return response
+
+
+def _file(request: reflection_pb2.ServerReflectionRequest, kind: str) -> FileDescriptor:
+    """The file that is asked for; raises KeyError."""
+    if kind == "file_by_filename":
+        return POOL.FindFileByName(request.file_by_filename)
+    if kind == "file_containing_symbol":
+        return POOL.FindFileContainingSymbol(request.file_containing_symbol)
+    asked = request.file_containing_extension
+    extended = POOL.FindMessageTypeByName(asked.containing_type)
+    extension = POOL.FindExtensionByNumber(extended, asked.extension_number)
+    return POOL.FindFileContainingSymbol(extension.full_name)
+
+
+def _with_imports(file: FileDescriptor) -> list[bytes]:
+    """A file and whatever it imports, each once, itself first: a client need not ask again."""
+    found: dict[str, bytes] = {}
+    waiting = [file]
+    while waiting:
+        each = waiting.pop()
+        if each.name not in found:
+            found[each.name] = each.serialized_pb
+            waiting.extend(each.dependencies)
+    return list(found.values())
+
+
+def _fail(response: reflection_pb2.ServerReflectionResponse, code: Code, message: str) -> None:
+    response.error_response.error_code = code.value
+    response.error_response.error_message = message
+
+
+def _asked(request: reflection_pb2.ServerReflectionRequest) -> str:
+    return " ".join(str(request).split())[:200]
 
 
 def _describe_reflection() -> None:

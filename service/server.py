@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ class Server:
         self._member = member
         self._is_listening = False
         self._interrupted = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
         self.repository = Repository(
             config.repository,
@@ -210,7 +212,8 @@ class Server:
         self.readiness.start_draining()
         self.control.stop()
         if drain:
-            await asyncio.sleep(self._config.lame_duck_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._config.lame_duck_s)
             await self._refuse_and_finish()
             asyncio.get_running_loop().call_later(_DISMISSAL_S, self._dismiss)
         if self._member is not None:
@@ -229,6 +232,10 @@ class Server:
     def interrupt(self) -> None:
         """Give up loading, if that is what it does: a file system that hangs must not keep the server from stopping."""
         self._interrupted.set()
+
+    def hurry(self) -> None:
+        """Serve on no longer once it drains: an end of the lame-duck time, not of the grace."""
+        self._hurried.set()
 
     async def _load(self) -> None:
         loading = asyncio.create_task(self._first_look())
@@ -279,14 +286,16 @@ def _tracing(control: TraceControl) -> Tracing:
 async def serve(
     config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, member: Membership | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. A second Ctrl-C ends the drain at once.
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    A second SIGTERM ends the lame-duck time, a second Ctrl-C the drain.
 
     Raises:
         service.config.ConfigError: a file with certificates or tokens cannot be used.
         service.errors.BindError: an address cannot be listened on.
     """
     server = Server(config, member)
-    stopping = Stopping(server.interrupt)
+    stopping = Stopping(server.interrupt, on_hurried=server.hurry)
     if member is not None:
         member.obey(stopping)
     # The hang-up first, so that one during the start does not end the process: its rescan waits for the first look.
@@ -295,7 +304,10 @@ async def serve(
             if not stopping.is_asked:
                 on_ready(server.standing())
             await stopping.wait()
-            _log.info("signal received, draining" if member is None else "draining", extra={"grace_s": config.grace_s})
+            _log.info(
+                "signal received, draining" if member is None else "draining",
+                extra={"lame_duck_s": config.lame_duck_s, "grace_s": config.grace_s},
+            )
 
 
 async def check_addresses(config: ServerConfig) -> None:

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 _IMPATIENCE_S = 0.5
-"""A second Ctrl-C ends the drain, unless it comes this soon: supervisors and shells send signals twice."""
+"""A second signal means more than the first, unless it comes this soon: supervisors and shells send signals twice."""
 
 
 class Stopping:
     """Whether the server shall stop: asked once, it drains; insisted on, the task that made this is cancelled."""
 
-    def __init__(self, on_asked: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_asked: Callable[[], None] = lambda: None, *, on_hurried: Callable[[], None] = lambda: None
+    ) -> None:
         self._on_asked = on_asked
+        self._on_hurried = on_hurried
         self._asked = asyncio.Event()
         self._asked_at_s = 0.0
         self._loop = asyncio.get_running_loop()
@@ -43,6 +46,10 @@ class Stopping:
             self._asked_at_s = self._loop.time()
             self._on_asked()
 
+    def hurry(self) -> None:
+        """Be asked no longer to serve on first."""
+        self._on_hurried()
+
     def insist(self) -> None:
         """Stop now."""
         self.ask()
@@ -51,7 +58,7 @@ class Stopping:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """While the block runs, SIGTERM and SIGINT ask, and a second Ctrl-C insists."""
+        """While the block runs, SIGTERM and SIGINT ask, a second SIGTERM hurries, and a second Ctrl-C insists."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._signal, signum)
         try:
@@ -63,8 +70,11 @@ class Stopping:
     def _signal(self, signum: int) -> None:
         if not self.is_asked:
             self.ask()
-        elif signum == signal.SIGINT and self._loop.time() - self._asked_at_s > _IMPATIENCE_S:
-            self.insist()
+        elif self._loop.time() - self._asked_at_s > _IMPATIENCE_S:
+            if signum == signal.SIGINT:
+                self.insist()
+            else:
+                self.hurry()
 
 
 @contextlib.asynccontextmanager

@@ -144,8 +144,7 @@ def _echo(install: bool) -> Contender:
         del asked, folder
         return Command([str(binary), str(port)])
 
-    # What doing nothing costs says nothing of loads that are mostly inference.
-    return Contender("echo", f"gRPC {environments.grpc_version()}", start, "ABTSH", answers="request")
+    return Contender("echo", f"gRPC {environments.grpc_version()}", start, answers="request")
 
 
 def _null(install: bool) -> Contender:

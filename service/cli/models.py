@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,14 +12,15 @@ from models.artifact import MANIFEST_FILE, MODEL_FILE, Manifest, check_model_fil
 from models.errors import ArtifactError, PublicationError
 from models.publication import check_model_name, versions
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stdout
-from service.cli.serve import DEFAULT_REPOSITORY
+from service.cli.options import repository_argument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path), default=DEFAULT_REPOSITORY)
+@repository_argument("models")
 @json_option
 def command(repository: Path, *, as_json: bool) -> None:
     """List the models in REPOSITORY (default: ./repository): versions, accuracy, proof, provenance.

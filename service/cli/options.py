@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
+import re
 import sys
 from dataclasses import Field, fields
 from pathlib import Path
@@ -17,6 +20,8 @@ from service.config import ConfigError, ServerConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_log = logging.getLogger(__name__)
+
 _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "Path | None": click.Path(path_type=Path)}
 
 
@@ -27,13 +32,24 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def repository_argument(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """REPOSITORY, which has an environment variable as the options have."""
+    return click.argument(
+        "repository",
+        type=click.Path(path_type=Path),
+        default=Path("repository"),
+        envvar=environment_variable(command, "repository"),
+    )
+
+
 def config_from(repository: Path, options: dict[str, Any]) -> ServerConfig:
     """A checked configuration, and logging set up as asked; leaves with exit code 2 if a setting is unusable."""
     try:
         config = ServerConfig(repository=repository, **options)
     except ConfigError as error:
-        fail(str(error), Exit.USAGE)
+        fail(as_flags(str(error)), Exit.USAGE)
     set_up_logs(config)
+    _warn_of_unknown_variables()
     return config
 
 
@@ -43,6 +59,49 @@ def set_up_logs(config: ServerConfig) -> None:
         config.log_level,
         as_json=config.log_format == "json" or (config.log_format == "auto" and not sys.stderr.isatty()),
     )
+
+
+def as_flags(message: str) -> str:
+    """A message about settings in the words of a command line.
+
+    ``tls_key: needs tls_cert`` becomes ``--tls-key: needs --tls-cert``. A setting that came from the environment is
+    named by its variable. What is quoted is a value, and stays.
+    """
+    context = click.get_current_context(silent=True)
+    names = {declared.name for declared in _settings()}
+
+    def named(name: str) -> str:
+        is_from_environment = (
+            context is not None and context.get_parameter_source(name) is click.core.ParameterSource.ENVIRONMENT
+        )
+        if is_from_environment and context is not None and context.info_name is not None:
+            return environment_variable(context.info_name, name)
+        return f"--{name.replace('_', '-')}"
+
+    subject, colon, rest = message.partition(": ")
+    # Only names of several words are told from prose: "port" is a word, too.
+    rest = re.sub(
+        r"(?<![\w'/.-])[a-z]+(?:_[a-z0-9]+)+(?![\w'/.-])",
+        lambda found: named(found[0]) if found[0] in names else found[0],
+        rest,
+    )
+    return f"{named(subject) if subject in names else subject}{colon}{rest}"
+
+
+def _warn_of_unknown_variables() -> None:
+    """A typo in a variable's name would otherwise be a setting that nobody made."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.auto_envvar_prefix is None:
+        return
+    prefix = f"{context.auto_envvar_prefix}_"
+    known = {f"{prefix}{parameter.name}".upper() for parameter in context.command.params if parameter.name}
+    for variable in sorted(set(os.environ) - known):
+        if variable.startswith(prefix):
+            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
+            _log.warning(
+                "environment variable is ignored: no setting has that name",
+                extra={"variable": variable, "nearest": nearest[0]},
+            )
 
 
 def environment_variable(command: str, name: str) -> str:

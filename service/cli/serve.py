@@ -9,22 +9,21 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.console import Exit, fail, print_json, print_table
-from service.cli.options import config_from, described, server_options
+from service.cli.options import as_flags, config_from, described, repository_argument, server_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from service.config import ServerConfig
     from service.standing import Standing
     from service.workers.child import Birth
 
-DEFAULT_REPOSITORY = Path("repository")
 _STUCK_AFTER_S = 0.5
 
 
@@ -36,15 +35,16 @@ def run_server(
     ``birth``: this process is itself one of the workers. Leaves with exit code 1 if an address cannot be had or the
     workers fail, 2 if a file with certificates or tokens cannot be used.
     """
-    from service import event_loop
-
+    # grpcio's C core writes lines of its own to standard error, among those that are JSON. What they tell (a port in
+    # use, a client whose handshake failed) is told by this server, or is its client's to know.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with _failures_told():
         if birth is None and (count := _workers(config)) > 1:
             from service.workers.supervisor import supervise
 
             asyncio.run(supervise(config, count, on_ready))
             return
-        event_loop.run(_serve(config, on_ready, birth), transport=config.transport)
+        asyncio.run(_serve(config, on_ready, birth))
         _leave_stuck_threads()
 
 
@@ -88,7 +88,7 @@ def _failures_told() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        fail(str(error), Exit.USAGE)
+        fail(as_flags(str(error)), Exit.USAGE)
     except BindError as error:
         fail(str(error))
     except WorkersFailed as error:
@@ -111,14 +111,15 @@ def _leave_stuck_threads() -> None:
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path), default=DEFAULT_REPOSITORY)
+@repository_argument("serve")
 @server_options
 @click.option("--print-config", is_flag=True, help="Print every setting, its value and where it came from; serve not.")
 @click.option("--json", "as_json", is_flag=True, help="With --print-config: as JSON.")
 def command(repository: Path, *, print_config: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
     """Serve the models in REPOSITORY (default: ./repository) with the Open Inference Protocol over gRPC.
 
-    Every option can also be set by an environment variable: MNIST1D_SERVE_PORT for --port, and so on.
+    Every option can also be set by an environment variable: MNIST1D_SERVE_PORT for --port, and so on, and REPOSITORY
+    by MNIST1D_SERVE_REPOSITORY.
     """
     config = config_from(repository, options)
     if not print_config:

@@ -13,8 +13,8 @@ import click
 from models.architectures import ARCHITECTURES
 from models.publication import versions
 from service.cli.console import Exit, fail, stdout
-from service.cli.options import config_from, server_options
-from service.cli.serve import DEFAULT_REPOSITORY, check_addresses, run_server
+from service.cli.options import config_from, repository_argument, server_options
+from service.cli.serve import check_addresses, run_server
 from service.cli.train import lowering_option
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ NETWORKS = ("conv", "fc")
 
 
 @click.command()
-@click.argument("repository", type=click.Path(path_type=Path), default=DEFAULT_REPOSITORY)
+@repository_argument("up")
 @click.option("--recipe", default="quick", show_default=True, help="Recipe for what has to be trained.")
 @click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
 @click.option("--steps", type=click.IntRange(min=1), help="Other than the recipe's number of training steps.")

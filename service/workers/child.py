@@ -173,6 +173,10 @@ class Child:
         """Ask it to drain and leave."""
         self.backplane.notify("stop")
 
+    def hurry(self) -> None:
+        """Ask it no longer to serve on before it drains."""
+        self.backplane.notify("hurry")
+
     def abort(self) -> None:
         """Ask it to leave now, whatever runs."""
         self.backplane.notify("abort")

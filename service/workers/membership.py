@@ -71,10 +71,14 @@ class Membership:
         async def stop(_: Message) -> None:
             stopping.ask()
 
+        async def hurry(_: Message) -> None:
+            stopping.hurry()
+
         async def abort(_: Message) -> None:
             stopping.insist()
 
         self._backplane.on("stop", stop)
+        self._backplane.on("hurry", hurry)
         self._backplane.on("abort", abort)
 
     async def open(self, readiness: Readiness) -> None:

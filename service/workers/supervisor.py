@@ -61,7 +61,7 @@ async def supervise(config: ServerConfig, count: int, on_ready: Callable[[Standi
     certificates_of(config)
     tokens_of(config)
     with Addresses(config) as addresses:
-        stopping = Stopping()
+        stopping = Stopping(on_hurried=lambda: supervisor.hurry())
         supervisor = Supervisor(config, addresses, count, stopping)
         with stopping.on_signals():
             async with rescan_on_hangup(supervisor.agreement.rescan):
@@ -285,13 +285,21 @@ class Supervisor:
 
     async def _drain(self, keepers: Iterable[asyncio.Task[None]]) -> None:
         limit_s = self._config.lame_duck_s + self._config.grace_s + _SLACK_S
-        _log.info("signal received, draining", extra={"grace_s": self._config.grace_s})
+        _log.info(
+            "signal received, draining",
+            extra={"lame_duck_s": self._config.lame_duck_s, "grace_s": self._config.grace_s},
+        )
         for child in self._living():
             child.stop()
         _, late = await asyncio.wait(keepers, timeout=limit_s)
         if late:
             numbers = [child.number for child in self._living()]
             _log.error("workers did not leave in time, they are killed", extra={"workers": numbers, "after_s": limit_s})
+
+    def hurry(self) -> None:
+        """Let no worker serve on any longer before it drains."""
+        for child in self._living():
+            child.hurry()
 
     def _stop_listening(self) -> None:
         """From now on whoever comes is told by their own system that there is no server."""

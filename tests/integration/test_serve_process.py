@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -105,10 +108,15 @@ def test_a_port_in_use_is_said_and_leaves_with_one(repository, tmp_path) -> None
     [
         (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
         (["--version-policy", "newest"], "version policy: got 'newest'"),
-        (["--grace-s", "-1"], "grace_s: got -1.0"),
-        (["--tls-cert", "no.pem", "--tls-key", "no.key"], "tls_cert: 'no.pem' cannot be read: No such file"),
-        (["--tls-cert", "no.pem"], "tls_cert: needs tls_key, which is not set"),
-        (["--control-tokens", "no"], "control_tokens: 'no' cannot be read: No such file"),
+        (["--grace-s", "-1"], "--grace-s: got -1.0"),
+        (["--tls-cert", "no.pem", "--tls-key", "no.key"], "--tls-cert: 'no.pem' cannot be read: No such file"),
+        (["--tls-cert", "no.pem"], "error: --tls-cert: needs --tls-key, which is not set"),
+        (["--control-tokens", "no"], "error: --control-tokens: 'no' cannot be read: No such file"),
+        (["--control-on-main-port", "--no-control"], "--control-on-main-port: needs control, which is turned off"),
+        (
+            ["--load-model", "a"],
+            "error: --load-model: got 'a', which needs --model-control-mode explicit; in mode poll",
+        ),
     ],
 )
 def test_unusable_settings_leave_with_two(repository, options, says) -> None:
@@ -127,15 +135,43 @@ def test_settings_come_from_the_environment_too(repository, tmp_path, monkeypatc
     put_plain(repository, "broken", b"junk")
     monkeypatch.setenv("MNIST1D_SERVE_LOG_LEVEL", "error")
     monkeypatch.setenv("MNIST1D_SERVE_PORT", "70000")
-    done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve", str(repository)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    monkeypatch.setenv("MNIST1D_SERVE_REPOSITORY", str(repository))
+    line = [sys.executable, "-m", "service.cli", "serve"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: MNIST1D_SERVE_PORT: got 70000, expected 0 to 65535\n")
+    monkeypatch.setenv("MNIST1D_SERVE_PORT", "0")
+    printed = subprocess.run([*line, "--print-config", "--json"], capture_output=True, check=False, timeout=60)
+    assert json.loads(printed.stdout)["repository"] == str(repository)
+
+
+def test_a_variable_that_sets_nothing_is_named_with_the_one_that_may_be_meant(repository, monkeypatch) -> None:
+    monkeypatch.setenv("MNIST1D_SERVE_PROT", "9000")
+    line = [sys.executable, "-m", "service.cli", "serve", str(repository), "--print-config"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    told = json.loads(done.stderr)
+    assert (told["level"], told["variable"], told["nearest"]) == (
+        "warning",
+        "MNIST1D_SERVE_PROT",
+        "MNIST1D_SERVE_PORT",
     )
-    assert done.returncode == 2
-    assert "port: got 70000" in done.stderr
+
+
+@pytest.mark.parametrize("transport", ["http2", "grpcio"])
+def test_whatever_a_client_does_every_line_of_the_log_is_json(repository, tmp_path, transport) -> None:
+    root = pytest.importorskip("tests.certificates").Root(tmp_path)
+    pair = root.sign("server")
+    publish_affine(repository)
+    options = ("--transport", transport, "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+    with serve(repository, tmp_path / "log", *options) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.settimeout(30)
+            with contextlib.suppress(ConnectionError):
+                while plain.recv(4096):
+                    pass
+        assert server.stop() == 0
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("{")] == []
 
 
 def test_a_request_leaves_one_line_at_debug_level_and_none_at_info(repository, tmp_path) -> None:
@@ -191,6 +227,20 @@ def test_signals_that_come_twice_at_once_drain_all_the_same(repository, tmp_path
     with serve(repository, tmp_path / "log") as server:
         for signum in signums:
             server.process.send_signal(signum)
+        assert server.process.wait(60) == 0
+        assert server.lines()[-1]["message"] == "server stopped"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_sigterm_ends_the_lame_duck_time(repository, tmp_path, workers) -> None:
+    publish_affine(repository)
+    with serve(repository, tmp_path / "log", "--lame-duck-s", "600", "--workers", workers) as server:
+        server.process.send_signal(signal.SIGTERM)
+        while (line := server.lines()[-1])["message"] not in ("signal received, draining", "draining"):
+            time.sleep(0.02)
+        assert line["lame_duck_s"] == 600
+        time.sleep(0.7)
+        server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         assert server.lines()[-1]["message"] == "server stopped"
 

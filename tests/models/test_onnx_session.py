@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -406,3 +409,20 @@ class TestRefused:
         monkeypatch.setattr("models.onnx_session.MAX_MODEL_BYTES", 10)
         with pytest.raises(ArtifactError, match="at most 10 can be loaded"):
             open_model(affine_model())
+
+
+@pytest.mark.parametrize("home", ["home", "nowhere"])
+def test_onnxruntime_writes_nothing_into_the_home_directory_nor_to_standard_error(tmp_path, home) -> None:
+    (tmp_path / "home").mkdir()
+    where = {"HOME": str(tmp_path / "home") if home == "home" else "/proc/nowhere"}
+    left_out = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    done = subprocess.run(
+        [sys.executable, "-c", "import models.onnx_session"],
+        env={**{name: value for name, value in os.environ.items() if name not in left_out}, **where},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((tmp_path / "home").iterdir())

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
@@ -41,5 +44,29 @@ async def test_every_listed_service_can_be_described_completely(ask, path) -> No
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_what_is_unknown_is_an_error_in_the_stream(ask, path) -> None:
-    response = await ask(path, file_containing_symbol="no.such.Thing")
-    assert response.error_response.error_code == 5
+    for asked in (
+        {"file_containing_symbol": "no.such.Thing"},
+        {"file_by_filename": "no.proto"},
+        {"file_containing_extension": {"containing_type": "inference.ModelInferRequest", "extension_number": 7}},
+        {"all_extension_numbers_of_type": "no.Type"},
+    ):
+        response = await ask(path, **asked)
+        assert response.error_response.error_code == 5
+        assert response.original_request == ServerReflectionRequest(**asked)
+    assert (await ask(path)).error_response.error_code == 3
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_files_are_found_by_name_and_message_types_have_their_extensions(ask, path) -> None:
+    by_symbol = await ask(path, file_containing_symbol="inference.ModelInferRequest")
+    name = FileDescriptorProto.FromString(by_symbol.file_descriptor_response.file_descriptor_proto[0]).name
+    assert (await ask(path, file_by_filename=name)).file_descriptor_response == by_symbol.file_descriptor_response
+    numbers = await ask(path, all_extension_numbers_of_type="inference.ModelInferRequest", host="h")
+    assert numbers.all_extension_numbers_response.base_type_name == "inference.ModelInferRequest"
+    assert numbers.valid_host == "h"
+
+
+def test_a_server_on_its_own_connections_does_not_import_grpcio() -> None:
+    program = "import sys, service.server, service.listeners; print('grpc' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
