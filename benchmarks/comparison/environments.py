@@ -37,7 +37,8 @@ def python_with(name: str, *, install: bool) -> Path:
     print(f"installing {folder.name}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)], _INSTALL_S)
-    _run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], _INSTALL_S)
+    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    _run([*pip, "install", "--requirement", str(requirements)], _INSTALL_S)
     stamp.touch()
     return python
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from benchmarks.comparison.measurements import Measurement
 
 _WIDTH = 980
-_LABELS, _BARS, _VALUES = 230, 246, 700
+_LABELS, _BARS, _VALUES = 250, 266, 720
 """Where the labels end, the bars begin and the longest bar ends."""
 _ROW, _BAR = 24, 15
 _TOP = 92
 _HEAD, _GAP = 34, 22
-_OURS, _THEIRS, _LIMIT = "#2563ab", "#a8b0ba", "#dfe3e8"
+_OURS, _THEIRS, _LIMIT, _GOAL = "#2563ab", "#a8b0ba", "#dfe3e8", "#c2571a"
 
 
 def svg(run: dict[str, Any]) -> str:
@@ -40,56 +40,65 @@ def svg(run: dict[str, Any]) -> str:
 
 
 def _subtitle(run: dict[str, Any]) -> str:
-    return (
-        f"{run['machine']['processor']}, {run['machine']['cores']} cores for server and generator together; median of "
-        f"{run['run']['rounds']} rounds, thin lines from the lowest to the highest"
-    )
+    rounds = run["run"]["rounds"]
+    times = "measured once" if rounds == 1 else f"median of {rounds} rounds, thin lines from the lowest to the highest"
+    return f"{run['machine']['processor']}, {run['machine']['cores']} cores for server and generator together; {times}"
 
 
 def _panel(measurements: Sequence[Measurement], load: Load, top: float) -> tuple[list[str], float]:
     figure = "p50_us" if load.key == "A" else "samples_rate" if load.batch > 1 else "rate"
-    rows = [
-        (key, value)
-        for key in TITLES
-        if (value := median(measurements, key, load.key, figure)) is not None and not (load.batch > 1 and key == "null")
-    ]
+    rows = [(key, value) for key in TITLES if (value := median(measurements, key, load.key, figure)) is not None]
     if not rows:
         return [], top
     spread = {key: _spread(measurements, key, load, figure) for key, _ in rows}
-    longest = max(high for _, high in spread.values())
+    # The null server's bar may leave the picture: it would make the others small.
+    longest = max((high for key, (_, high) in spread.items() if key != "null"), default=spread[rows[0][0]][1])
     scale = (_VALUES - _BARS) / longest
-    what = "median latency, shorter is better" if figure == "p50_us" else ""
-    unit = "examples/s" if load.batch > 1 else what or "answers/s"
-    marks = [text(24, top + 14, f"{load.key}  {load.title}", size=14, weight=600)]
-    marks.append(text(_WIDTH - 24, top + 14, f"{load.shape}; {unit}", size=11.5, colour=SOFT, anchor="end"))
+    unit = "examples/s" if load.batch > 1 else "median latency, shorter is better" if load.key == "A" else "answers/s"
+    marks = [
+        text(24, top + 14, f"{load.key}:  {load.title}", size=14, weight=600),
+        text(_WIDTH - 24, top + 14, f"{load.shape}; {unit}", size=11.5, colour=SOFT, anchor="end"),
+    ]
     plain = [value for key, value in rows if key in ("plain", "plain-typed")]
     base = (min(plain) if figure == "p50_us" else max(plain)) if plain else None
-    at = top + _HEAD
-    for key, value in rows:
+    bottom = top + _HEAD + _ROW * len(rows)
+    if base:
+        marks += _goals(load, base, scale, top + _HEAD, bottom)
+    for number, (key, value) in enumerate(rows):
+        at = top + _HEAD + _ROW * number
         marks += _bar(key, value, spread[key], scale, at)
-        marks.append(_value(key, value, base, figure, _BARS + spread[key][1] * scale, at))
-        at += _ROW
+        marks.append(_value(key, value, base, figure, min(_VALUES, _BARS + spread[key][1] * scale), at))
+    marks.append(line(24, bottom + 6, _WIDTH - 24, bottom + 6, GRID))
+    return marks, bottom + _GAP
+
+
+def _goals(load: Load, base: float, scale: float, top: float, bottom: float) -> list[str]:
+    """Where the promises for this load begin; an arrow where that is further right than the bars go."""
+    marks = []
     for target in TARGETS:
-        if target.load == load.key and target.at_least is not None and "plain" in target.against and base:
-            wanted = base / target.at_least if figure == "p50_us" else base * target.at_least
+        if target.load == load.key and target.at_least is not None and "plain" in target.against:
+            wanted = base / target.at_least if target.figure == "p50_us" else base * target.at_least
             x = _BARS + wanted * scale
-            if x < _WIDTH - 60:
-                marks.append(line(x, top + _HEAD - 8, x, at - 6, INK))
-                marks.append(
-                    text(x, top + _HEAD - 11, f"goal {target.at_least:g}x", size=10.5, colour=INK, anchor="middle")
-                )
-    marks.append(line(24, at + 6, _WIDTH - 24, at + 6, GRID))
-    return marks, at + _GAP
+            label = f"goal {target.at_least:g}x"
+            if x > _VALUES:
+                marks.append(text(_WIDTH - 24, bottom - 12, f"{label} \u2192", size=11, colour=_GOAL, anchor="end"))
+                continue
+            marks.append(line(x, top - 8, x, bottom - 6, _GOAL))
+            marks.append(text(x, top - 11, label, size=10.5, colour=_GOAL, anchor="middle"))
+    return marks
 
 
 def _bar(key: str, value: float, spread: tuple[float, float], scale: float, at: float) -> list[str]:
     colour = _OURS if key.startswith(("http2", "grpcio")) else _LIMIT if key == "null" else _THEIRS
     middle = at + _BAR / 2
     label = "null server (the generator's ceiling)" if key == "null" else TITLES[key]
+    longest = float(_VALUES - _BARS)
+    width = min(longest, max(1.0, value * scale))
+    low, high = (_BARS + min(longest, end * scale) for end in spread)
     return [
         text(_LABELS, middle + 4, label, size=12, anchor="end", weight=600 if colour == _OURS else 400),
-        f'<rect x="{_BARS}" y="{at:.1f}" width="{max(1.0, value * scale):.1f}" height="{_BAR}" fill="{colour}"/>',
-        line(_BARS + spread[0] * scale, middle, _BARS + spread[1] * scale, middle, INK),
+        f'<rect x="{_BARS}" y="{at:.1f}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>',
+        line(low, middle, high, middle, INK),
     ]
 
 

@@ -56,6 +56,9 @@ class Ratio:
     highest: float = 0.0
     why: str = ""
     """Why it cannot be said."""
+    processor: float | None = None
+    """How many times less processor time an answer takes, by the same rules. Other work on the machine moves this
+    less; it is no part of the verdict."""
 
     @property
     def verdict(self) -> str:
@@ -89,22 +92,31 @@ def usable(measurement: Measurement) -> bool:
 
 
 def _ratio(measurements: Sequence[Measurement], target: Target) -> Ratio:
+    values = _quotients(measurements, target, target.figure)
+    if not values:
+        seen = {each.contender for each in measurements if each.load == target.load}
+        missing = [key for key in (target.ours, *target.against) if key not in seen]
+        return Ratio(target, None, why=f"{', '.join(missing)} absent" if missing else "wrong answers")
+    processor = _quotients(measurements, target, "server_us")
+    return Ratio(
+        target,
+        statistics.median(values),
+        min(values),
+        max(values),
+        processor=statistics.median(processor) if processor else None,
+    )
+
+
+def _quotients(measurements: Sequence[Measurement], target: Target, figure: str) -> list[float]:
+    """How many times as good, in each round that has both sides; times are the better the smaller they are."""
     by_round: dict[int, dict[str, float]] = {}
-    seen = {m.contender for m in measurements if m.load == target.load}
     for each in measurements:
-        if each.load == target.load and usable(each):
-            by_round.setdefault(each.round, {})[each.contender] = getattr(each, target.figure)
+        if each.load == target.load and usable(each) and getattr(each, figure) > 0:
+            by_round.setdefault(each.round, {})[each.contender] = getattr(each, figure)
     values = []
     for found in by_round.values():
         theirs = [found[key] for key in target.against if key in found]
         if target.ours in found and theirs:
-            values.append(_quotient(found[target.ours], theirs, target.figure))
-    if not values:
-        missing = [key for key in (target.ours, *target.against) if key not in seen]
-        return Ratio(target, None, why=f"{', '.join(missing)} absent" if missing else "wrong answers")
-    return Ratio(target, statistics.median(values), min(values), max(values))
-
-
-def _quotient(ours: float, theirs: list[float], figure: Figure) -> float:
-    """How many times as good; a latency is the better the smaller it is."""
-    return min(theirs) / ours if figure == "p50_us" else ours / max(theirs)
+            ours = found[target.ours]
+            values.append(min(theirs) / ours if figure.endswith("_us") else ours / max(theirs))
+    return values

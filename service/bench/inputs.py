@@ -38,6 +38,9 @@ def made_inputs(
     A free first axis gets the length ``batch``; ``shapes`` gives the other axes where the model leaves them free.
     Raises InputsError.
     """
+    if not model.inputs and not model.outputs:
+        # KServe and MLServer do so where their models do not say what they take.
+        raise InputsError(f"the server describes neither inputs nor outputs of model {model.name!r}")
     unknown = shapes.keys() - {tensor.name for tensor in model.inputs}
     if unknown:
         raise InputsError(f"shape for {', '.join(sorted(unknown))}: model {model.name!r} has no such input")

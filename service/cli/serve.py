@@ -38,13 +38,15 @@ def run_server(
     # grpcio's C core writes lines of its own to standard error, among those that are JSON. What they tell (a port in
     # use, a client whose handshake failed) is told by this server, or is its client's to know.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from service import event_loop
+
     with _failures_told():
         if birth is None and (count := _workers(config)) > 1:
             from service.workers.supervisor import supervise
 
             asyncio.run(supervise(config, count, on_ready))
             return
-        asyncio.run(_serve(config, on_ready, birth))
+        event_loop.run(_serve(config, on_ready, birth), transport=config.transport)
         _leave_stuck_threads()
 
 

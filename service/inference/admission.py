@@ -9,13 +9,10 @@ connections: told before, they would try again on this one, and be cut off with 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import suppress
+from typing import NoReturn
 
 from service.errors import ServerStopping
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _PATIENT_S = 1.0
 """Who has less time than this is not kept waiting for an answer that is no."""
@@ -28,8 +25,7 @@ class Admission:
         self._running = 0
         self._is_closed = False
         self._is_holding = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
         self._is_dismissed = asyncio.Event()
 
     @property
@@ -37,19 +33,17 @@ class Admission:
         """Whether newcomers are refused."""
         return self._is_closed
 
-    @contextmanager
-    def enter(self) -> Iterator[None]:
-        """Hold a place while the block runs; raises ServerStopping once closed."""
+    def begin(self) -> None:
+        """Take a place, until `end`; raises ServerStopping once closed."""
         if self._is_closed:
             raise _stopping()
         self._running += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
+
+    def end(self) -> None:
+        """Give the place back."""
+        self._running -= 1
+        if not self._running and self._idle is not None:
+            self._idle.set()
 
     def close(self) -> None:
         """Let nobody in any more."""
@@ -71,9 +65,12 @@ class Admission:
 
     async def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until nothing runs; False if something still does after ``timeout_s`` seconds."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
-        return self._idle.is_set()
+        if self._running:
+            self._idle = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
+            self._idle = None
+        return not self._running
 
 
 def _stopping() -> ServerStopping:

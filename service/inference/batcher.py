@@ -12,18 +12,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-import numpy as np
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import DeadlineExceeded, QueueFull, QueueTimeout, ServiceError
+from service.inference.batch import ARRAYS, Waiting, elements_of
 from service.inference.statistics import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
+    import numpy as np
+
+    from service.inference.batch import Answer, Form
     from service.inference.statistics import Statistics
 
     Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], list[np.ndarray]]
@@ -48,8 +51,7 @@ class Batching:
     """How long the first waiting request may be held back, in microseconds, for others to join it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long a request may wait, and before whom it goes."""
 
     deadline_ns: int | None = None
@@ -59,27 +61,7 @@ class Patience:
     priority: int = DEFAULT_PRIORITY
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    feeds: Mapping[str, np.ndarray]
-    outputs: tuple[str, ...]
-    rows: int
-    answer: asyncio.Future[tuple[list[np.ndarray], Timing]]
-    since_ns: int
-    patience: Patience
-    shape_key: tuple[object, ...] = ()
-    timing: Timing = field(default_factory=Timing)
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    """What is logged while it runs alone is logged about its caller."""
-
-    def expiry(self, now_ns: int) -> ServiceError | None:
-        """Why it must not be run any more, if so."""
-        patience = self.patience
-        if patience.deadline_ns is not None and now_ns >= patience.deadline_ns:
-            return DeadlineExceeded("the deadline passed while the request waited for a run")
-        if patience.timeout_us and now_ns >= self.since_ns + 1000 * patience.timeout_us:
-            return QueueTimeout("Request timeout expired")
-        return None
+PATIENT = Patience()
 
 
 class Batcher:
@@ -103,10 +85,12 @@ class Batcher:
         self._stays_on_loop = stays_on_loop
         self._executor = executor
         # A dict keeps the order of arrival and lets go of any member at once.
-        self._queues: dict[int, dict[_Waiting, None]] = {level: {} for level in range(1, PRIORITY_LEVELS + 1)}
+        self._queues: dict[int, dict[Waiting, None]] = {level: {} for level in range(1, PRIORITY_LEVELS + 1)}
         self._count = 0
         self._running = 0
         self._timer: asyncio.Handle | None = None
+        self._expiry_timer: asyncio.TimerHandle | None = None
+        self._expiry_ns = 0
 
     async def submit(
         self, feeds: Mapping[str, np.ndarray], outputs: tuple[str, ...], rows: int, patience: Patience
@@ -118,6 +102,32 @@ class Batcher:
             DeadlineExceeded, QueueTimeout: it waited too long and was not run.
             InferenceFailed: the model failed on this very request.
         """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[tuple[list[np.ndarray], Timing]] = loop.create_future()
+        waiting = self.enqueue(loop, ARRAYS, feeds, outputs, rows, patience, partial(_hand_over, answer))
+        try:
+            return await answer
+        finally:
+            self.withdraw(waiting)
+            # An exception holds this frame, and the frame would hold the future that holds the exception: a ring that
+            # only the garbage collector opens, and with it everything the caller held, a replaced model included.
+            del waiting, answer
+
+    def enqueue(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        form: Form,
+        contents: object,
+        outputs: tuple[str, ...],
+        rows: int,
+        patience: Patience,
+        done: Callable[[Answer | Exception, Timing], None],
+    ) -> Waiting:
+        """The same without waiting: ``done`` is called with the answer or with what failed it, after this returns.
+
+        Raises:
+            QueueFull: ``max_queue_size`` requests wait already.
+        """
         if self._count >= self._batching.max_queue_size:
             self._drop_expired()
             if self._count >= self._batching.max_queue_size:
@@ -125,23 +135,27 @@ class Batcher:
                     f"Exceeds maximum queue size: {self._count} requests wait, at most "
                     f"{self._batching.max_queue_size} may"
                 )
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(feeds, outputs, rows, loop.create_future(), time.perf_counter_ns(), patience)
-        waiting.shape_key = (outputs, tuple(array.shape[1:] for array in feeds.values()), tuple(feeds))
+        now_ns = time.perf_counter_ns()
+        expires_ns, is_deadline = patience.deadline_ns, True
+        if patience.timeout_us:
+            timeout_ns = now_ns + 1000 * patience.timeout_us
+            if expires_ns is None or timeout_ns < expires_ns:
+                expires_ns, is_deadline = timeout_ns, False
         level = patience.priority if 1 <= patience.priority <= PRIORITY_LEVELS else DEFAULT_PRIORITY
+        waiting = Waiting(form, contents, outputs, rows, done, now_ns, level, expires_ns, is_deadline=is_deadline)
         self._queues[level][waiting] = None
         self._set_count(self._count + 1)
+        if expires_ns is not None and self._running >= CONCURRENT_RUNS:
+            self._arm_expiry(loop, expires_ns)
         self._schedule(loop, waiting)
-        try:
-            return await waiting.answer
-        finally:
-            # Cancelled while it waited: its place is free at once. Otherwise it is gone already.
-            self._remove(level, waiting)
-            # An exception holds this frame, and the frame would hold the future that holds the exception: a ring that
-            # only the garbage collector opens, and with it everything the caller held, a replaced model included.
-            del waiting
+        return waiting
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop, newest: _Waiting | None = None) -> None:
+    def withdraw(self, waiting: Waiting) -> None:
+        """Its caller does not want it any more: its place is free at once, and ``done`` is not called."""
+        waiting.done = None
+        self._remove(waiting)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop, newest: Waiting | None = None) -> None:
         if self._running >= CONCURRENT_RUNS or not self._count:
             return
         delay_us = self._batching.max_queue_delay_us if self._is_batchable else 0
@@ -165,7 +179,7 @@ class Batcher:
         batch = self._take()
         if not batch:
             return
-        if self._stays_on_loop(sum(elements_of(waiting.feeds) for waiting in batch)):
+        if self._stays_on_loop(sum(elements_of(waiting) for waiting in batch)):
             self._deliver(batch, self._compute(batch))
             self._schedule(loop)
             return
@@ -176,49 +190,46 @@ class Batcher:
         self._schedule(loop)
 
     def _finished(
-        self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: asyncio.Future[list[_Outcome]]
+        self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], done: asyncio.Future[list[Answer | Exception]]
     ) -> None:
         self._running -= 1
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             # Only a defect or the end of the executor comes here: a model's failure is an outcome.
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error or RuntimeError("the run was cancelled"))
+            defect = error if isinstance(error, Exception) else RuntimeError("the run was cancelled")
+            self._deliver(batch, [defect] * len(batch))
         else:
             self._deliver(batch, done.result())
         self._schedule(loop)
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         """The next requests that fit into one run, in order of priority and arrival; the expired are told so."""
         now_ns = time.perf_counter_ns()
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         rows = 0
-        for level, waiting in self._in_order():
-            expired = waiting.expiry(now_ns)
-            if expired is not None:
-                self._refuse(level, waiting, expired)
+        most = self._batching.max_batch_size
+        for waiting in self._in_order():
+            if waiting.expires_ns is not None and now_ns >= waiting.expires_ns:
+                self._expire(waiting)
                 continue
-            if batch and (
-                waiting.shape_key != batch[0].shape_key or rows + waiting.rows > self._batching.max_batch_size
-            ):
+            if batch and (rows + waiting.rows > most or waiting.shape_key != batch[0].shape_key):
                 continue
-            self._remove(level, waiting)
-            waiting.timing.queue_ns = now_ns - waiting.since_ns
+            self._remove(waiting)
+            waiting.queue_ns = now_ns - waiting.since_ns
             batch.append(waiting)
             rows += waiting.rows
-            if not self._is_batchable or rows >= self._batching.max_batch_size:
+            if not self._is_batchable or rows >= most:
                 break
         return batch
 
-    def _compute(self, batch: list[_Waiting]) -> list[_Outcome]:
+    def _compute(self, batch: list[Waiting]) -> list[Answer | Exception]:
         """One run for all of them. If it fails, one run for each: whoever is at fault harms nobody else."""
         try:
             return self._compute_together(batch)
         except ServiceError as error:
             if len(batch) == 1:
                 return [_bare(error)]
-        outcomes: list[_Outcome] = []
+        outcomes: list[Answer | Exception] = []
         for waiting in batch:
             try:
                 outcomes += self._compute_together([waiting])
@@ -226,64 +237,87 @@ class Batcher:
                 outcomes.append(_bare(error))
         return outcomes
 
-    def _compute_together(self, batch: list[_Waiting]) -> list[_Outcome]:
+    def _compute_together(self, batch: list[Waiting]) -> list[Answer | Exception]:
         began_ns = time.perf_counter_ns()
         first = batch[0]
-        feeds = (
-            first.feeds
-            if len(batch) == 1
-            else {name: np.concatenate([waiting.feeds[name] for waiting in batch]) for name in first.feeds}
-        )
+        form = first.form
+        if len(batch) > 1 and any(waiting.form is not form for waiting in batch):
+            form = ARRAYS
+        feeds = form.gather(batch)
         put_together_ns = time.perf_counter_ns()
         # Not the context of whoever happened to wake the queue: a shared run is nobody's in particular.
         context = first.context if len(batch) == 1 else contextvars.Context()
         answers = context.run(self._run, feeds, first.outputs)
         ran_ns = time.perf_counter_ns()
-        outcomes: list[_Outcome] = []
-        start = 0
-        for waiting in batch:
-            stop = start + waiting.rows
-            outcomes.append(answers if len(batch) == 1 else [array[start:stop] for array in answers])
-            start = stop
+        outcomes = form.scatter(batch, answers)
         run = Timing(0, put_together_ns - began_ns, ran_ns - put_together_ns, time.perf_counter_ns() - ran_ns)
         for waiting in batch:
-            waiting.timing = Timing(waiting.timing.queue_ns, run.input_ns, run.infer_ns, run.output_ns)
-        self._statistics.ran(start, run)
+            waiting.run = run
+        self._statistics.ran(sum(waiting.rows for waiting in batch), run)
         return outcomes
 
-    def _deliver(self, batch: list[_Waiting], outcomes: list[_Outcome]) -> None:
+    def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            if waiting.answer.done():  # cancelled while it ran
-                continue
-            if isinstance(outcome, ServiceError):
-                waiting.answer.set_exception(outcome)
-            else:
-                waiting.answer.set_result((outcome, waiting.timing))
+            done, waiting.done = waiting.done, None
+            if done is not None:  # otherwise withdrawn while it ran
+                done(outcome, waiting.timing())
+
+    def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
+        """While runs go on in threads nobody takes from the queue, and what expires in it must be told in time."""
+        if self._expiry_timer is not None:
+            if self._expiry_ns <= at_ns:
+                return
+            self._expiry_timer.cancel()
+        self._expiry_ns = at_ns
+        delay_s = max(0, at_ns - time.perf_counter_ns()) / 1e9
+        self._expiry_timer = loop.call_later(delay_s, self._expiry_tick, loop)
+
+    def _expiry_tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._expiry_timer = None
+        self._drop_expired()
+        next_ns = min((w.expires_ns for w in self._in_order() if w.expires_ns is not None), default=None)
+        if next_ns is not None:
+            self._arm_expiry(loop, next_ns)
 
     def _drop_expired(self) -> None:
         now_ns = time.perf_counter_ns()
-        for level, waiting in self._in_order():
-            expired = waiting.expiry(now_ns)
-            if expired is not None:
-                self._refuse(level, waiting, expired)
+        for waiting in self._in_order():
+            if waiting.expires_ns is not None and now_ns >= waiting.expires_ns:
+                self._expire(waiting)
 
-    def _in_order(self) -> Iterator[tuple[int, _Waiting]]:
-        for level, queue in self._queues.items():
-            for waiting in list(queue):
-                yield level, waiting
+    def _expire(self, waiting: Waiting) -> None:
+        self._remove(waiting)
+        done, waiting.done = waiting.done, None
+        if done is None:
+            return
+        if waiting.is_deadline:
+            done(DeadlineExceeded("the deadline passed while the request waited for a run"), waiting.timing())
+        else:
+            done(QueueTimeout("Request timeout expired"), waiting.timing())
 
-    def _refuse(self, level: int, waiting: _Waiting, error: ServiceError) -> None:
-        self._remove(level, waiting)
-        if not waiting.answer.done():
-            waiting.answer.set_exception(error)
+    def _in_order(self) -> Iterator[Waiting]:
+        for queue in self._queues.values():
+            if queue:
+                yield from list(queue)
 
-    def _remove(self, level: int, waiting: _Waiting) -> None:
-        if self._queues[level].pop(waiting, waiting) is None:
+    def _remove(self, waiting: Waiting) -> None:
+        if self._queues[waiting.level].pop(waiting, waiting) is None:
             self._set_count(self._count - 1)
 
     def _set_count(self, count: int) -> None:
         self._count = count
         self._statistics.set_pending(count)
+
+
+def _hand_over(
+    answer: asyncio.Future[tuple[list[np.ndarray], Timing]], outcome: Answer | Exception, timing: Timing
+) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, list):
+        answer.set_result((outcome, timing))
+    else:
+        answer.set_exception(outcome if isinstance(outcome, Exception) else TypeError("expected arrays, got bytes"))
 
 
 def _bare(error: ServiceError) -> ServiceError:
@@ -292,11 +326,3 @@ def _bare(error: ServiceError) -> ServiceError:
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-_Outcome = list[np.ndarray] | ServiceError
-
-
-def elements_of(feeds: Mapping[str, np.ndarray]) -> int:
-    """How large a question is; at least 1."""
-    return sum(array.size for array in feeds.values()) or 1

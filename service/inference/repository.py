@@ -77,6 +77,10 @@ class Repository:
                 models[leaving.name] = dataclasses.replace(model, versions={**model.versions, leaving.version: leaving})
         return models
 
+    def current(self, name: str) -> ServedModel | None:
+        """One of them, as it is now; another object whenever anything about it has changed."""
+        return self._models.get(name)
+
     def policy_of(self, name: str) -> VersionPolicy:
         """Which versions of a model are served."""
         model = self._models.get(name)

@@ -7,6 +7,7 @@ callers are answered meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -17,16 +18,18 @@ from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
 from models.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
-from service.inference.batcher import Batcher, Batching, Patience, elements_of
+from service.inference.batch import ARRAYS
+from service.inference.batcher import PATIENT, Batcher, Batching, Patience
 from service.inference.statistics import Statistics, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from models.goldens import Arrays
     from models.onnx_session import Model
     from models.tensor_spec import TensorSpec
+    from service.inference.batch import Answer, Form, Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ class Execution:
             ) from error
         # The dearest element seen lately: forgets one slow run, but not at once.
         was = self._s_per_element if self._s_per_element < float("inf") else 0.0
-        self._s_per_element = max((time.perf_counter() - began) / elements_of(feeds), 0.9 * was)
+        self._s_per_element = max((time.perf_counter() - began) / ARRAYS.elements(feeds), 0.9 * was)
         return answers
 
 
@@ -131,11 +134,25 @@ class Runner:
         Raises InvalidRequest for more rows than `max_batch_size`.
         """
         rows = self.rows_of(feeds)
-        if 0 < self.max_batch_size < rows:
-            raise InvalidRequest(
-                f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"
-            )
-        return await self._batcher.submit(feeds, tuple(outputs), rows, patience if patience is not None else Patience())
+        self._check_rows(rows)
+        return await self._batcher.submit(feeds, tuple(outputs), rows, patience if patience is not None else PATIENT)
+
+    def enqueue(
+        self,
+        form: Form,
+        contents: object,
+        outputs: tuple[str, ...],
+        rows: int,
+        patience: Patience,
+        done: Callable[[Answer | Exception, Timing], None],
+    ) -> Waiting:
+        """The same without waiting; see `Batcher.enqueue`. Raises as `infer` does."""
+        self._check_rows(rows)
+        return self._batcher.enqueue(asyncio.get_running_loop(), form, contents, outputs, rows, patience, done)
+
+    def withdraw(self, waiting: Waiting) -> None:
+        """See `Batcher.withdraw`."""
+        self._batcher.withdraw(waiting)
 
     def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Run the model once, here and now; the answers come in the order of ``outputs``.
@@ -144,6 +161,12 @@ class Runner:
             InferenceFailed: onnxruntime refused or failed. Its own message goes to the log.
         """
         return self._execution.run(feeds, outputs)
+
+    def _check_rows(self, rows: int) -> None:
+        if 0 < self.max_batch_size < rows:
+            raise InvalidRequest(
+                f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"
+            )
 
     def _time(self, feeds: Arrays) -> float:
         began = time.perf_counter()

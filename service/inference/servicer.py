@@ -6,16 +6,14 @@ Knows messages and models; does not know which transport runs it.
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 import models
 from service.access import Access
-from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
-from service.inference import parameters, tensors
-from service.inference.batcher import DEFAULT_PRIORITY, Patience
 from service.inference.description import PLATFORM, model_config, model_statistics
-from service.inference.statistics import Failure
+from service.inference.inference import Inference
+from service.inference.reading import RequestReader
 from service.inference.streaming import stream
 from service.pb import open_inference_pb2 as pb
 from service.transport.methods import BidiStream, CallContext, Method, Unary
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
 
     from models.tensor_spec import TensorSpec
     from service.inference.admission import Admission
+    from service.inference.inference import Done
     from service.inference.model_version import ModelVersion
+    from service.inference.reading import ReadRequest
     from service.inference.repository import Repository
     from service.inference.runner import Runner
 
@@ -64,36 +64,62 @@ class InferenceServicer:
         self._server_is_ready = server_is_ready
         self._allow_non_finite = allow_non_finite
         self._extensions = extensions
+        self._reader = RequestReader(repository, checks_finite=not allow_non_finite, is_streamed=False)
+        self._stream_reader = RequestReader(repository, checks_finite=not allow_non_finite, is_streamed=True)
+        self._refusals: set[asyncio.Future[NoReturn]] = set()  # the loop itself holds tasks weakly
 
-    async def model_infer(self, request: pb.ModelInferRequest, context: CallContext) -> pb.ModelInferResponse:
-        """One inference: find the model, read the tensors, wait for a run, write the tensors."""
-        began_ns = time.perf_counter_ns()
+    def begin_infer(self, request: ReadRequest, context: CallContext, done: Done) -> Callable[[], None]:
+        """Start one inference: find the model, read the tensors, wait for a run, write the tensors.
+
+        ``done`` gets the response (some as they travel) or what failed it; what is returned cancels it. Raises what
+        fails it at once.
+        """
         if self._admission.is_closed:
-            await self._admission.refuse(context.time_remaining_s())
-        with self._admission.enter():
-            version = self._repository.get(request.model_name, request.model_version)
-            model = _runner(version)
-            try:
-                asked = tensors.decode(request, model.inputs, model.outputs, allow_non_finite=self._allow_non_finite)
-                decoded_ns = time.perf_counter_ns()
-                patience = _patience(request, context, began_ns)
-                arrays, timing = await model.infer(asked.feeds, [spec.name for spec in asked.outputs], patience)
-                answered_ns = time.perf_counter_ns()
-                response = tensors.encode(request, model.version, asked, arrays, version.labels)
-            except BaseException as error:
-                model.statistics.failed(_why(error), time.perf_counter_ns() - began_ns)
-                raise
-            ended_ns = time.perf_counter_ns()
-            timing.input_ns += decoded_ns - began_ns
-            timing.output_ns += ended_ns - answered_ns
-            model.statistics.succeeded(ended_ns - began_ns, timing, model.rows_of(asked.feeds))
-            return response
+            return self._refuse(context, done)
+        plan = request.plan
+        if plan is not None and request.runner is not None:
+            inference = Inference(self._admission, request.runner, done)
+            inference.begin_planned(plan, request, context)
+            return inference.cancel
+        message = request.message
+        version = self._repository.get(message.model_name, message.model_version)
+        inference = Inference(self._admission, _runner(version), done)
+        asked = inference.begin(message, version.labels, context, allow_non_finite=self._allow_non_finite)
+        request.learn(version, inference.model, asked)
+        return inference.cancel
+
+    async def model_infer(self, request: ReadRequest, context: CallContext) -> pb.ModelInferResponse | bytes:
+        """The same for whoever can wait."""
+        answer: asyncio.Future[pb.ModelInferResponse | bytes] = asyncio.get_running_loop().create_future()
+        cancel = self.begin_infer(request, context, partial(_settle, answer))
+        try:
+            return await answer
+        finally:
+            cancel()
+            del answer  # an exception holds this frame, and the future holds the exception
 
     def model_stream_infer(
-        self, requests: AsyncIterator[pb.ModelInferRequest], context: CallContext
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        self, requests: AsyncIterator[ReadRequest], context: CallContext
+    ) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
         """See `service.inference.streaming`."""
-        return stream(requests, context, self.model_infer)
+        return stream(requests, context, self.begin_infer)
+
+    def _refuse(self, context: CallContext, done: Done) -> Callable[[], None]:
+        task = asyncio.ensure_future(self._admission.refuse(context.time_remaining_s()))
+        self._refusals.add(task)
+
+        def refused(task: asyncio.Future[NoReturn]) -> None:
+            self._refusals.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
+                done(error)
+
+        task.add_done_callback(refused)
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
 
     async def model_config(self, request: pb.ModelConfigRequest, _: CallContext) -> pb.ModelConfigResponse:
         """See `service.inference.description`."""
@@ -149,7 +175,6 @@ class InferenceServicer:
             ("ModelReady", pb.ModelReadyRequest, self.model_ready),
             ("ServerMetadata", pb.ServerMetadataRequest, self.server_metadata),
             ("ModelMetadata", pb.ModelMetadataRequest, self.model_metadata),
-            ("ModelInfer", pb.ModelInferRequest, self.model_infer),
             ("ModelConfig", pb.ModelConfigRequest, self.model_config),
             ("ModelStatistics", pb.ModelStatisticsRequest, self.model_statistics),
         )
@@ -160,37 +185,37 @@ class InferenceServicer:
                 serialize=_serialize,
                 handler=handler,
                 access=Access.OPEN if name in _PROBES else Access.INFERENCE,
-                describe=_described if name == "ModelInfer" else _silent,
-                describe_answer=_described_answer if name == "ModelInfer" else _silent,
             )
             for name, request, handler in unary
         ]
-        stream_row = BidiStream(
-            f"{path}ModelStreamInfer", pb.ModelInferRequest.FromString, _serialize, self.model_stream_infer
+        infer_row = Unary(
+            f"{path}ModelInfer",
+            self._reader.read,
+            _serialize,
+            handler=self.model_infer,
+            begin=self.begin_infer,
+            describe=_described,
+            describe_answer=_described_answer,
         )
-        return (*rows, stream_row)
+        stream_row = BidiStream(
+            f"{path}ModelStreamInfer", self._stream_reader.read, _serialize, self.model_stream_infer
+        )
+        return (*rows, infer_row, stream_row)
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _serialize(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def _patience(request: pb.ModelInferRequest, context: CallContext, began_ns: int) -> Patience:
-    timeout_us, priority = 0, DEFAULT_PRIORITY
-    if request.parameters:
-        timeout_us = parameters.integer(request.parameters, "timeout", 0, low=0, high=2**63 - 1)
-        priority = parameters.integer(request.parameters, "priority", 0, low=0, high=2**64 - 1)
-    remaining_s = context.time_remaining_s()
-    deadline_ns = None if remaining_s is None else began_ns + int(remaining_s * 1e9)
-    return Patience(deadline_ns, timeout_us, priority)
-
-
-def _why(error: BaseException) -> Failure:
-    if isinstance(error, QueueFull | QueueTimeout | DeadlineExceeded):
-        return Failure.REJECTED
-    if isinstance(error, asyncio.CancelledError):
-        return Failure.CANCELED
-    return Failure.BACKEND if isinstance(error, InferenceFailed) else Failure.OTHER
+def _settle(
+    answer: asyncio.Future[pb.ModelInferResponse | bytes], response: pb.ModelInferResponse | bytes | Exception
+) -> None:
+    if answer.done():
+        return
+    if isinstance(response, Exception):
+        answer.set_exception(response)
+    else:
+        answer.set_result(response)
 
 
 def _runner(version: ModelVersion) -> Runner:
@@ -199,17 +224,15 @@ def _runner(version: ModelVersion) -> Runner:
     return version.runner
 
 
-def _described(request: pb.ModelInferRequest) -> dict[str, str]:
+def _described(read: ReadRequest) -> dict[str, str]:
+    request = read.message
     shapes = ",".join(f"{tensor.name}{list(tensor.shape)}" for tensor in request.inputs)
     return {"model": request.model_name, "version": request.model_version, "id": request.id, "inputs": shapes}
 
 
-def _silent(_: object) -> dict[str, str]:
-    return {}
-
-
-def _described_answer(response: pb.ModelInferResponse) -> dict[str, str]:
-    return {"version": response.model_version}
+def _described_answer(response: pb.ModelInferResponse | bytes) -> dict[str, str]:
+    message = pb.ModelInferResponse.FromString(response) if isinstance(response, bytes) else response
+    return {"version": message.model_version}
 
 
 def _metadata(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
 from service.errors import ServerStopping, ServiceError, release, status_of
 from service.logs import context_with
 from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
+    from service.inference.inference import Done
+    from service.inference.reading import ReadRequest
     from service.transport.methods import CallContext
 
-    Infer = Callable[[pb.ModelInferRequest, CallContext], Coroutine[Any, Any, pb.ModelInferResponse]]
+    Begin = Callable[[ReadRequest, CallContext, Done], Callable[[], None]]
 
 _log = logging.getLogger(__name__)
 
@@ -29,46 +32,124 @@ GRPC_ERRORS = "triton_grpc_error"
 FINAL_RESPONSE = "triton_final_response"
 
 
-async def stream(
-    requests: AsyncIterator[pb.ModelInferRequest], context: CallContext, infer: Infer
-) -> AsyncIterator[pb.ModelStreamInferResponse]:
-    """One response for each request, in the order of the requests.
+class _Place:
+    """One request's place in the order of the answers."""
 
-    Raises what ends the stream: the server stops, or an error where the caller asked for real ones.
+    __slots__ = ("_line", "cancel", "outcome", "request")
+
+    def __init__(self, line: _Line, request: ReadRequest) -> None:
+        self._line = line
+        self.request = request
+        self.outcome: pb.ModelInferResponse | bytes | Exception | None = None
+        self.cancel: Callable[[], None] | None = None
+
+    def settle(self, outcome: pb.ModelInferResponse | bytes | Exception) -> None:
+        """The answer, or what failed it."""
+        self.outcome = outcome
+        self.cancel = None
+        self._line.changed()
+
+
+class _Line:
+    """The requests under way, oldest first, between the task that reads and the generator that answers."""
+
+    def __init__(self) -> None:
+        self.places: deque[_Place] = deque()
+        self.has_ended = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    def changed(self) -> None:
+        """Wake whoever answers, if there is something for it."""
+        if self._waiter is not None and not self._waiter.done() and self.has_news:
+            self._waiter.set_result(None)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the oldest is answered, or none will come any more."""
+        return (bool(self.places) and self.places[0].outcome is not None) or (self.has_ended and not self.places)
+
+    async def wait(self) -> None:
+        """Until there is news."""
+        while not self.has_news:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    async def room(self) -> None:
+        """Until another request may be under way."""
+        while len(self.places) >= READ_AHEAD:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def take(self) -> _Place:
+        """The oldest."""
+        place = self.places.popleft()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return place
+
+    def cancel(self) -> None:
+        """Nobody wants the answers any more."""
+        for place in self.places:
+            if place.cancel is not None:
+                place.cancel()
+        self.places.clear()
+
+
+async def stream(
+    requests: AsyncIterator[ReadRequest], context: CallContext, begin: Begin
+) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
+    """One response for each request, in the order of the requests; bytes are responses as they travel.
+
+    ``begin`` starts an inference, see `service.inference.servicer`. Raises what ends the stream: the server stops, or
+    an error where the caller asked for real ones.
     """
     wants_grpc_errors = any(key == GRPC_ERRORS and value in ("true", b"true") for key, value in context.metadata)
-    under_way: asyncio.Queue[tuple[pb.ModelInferRequest, asyncio.Task[pb.ModelInferResponse]] | None] = asyncio.Queue(
-        READ_AHEAD
-    )
+    line = _Line()
 
     async def read() -> None:
         try:
             async for request in requests:
-                about = context_with(id=request.id)
-                await under_way.put((request, asyncio.create_task(infer(request, context), context=about)))
+                await line.room()
+                place = _Place(line, request)
+                line.places.append(place)
+                _begin(place, context, begin)
         finally:
-            # Without a place for the end the answers would never come to one: the queue is drained as they are given.
-            await under_way.put(None)
+            line.has_ended = True
+            line.changed()
 
     reader = asyncio.create_task(read())
     try:
-        while (item := await under_way.get()) is not None:
-            request, task = item
-            try:
-                response = await task
-            except ServerStopping:
-                raise
-            except Exception as error:
-                if wants_grpc_errors:
-                    raise
-                yield _in_band(request, error)
-            else:
-                response.parameters[FINAL_RESPONSE].bool_param = True
-                yield pb.ModelStreamInferResponse(infer_response=response)
+        while True:
+            await line.wait()
+            if not line.places:
+                break
+            place = line.take()
+            outcome = place.outcome
+            if isinstance(outcome, Exception):
+                if wants_grpc_errors or isinstance(outcome, ServerStopping):
+                    raise outcome
+                yield _in_band(place.request.message, outcome)
+            elif isinstance(outcome, bytes):
+                yield outcome
+            elif outcome is not None:
+                outcome.parameters[FINAL_RESPONSE].bool_param = True
+                yield pb.ModelStreamInferResponse(infer_response=outcome)
         await reader
     finally:
         reader.cancel()
-        _cancel_all(under_way)
+        line.cancel()
+
+
+def _begin(place: _Place, context: CallContext, begin: Begin) -> None:
+    request = place.request
+    try:
+        if request.id:
+            place.cancel = context_with(id=request.id).run(begin, request, context, place.settle)
+        else:
+            place.cancel = begin(request, context, place.settle)
+    except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
+        place.settle(error)
 
 
 def _in_band(request: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamInferResponse:
@@ -80,14 +161,3 @@ def _in_band(request: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamI
         error_message=status.message,
         infer_response=pb.ModelInferResponse(model_name=request.model_name, id=request.id),
     )
-
-
-def _cancel_all(
-    under_way: asyncio.Queue[tuple[pb.ModelInferRequest, asyncio.Task[pb.ModelInferResponse]] | None],
-) -> None:
-    while not under_way.empty():
-        item = under_way.get_nowait()
-        if item is not None:
-            item[1].cancel()
-            # Nobody will ask for its exception any more.
-            item[1].add_done_callback(lambda task: task.cancelled() or task.exception())

@@ -87,7 +87,7 @@ def decode(
         except ValueError as error:
             raise InvalidRequest(f"input {tensor.name!r}: {error}", field=_contents(index, raw=bool(raw))) from error
         if datatype.is_float and not allow_non_finite:
-            _check_finite(array, tensor.name, _contents(index, raw=bool(raw)))
+            check_finite(array, tensor.name, _contents(index, raw=bool(raw)))
         feeds[tensor.name] = array
     wanted, classes = _wanted(request, outputs)
     return DecodedRequest(feeds, wanted, bool(raw) or not request.inputs, classes)
@@ -173,7 +173,8 @@ def _check_shape(
     return shape
 
 
-def _check_finite(array: np.ndarray, name: str, field: str) -> None:
+def check_finite(array: np.ndarray, name: str, field: str) -> None:
+    """Raise InvalidRequest for the first NaN or infinite value of an input; ``field`` is where its contents are."""
     finite = np.isfinite(array)
     if finite.all():
         return

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from service.errors import ServerStopping, ServiceError, WorkerSilent
+from service.errors import ServerStopping, ServiceError, WorkerFailed, WorkerSilent
 from service.pb import open_inference_pb2 as pb
 from service.transport.methods import Method, Unary
 from service.workers import merging
@@ -118,6 +118,8 @@ class SharedMethods:
             return unpack(await self._backplane.call("ask all", fields, request, timeout_s=timeout_s))
         except BackplaneClosed as error:
             raise ServerStopping("Server exiting") from error
+        except BackplaneFailed as error:
+            raise WorkerFailed(str(error)) from error
         except TimeoutError as error:
             raise WorkerSilent(f"the server's other processes did not answer within {timeout_s:g} s") from error
 

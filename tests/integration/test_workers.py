@@ -82,8 +82,8 @@ def scrape(server: ServerProcess) -> dict[tuple[str, ...], float]:
     }
 
 
-@pytest.mark.parametrize("transport", ["http2", "grpcio"])
-def test_two_workers_are_one_server(repository, tmp_path, transport) -> None:
+@pytest.mark.parametrize(("transport", "end"), [("http2", signal.SIGKILL), ("grpcio", signal.SIGTERM)])
+def test_two_workers_are_one_server(repository, tmp_path, transport, end) -> None:
     publish_affine(repository)
     options = ("--workers", "2", "--transport", transport, "--log-level", "debug")
     with (
@@ -121,18 +121,27 @@ def test_two_workers_are_one_server(repository, tmp_path, transport) -> None:
         calls = samples["mnist1d_request_duration_seconds_count", "inference.GRPCInferenceService/ModelInfer", "OK"]
         assert calls == 16
 
-        # A worker that was killed outright takes nothing along that was ever seen.
-        os.kill(pid_of(server, 1), signal.SIGKILL)
+        # A worker that was killed outright takes nothing along that was ever seen, and one that leaves nothing at all.
+        if end == signal.SIGTERM:
+            clients[0].infer("affine", X)
+        counted = 17 if end == signal.SIGTERM else 16
+        os.kill(pid_of(server, 1), end)
         until(lambda: scrape(server)["mnist1d_worker_restarts", "1"] == 1)
         until(lambda: scrape(server)["mnist1d_worker_up", "1"] == 1)
         samples = scrape(server)
-        assert samples["nv_inference_request_success", "affine", "1"] == 16
+        assert samples["nv_inference_request_success", "affine", "1"] == counted
         assert samples["mnist1d_server_ready",] == 1
+        (left,) = [line for line in server.lines() if line["message"] == "worker left, another one takes its place"]
+        assert (left["worker"], left["exit"], left["pause_s"]) == (
+            1,
+            "SIGKILL" if end == signal.SIGKILL else "exit code 0",
+            0,
+        )
 
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 10
-    assert sorted(workers_of(server, "worker stopped")) == [0, 1]
+    assert sorted(workers_of(server, "worker stopped"))[:2] == [0, 1]
     assert server.lines()[-1]["message"] == "server stopped"
 
 
@@ -255,3 +264,47 @@ def test_unusable_files_are_said_once_and_leave_with_two(repository, tmp_path) -
     )
     assert done.returncode == 2
     assert done.stderr.count("control_tokens: 'no' cannot be read") == 1
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_do_not_outlive_their_supervisor(repository, tmp_path) -> None:
+    with serve(repository, tmp_path / "log", "--workers", "2") as server:
+        pids = [pid_of(server, worker) for worker in (0, 1)]
+        assert all(is_running(pid) for pid in pids)
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_a_second_ctrl_c_ends_the_drain_of_all(repository, tmp_path) -> None:
+    with serve(repository, tmp_path / "log", "--workers", "2", "--lame-duck-s", "600") as server:
+        pids = [pid_of(server, worker) for worker in (0, 1)]
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: len(workers_of(server, "draining")) == 2)
+        time.sleep(0.7)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(LONG_S) == 130
+        assert not any(is_running(pid) for pid in pids)
+
+
+def test_settings_that_workers_cannot_use_end_the_server_at_once(repository, tmp_path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif sys.orig_argv[2:3] == ['service.cli.worker']:\n    os._exit(2)\n"
+    )
+    options = ("--workers", "2", "--port", "0", "--metrics-port", "0", "--control-port", "0")
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", str(repository), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONG_S,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent.parent}"},
+    )
+    assert done.returncode == 2
+    assert "left with exit code 2 before it served, and no other one serves: see above" in done.stderr

@@ -27,7 +27,11 @@ SETTINGS: Final = Allowance("SETTINGS frames", 100, 1.0)
 PINGS: Final = Allowance("PING frames", 1000, 100.0)
 """Whatever their distance; `keepalive_min_ping_s` is stricter with a connection on which nothing else happens."""
 IDLE_FRAMES: Final = Allowance("frames that carry nothing", 1000, 100.0)
-"""Empty DATA, PRIORITY, unknown types, WINDOW_UPDATE for streams that are over."""
+"""Empty DATA, PRIORITY, unknown types."""
+LATE_FRAMES: Final = 1000
+LATE_FRAMES_A_STREAM: Final = 100
+"""Frames for streams that are over, which a client may send in good faith before it knows: so many, and as many more
+for each stream that it has begun. A refused upload of a megabyte is 64 frames."""
 
 MAX_CONTINUATIONS: Final = 32
 """Frames of one header block."""
@@ -67,3 +71,18 @@ class Meter:
                 f"too many {self._allowance.what}: at most {self._allowance.burst} at once and "
                 f"{self._allowance.per_s:g} a second",
             )
+
+
+class LateFrames:
+    """Counts the frames of one connection that are for streams which are over."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def count(self, last_stream_id: int) -> None:
+        """One more, after streams up to that one; raises ConnectionFailure when it is one too many."""
+        self._count += 1
+        if self._count > LATE_FRAMES + LATE_FRAMES_A_STREAM * (last_stream_id + 1) // 2:
+            raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames for streams that are over")

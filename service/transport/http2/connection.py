@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._receive_window = _CONNECTION_WINDOW
         self._reset_by_us: dict[int, None] = {}
         self._resets = abuse.Meter(abuse.RESETS)
+        self._late_frames = abuse.LateFrames()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
         self._handlers = {
             frames.DATA: self._on_data,
@@ -186,7 +187,7 @@ class Connection(asyncio.Protocol):
                 self.write(frames.window_update(0, _CONNECTION_WINDOW - self._receive_window))
                 self._receive_window = _CONNECTION_WINDOW
         if flags & frames.PADDED:
-            payload = _unpadded(payload)
+            payload = frames.unpadded(payload)
         is_end = bool(flags & frames.END_STREAM)
         if not payload and not is_end:
             self.idle_frames.count(self.heard_s)
@@ -195,7 +196,7 @@ class Connection(asyncio.Protocol):
             self._check_not_idle(stream_id, "DATA")
             if stream_id not in self._reset_by_us:
                 raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
-            self.idle_frames.count(self.heard_s)
+            self._late_frames.count(self.last_stream_id)
             return
         if stream.is_remote_closed:
             raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
@@ -207,7 +208,7 @@ class Connection(asyncio.Protocol):
         if not stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & frames.PADDED:
-            payload = _unpadded(payload)
+            payload = frames.unpadded(payload)
         if flags & frames.HAS_PRIORITY:
             if len(payload) < 5:
                 raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
@@ -263,7 +264,7 @@ class Connection(asyncio.Protocol):
             self._blocks.skip(block)
             if stream_id not in self._reset_by_us:
                 raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
-            self.idle_frames.count(self.heard_s)
+            self._late_frames.count(self.last_stream_id)
             return
         if stream.is_remote_closed:
             self._blocks.skip(block)
@@ -277,13 +278,15 @@ class Connection(asyncio.Protocol):
         if len(payload) != 4:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
         self._check_not_idle(stream_id, "RST_STREAM")
-        self._resets.count(self.heard_s)
         stream = self.streams.pop(stream_id, None)
         self._reset_by_us.pop(stream_id, None)
-        if stream is not None:
-            self.sender.forget(stream)
-            stream.abandon()
-            self._stream_gone()
+        if stream is None:
+            self._late_frames.count(self.last_stream_id)
+            return
+        self.sender.forget(stream)
+        stream.abandon()
+        self._resets.count(self.heard_s)
+        self._stream_gone()
 
     def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -300,7 +303,7 @@ class Connection(asyncio.Protocol):
         self._check_not_idle(stream_id, "WINDOW_UPDATE")
         stream = self.streams.get(stream_id)
         if stream is None:
-            self.idle_frames.count(self.heard_s)
+            self._late_frames.count(self.last_stream_id)
             return
         if not increment:
             raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
@@ -333,7 +336,10 @@ class Connection(asyncio.Protocol):
         self.sender.forget(stream)
         stream.abandon()
         self._remember_reset(stream.id)
-        self.write(frames.rst_stream(stream.id, code))
+        try:
+            self.sender.reply(frames.rst_stream(stream.id, code))
+        except ConnectionFailure as failure:
+            self.give_up(failure.code, failure.reason)
         self._stream_gone()
 
     def ended(self, stream: Stream) -> None:
@@ -386,15 +392,6 @@ class Connection(asyncio.Protocol):
         """Close without waiting for anything."""
         if self.sender.transport is not None:
             self.sender.transport.abort()
-
-
-def _unpadded(payload: bytes) -> bytes:
-    """RFC 9113, section 6.1."""
-    if not payload:
-        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without the length of its padding")
-    if payload[0] >= len(payload):
-        raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
-    return payload[1 : len(payload) - payload[0]]
 
 
 def _peer_name(address: object) -> str:

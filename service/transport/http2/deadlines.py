@@ -14,6 +14,7 @@ a second where it was ten or more away, so that hours of deadlines are not milli
 """
 _FAR_S: Final = 10.0
 _FAR_GRAINS: Final = 20
+_TIDY_KEYS: Final = 256
 
 
 class Expires(Protocol):
@@ -31,6 +32,7 @@ class Deadlines:
         self._loop = loop
         self._buckets: dict[int, dict[Expires, None]] = {}
         self._order: list[int] = []
+        self._most_keys = _TIDY_KEYS
         self._timer: asyncio.TimerHandle | None = None
         self._timer_for = 0
 
@@ -41,6 +43,8 @@ class Deadlines:
             key += -key % _FAR_GRAINS
         bucket = self._buckets.get(key)
         if bucket is None:
+            if len(self._order) >= self._most_keys:
+                self._tidy()
             bucket = self._buckets[key] = {}
             heapq.heappush(self._order, key)
             if self._timer is None or key < self._timer_for:
@@ -52,9 +56,7 @@ class Deadlines:
         """Forget it; also if it has expired."""
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.pop(entry, None)
-            if not bucket:
-                del self._buckets[key]  # its key stays in the order, and finds nothing when its time comes
+            bucket.pop(entry, None)  # An empty one stays until its time comes, or until there are too many.
 
     def stop(self) -> None:
         """Forget everything."""
@@ -63,6 +65,12 @@ class Deadlines:
             self._timer = None
         self._buckets.clear()
         self._order.clear()
+
+    def _tidy(self) -> None:
+        """Drop empty buckets: hours of deadlines whose calls have long been answered."""
+        self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket}
+        self._order = sorted(self._buckets)  # which is a heap
+        self._most_keys = max(_TIDY_KEYS, 2 * len(self._order))
 
     def _arm(self) -> None:
         if self._timer is not None:

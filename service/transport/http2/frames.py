@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
+from service.transport.http2.errors import ConnectionFailure, ErrorCode
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from service.transport.http2.errors import ErrorCode
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first."""
@@ -83,3 +83,12 @@ def goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
 def window_update(stream_id: int, increment: int) -> bytes:
     """WINDOW_UPDATE; stream 0 is the connection."""
     return frame(WINDOW_UPDATE, 0, stream_id, _UINT32.pack(increment))
+
+
+def unpadded(payload: bytes) -> bytes:
+    """The content of a PADDED frame (section 6.1); raises ConnectionFailure."""
+    if not payload:
+        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a padded frame without the length of its padding")
+    if payload[0] >= len(payload):
+        raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
+    return payload[1 : len(payload) - payload[0]]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from service.errors import Code, Status
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = (b"identity", b"deflate", b"gzip")
@@ -43,23 +40,35 @@ class MessageReader:
 
     @property
     def buffered_bytes(self) -> int:
-        """What has come of a message that is not complete."""
+        """What has come and is not taken."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The messages that are complete with ``data``; raises MessageError, also before a large one is all here."""
-        buffer = self._buffer
-        buffer += data
-        while len(buffer) >= PREFIX_BYTES:
-            length = int.from_bytes(buffer[1:PREFIX_BYTES], "big")
-            if length > self._max_bytes:
-                raise MessageError(_too_large(length, self._max_bytes))
-            end = PREFIX_BYTES + length
-            if len(buffer) < end:
-                return
-            flag, message = buffer[0], bytes(memoryview(buffer)[PREFIX_BYTES:end])
-            del buffer[:end]
-            yield self.unpacked(flag, message)
+    def feed(self, data: bytes) -> None:
+        """More bytes."""
+        self._buffer += data
+
+    def has_message(self) -> bool:
+        """Whether there is a whole one; raises MessageError, also before one that is too large is all here."""
+        end = self._end()
+        return end is not None and len(self._buffer) >= end
+
+    def next(self) -> bytes | None:
+        """Take a message; None if there is no whole one. Raises MessageError."""
+        buffer, end = self._buffer, self._end()
+        if end is None or len(buffer) < end:
+            return None
+        flag, message = buffer[0], bytes(memoryview(buffer)[PREFIX_BYTES:end])
+        del buffer[:end]
+        return self.unpacked(flag, message)
+
+    def _end(self) -> int | None:
+        """Of the first message; None if not even its prefix is here."""
+        if len(self._buffer) < PREFIX_BYTES:
+            return None
+        length = int.from_bytes(self._buffer[1:PREFIX_BYTES], "big")
+        if length > self._max_bytes:
+            raise MessageError(_too_large(length, self._max_bytes))
+        return PREFIX_BYTES + length
 
     def unpacked(self, flag: int, message: bytes) -> bytes:
         """A message whose prefix began with ``flag``."""

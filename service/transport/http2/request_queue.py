@@ -1,53 +1,61 @@
-"""The messages of a streaming request, between the connection that cuts them out and the handler that reads them."""
+"""The messages of a streaming request, between the connection that they come from and the handler that reads them."""
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import asyncio
+from service.transport.http2.messages import MessageError
+from service.transport.http2.stream import CUT_OFF
 
+if TYPE_CHECKING:
+    from service.errors import Status
     from service.transport.http2.stream import Stream
 
 
 class RequestQueue:
-    """An async iterator with one reader. What it holds is bounded by the stream's receive window."""
+    """An async iterator with one reader. Messages stay the bytes that they came as until they are taken: what is held
+    is bounded by the stream's receive window, however small they are or well compressed.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._messages: deque[bytes] = deque()
+        self._reader = stream.reader()
         self._has_ended = False
         self._waiter: asyncio.Future[None] | None = None
-        self.bytes = 0
-        """In messages that nobody has taken."""
 
-    def put(self, message: bytes) -> None:
-        """One more."""
-        self._messages.append(message)
-        self.bytes += len(message)
-        self._wake()
+    def arrived(self) -> None:
+        """There is more to read."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def end(self) -> None:
         """No more will come."""
         self._has_ended = True
-        self._wake()
+        self.arrived()
 
     def __aiter__(self) -> RequestQueue:
         return self
 
     async def __anext__(self) -> bytes:
-        while not self._messages:
+        while True:
+            try:
+                message = self._reader.next()
+            except MessageError as error:
+                await self._fail(error.status)
+            else:
+                if message is not None:
+                    self._stream.consumed()
+                    return message
             if self._has_ended:
+                if self._reader.buffered_bytes:
+                    await self._fail(CUT_OFF)
                 raise StopAsyncIteration
             self._waiter = self._stream.connection.loop.create_future()
             await self._waiter
-        message = self._messages.popleft()
-        self.bytes -= len(message)
-        self._stream.consumed(len(message))
-        return message
 
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+    async def _fail(self, status: Status) -> None:
+        """End the call. Its handler, which is the one that waits here, is cancelled by that."""
+        self._stream.fail(status)
+        await asyncio.sleep(0)

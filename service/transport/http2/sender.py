@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from service.transport.http2 import abuse, frames
+from service.transport.http2 import abuse, frames, responses
 from service.transport.http2.errors import ConnectionFailure, ErrorCode
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class Sender:
     def pump(self, stream: Stream) -> None:
         """Send what the windows allow of one stream's response; the rest waits."""
         written = 0
+        if stream.is_head_due and not self.is_paused:
+            stream.is_head_due = False
+            self.write(responses.head(stream.id))
         while stream.pending and not self.is_paused:
             most = min(self.window, stream.send_window, self.max_frame_bytes)
             if most <= 0:
@@ -87,7 +90,8 @@ class Sender:
             written += 1
             if written % _FLUSH_FRAMES == 0:
                 self.flush()
-        if stream.pending:
+        # A peer that does not read gets no ends of responses either: they would let it begin as many calls as it likes.
+        if stream.pending or self.is_paused:
             self._blocked[stream] = None
             return
         self._blocked.pop(stream, None)
@@ -96,8 +100,10 @@ class Sender:
     def pump_all(self) -> None:
         """Each blocked stream in turn; whoever is still blocked goes to the end of the row."""
         for stream in list(self._blocked):
-            if self.is_paused or self.window <= 0:
+            if self.is_paused:
                 return
+            if stream.pending and self.window <= 0:
+                continue
             self._blocked.pop(stream, None)
             if not stream.is_over:
                 self.pump(stream)

@@ -5,6 +5,7 @@ It is the `CallContext` of its handler, too.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,6 @@ from service.transport.http2.errors import ErrorCode, StreamFailure
 from service.transport.http2.messages import ACCEPT_ENCODING, PREFIX_BYTES, MessageError, MessageReader, prefixed
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from service.transport.http2.connection import Connection
@@ -27,6 +27,7 @@ SEND_AHEAD: Final = 64 * 1024
 """A handler that streams waits while more than this is unsent."""
 _LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 _TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")
+CUT_OFF: Final = Status(Code.INTERNAL, "the request ends within a message")
 _NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got none")
 
 
@@ -40,8 +41,10 @@ class Stream:
         "_deadline_s",
         "_has_begun_response",
         "_message",
+        "_queued",
         "_reader",
         "_sent",
+        "_sent_ahead",
         "_trailers",
         "_uncredited",
         "cancel_run",
@@ -49,6 +52,7 @@ class Stream:
         "head",
         "heard_s",
         "id",
+        "is_head_due",
         "is_over",
         "is_remote_closed",
         "pending",
@@ -80,10 +84,14 @@ class Stream:
         self._reader: MessageReader | None = None
         self._body_bytes = 0
         self._uncredited = 0
+        self._queued = 0
         self._buffered = 0
         self._has_begun_response = False
+        self.is_head_due = False
+        """The response begins with HEADERS that are not sent yet."""
         self._trailers: bytes | None = None
         self._sent: asyncio.Future[None] | None = None
+        self._sent_ahead = 0
         self._deadline_s: float | None = None
         self._deadline_key = 0
         if head.timeout_s is not None:
@@ -114,6 +122,9 @@ class Stream:
         self.receive_window -= flow_bytes
         if self.receive_window < 0:
             raise StreamFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the stream's window")
+        if self._trailers is not None:  # It is answered, though the answer is not sent yet.
+            self.is_remote_closed = is_end
+            return
         self._body_bytes += len(data)
         if is_end and self._reader is None and self._message is None and self.requests is None:
             size = len(data) - PREFIX_BYTES
@@ -137,12 +148,12 @@ class Stream:
         expected = self.head.content_length
         if expected is not None and expected != self._body_bytes:
             raise StreamFailure(ErrorCode.PROTOCOL_ERROR, f"content-length is {expected}, came {self._body_bytes}")
-        if self.is_over:
+        if self.is_over or self._trailers is not None:
             return
-        if self._reader is not None and self._reader.buffered_bytes:
-            self.fail(Status(Code.INTERNAL, "the request ends within a message"))
-        elif self.requests is not None:
+        if self.requests is not None:
             self.requests.end()
+        elif self._reader is not None and self._reader.buffered_bytes:
+            self.fail(CUT_OFF)
         elif self._message is None:
             self.fail(_NO_MESSAGE)
         else:
@@ -150,29 +161,39 @@ class Stream:
             self._hold(0)
             self.connection.shared.runner.run(self, message)
 
-    def consumed(self, message_bytes: int) -> None:
-        """A handler has taken a message of so many bytes from the queue."""
-        self._hold(self._buffered - message_bytes)
-        self._credit()
+    def consumed(self) -> None:
+        """A handler has taken a message from the queue."""
+        if not self.is_over:
+            self._account()
+            self._credit()
 
-    def _read(self, data: bytes) -> None:
+    def reader(self) -> MessageReader:
+        """What has come and is not taken."""
         if self._reader is None:
             self._reader = MessageReader(self.head.encoding, self.connection.shared.limits.max_message_bytes)
+        return self._reader
+
+    def _read(self, data: bytes) -> None:
+        reader = self.reader()
+        reader.feed(data)
         try:
-            for message in self._reader.feed(data):
-                if self.requests is not None:
-                    self.requests.put(message)
-                elif self._message is None:
+            if self.requests is not None:
+                self.requests.arrived()
+            else:
+                while (message := reader.next()) is not None:
+                    if self._message is not None:
+                        self.fail(_TWO_MESSAGES)
+                        return
                     self._message = message
-                else:
-                    self.fail(_TWO_MESSAGES)
-                    return
+            self._account()
         except MessageError as error:
             self.fail(error.status)
-            return
-        if not self.is_over:
-            queued = self.requests.bytes if self.requests is not None else len(self._message or b"")
-            self._hold(queued + self._reader.buffered_bytes)
+
+    def _account(self) -> None:
+        """Say what is held."""
+        reader = self.reader()
+        self._queued = reader.buffered_bytes if self.requests is not None and reader.has_message() else 0
+        self._hold(reader.buffered_bytes + len(self._message or b""))
 
     def _hold(self, count: int) -> None:
         """Keep the account of what is buffered for requests everywhere."""
@@ -186,8 +207,7 @@ class Stream:
         """Let the client send on: what has come, except for whole messages that nobody has taken yet."""
         if self.is_remote_closed or self.is_over:
             return
-        queued = self.requests.bytes if self.requests is not None else 0
-        credit = self._uncredited - queued
+        credit = self._uncredited - self._queued
         if credit >= RECEIVE_WINDOW // 2:
             self._uncredited -= credit
             self.receive_window += credit
@@ -202,7 +222,8 @@ class Stream:
         sender = self.connection.sender
         size = len(message) + PREFIX_BYTES
         if sender.is_paused or size > sender.window or size > self.send_window or size > sender.max_frame_bytes:
-            self._queue(prefixed(message), responses.ok(self.id))
+            self._queue(prefixed(message))
+            self._finish_with(responses.ok(self.id))
             return
         sender.window -= size
         number = self.id.to_bytes(4, "big")
@@ -217,9 +238,16 @@ class Stream:
 
     async def send(self, message: bytes) -> None:
         """One of several responses; waits while the client does not read."""
-        if self.is_over:
+        if self.is_over or self._trailers is not None:
             return
-        self._queue(prefixed(message), None)
+        self._queue(prefixed(message))
+        self.connection.sender.pump(self)
+        self._sent_ahead += len(message) + PREFIX_BYTES
+        if self._sent_ahead > SEND_AHEAD:
+            # Handed over, so that the transport can say that it has enough; and others have their turn.
+            self._sent_ahead = 0
+            self.connection.sender.flush()
+            await asyncio.sleep(0)
         while self.pending_bytes > SEND_AHEAD and not self.is_over:
             self._sent = self.connection.loop.create_future()
             await self._sent
@@ -227,27 +255,22 @@ class Stream:
     def finish(self) -> None:
         """The end of several responses, or of none."""
         if not self.is_over:
-            self._queue(b"", responses.ok(self.id))
+            self._begin_response()
+            self._finish_with(responses.ok(self.id))
 
     def fail(self, status: Status, *, accept_encoding: bytes = b"") -> None:
         """The end, whatever was sent before; stops whoever runs it."""
-        if self.is_over:
+        if self.is_over or self._trailers is not None:
             return
         self._stop_run()
         is_first = not self._has_begun_response
-        trailers = responses.failed(self.id, status, is_first=is_first, accept_encoding=accept_encoding)
-        if is_first:
-            self.connection.write(trailers)
-            self._end()
-        else:
-            self._queue(b"", trailers)
+        self._finish_with(responses.failed(self.id, status, is_first=is_first, accept_encoding=accept_encoding))
 
     def refuse(self) -> None:
         """Answer a call that has no method to run."""
         head = self.head
         if head.refusal is None:
-            self.connection.write(responses.plain_http(self.id, head.http_status))
-            self._end()
+            self._finish_with(responses.plain_http(self.id, head.http_status))
         elif head.refusal.code is Code.UNIMPLEMENTED:
             self.fail(head.refusal, accept_encoding=ACCEPT_ENCODING)
         else:
@@ -263,7 +286,7 @@ class Stream:
         """Its deadline has passed."""
         if self.is_over:
             return
-        if self._trailers is not None:  # All is said, and the client did not read it in time.
+        if self._trailers is not None or self.pending:  # The client did not read in time what there was to say.
             self.connection.reset(self, ErrorCode.CANCEL)
         else:
             self.fail(_LATE)
@@ -289,17 +312,23 @@ class Stream:
             self.connection.write(self._trailers)
             self._end()
 
-    def _queue(self, data: bytes, trailers: bytes | None) -> None:
+    def _begin_response(self) -> None:
         if not self._has_begun_response:
-            self._has_begun_response = True
-            self.connection.write(responses.head(self.id))
+            self._has_begun_response = self.is_head_due = True
+
+    def _queue(self, data: bytes) -> None:
+        self._begin_response()
         if self.pending is None:
             self.pending = deque()
-        if data:
-            self.pending.append(memoryview(data))
-            self.pending_bytes += len(data)
-            self.connection.sender.pending_bytes += len(data)
+        self.pending.append(memoryview(data))
+        self.pending_bytes += len(data)
+        self.connection.sender.pending_bytes += len(data)
+
+    def _finish_with(self, trailers: bytes) -> None:
+        """What ends the response; sent when all before it is."""
+        self._has_begun_response = True
         self._trailers = trailers
+        self.heard_s = 0.0
         self.connection.sender.pump(self)
 
     def _end(self) -> None:

@@ -59,6 +59,14 @@ def test_the_best_of_several_counts_in_each_round() -> None:
     assert (ratio.lowest, ratio.highest, ratio.median) == (2.0, 5.0, 3.5)
 
 
+def test_processor_time_is_compared_beside_it() -> None:
+    ours = [measured("http2", "B", number, server_us=us) for number, us in enumerate((10.0, 20.0, 0.0), 1)]
+    theirs = [measured(key, "B", n, server_us=us) for n in (1, 2, 3) for key, us in (("plain", 300.0), ("echo", 100.0))]
+    (ratio,) = ratios(ours + theirs, [Target("B", "http2", ("plain", "echo"), "rate", None)])
+    # Of the third round it is not known.
+    assert (ratio.median, ratio.processor) == (1.0, 7.5)
+
+
 def test_another_load_is_another_matter() -> None:
     found = ratios(rounds("http2", "A", "rate", 20) + rounds("plain", "B", "rate", 10), [RATE])
     assert (found[0].median, found[0].verdict, found[0].why) == (None, "not measured", "http2 absent")

@@ -59,7 +59,7 @@ def test_the_report_has_every_server_load_and_ratio() -> None:
     assert [row[-1] for row in ratios[2:]].count("miss") == 7
     # The C++ echo is as fast as everything else here.
     assert [row for row in ratios if row[-1] == "pass"] == [
-        ["B", "ours, http2", "C++ gRPC, no-op echo", "answers/s", "0.9 x", "1 x (1 to 1)", "pass"]
+        ["B", "ours, http2", "C++ gRPC, no-op echo", "answers/s", "0.9 x", "1 x (1 to 1)", "1 x", "pass"]
     ]
     assert "1,234 were\nright, 0 were not" in told
     assert "Wrong answers" not in told

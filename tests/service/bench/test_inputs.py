@@ -29,6 +29,13 @@ def test_every_datatype_can_be_made_and_sent(datatype) -> None:
     assert (request.inputs[0].datatype, list(request.inputs[0].shape)) == (datatype, [3, 40])
 
 
+def test_a_model_that_is_not_described_is_refused_and_one_that_takes_nothing_is_not() -> None:
+    with pytest.raises(InputsError, match="the server describes neither inputs nor outputs of model 'm'"):
+        made(ModelInfo("m", ("1",), "", (), ()))
+    constant = ModelInfo("m", ("1",), "", (), (TensorInfo("y", "FP32", (1,)),))
+    assert made(constant) == [{}, {}]
+
+
 def test_the_same_seed_makes_the_same_inputs() -> None:
     info = model(("x", "FP32", (-1, 4)))
     assert made(info)[1]["x"].tolist() == made(info)[1]["x"].tolist()

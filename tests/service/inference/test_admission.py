@@ -10,29 +10,17 @@ from service.inference.admission import Admission
 
 async def test_once_closed_nobody_enters_and_whoever_is_inside_may_finish() -> None:
     admission = Admission()
-    with admission.enter(), admission.enter():
-        admission.close()
-        with pytest.raises(ServerStopping, match="Server exiting"), admission.enter():
-            pass
-        assert not await admission.wait_until_idle(0.01)
-    assert await admission.wait_until_idle(0.01)
-
-
-async def test_a_place_is_given_back_when_the_block_fails_or_is_cancelled() -> None:
-    admission = Admission()
-    with pytest.raises(ValueError, match="why"), admission.enter():
-        raise ValueError("why")
-
-    async def hold() -> None:
-        with admission.enter():
-            await asyncio.sleep(60)
-
-    task = asyncio.create_task(hold())
-    await asyncio.sleep(0)
+    assert await admission.wait_until_idle(0)
+    admission.begin()
+    admission.begin()
     assert not await admission.wait_until_idle(0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert await admission.wait_until_idle(0.01)
+    admission.close()
+    with pytest.raises(ServerStopping, match="Server exiting"):
+        admission.begin()
+    admission.end()
+    assert not await admission.wait_until_idle(0.01)
+    asyncio.get_running_loop().call_soon(admission.end)
+    assert await admission.wait_until_idle(30)
 
 
 async def test_newcomers_are_refused_at_once_while_others_still_run() -> None:
@@ -59,10 +47,3 @@ async def test_in_the_last_moment_whoever_has_time_is_held_until_the_transport_c
             await task
     with pytest.raises(ServerStopping):
         await admission.refuse(None)
-
-
-async def test_idle_is_seen_without_waiting() -> None:
-    admission = Admission()
-    assert await admission.wait_until_idle(0)
-    with admission.enter():
-        assert not await admission.wait_until_idle(0)

@@ -176,7 +176,11 @@ async def test_load_reload_unload_and_load_again(repository) -> None:
         ("junk", LoadFailed, "failed to load 'junk', no version is available: version 1: the file is not an ONNX"),
         ("off", LoadRefused, "failed to load 'off', no version is available: version 1: golden mismatch"),
         ("settings", LoadFailed, "failed to load 'settings', model.json is not JSON"),
-        ("specific", LoadFailed, "failed to load 'specific', no version is available: the policy is specific:7"),
+        (
+            "specific",
+            LoadFailed,
+            "failed to load 'specific', no version 7 is there, which the policy specific:7 asks for",
+        ),
         ("", InvalidRequest, "model name: got ''"),
         ("../affine", InvalidRequest, "model name: got '../affine'"),
         ("a/b", InvalidRequest, "model name: got 'a/b'"),

@@ -64,15 +64,13 @@ class Context:
 
 
 async def test_requests_of_one_stream_are_under_way_together_and_not_without_bound() -> None:
-    under_way, most, go_on = 0, 0, asyncio.Event()
+    under_way, most = {}, 0
 
-    async def infer(request, _) -> pb.ModelInferResponse:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        await go_on.wait()
-        under_way -= 1
-        return pb.ModelInferResponse(id=request.id)
+    def begin(request, _, done):
+        nonlocal most
+        under_way[request.id] = done
+        most = max(most, len(under_way))
+        return lambda: under_way.pop(request.id)
 
     async def requests():
         for n in range(1000):
@@ -80,17 +78,18 @@ async def test_requests_of_one_stream_are_under_way_together_and_not_without_bou
             if n == 500:
                 raise AssertionError("read ahead without a bound")
 
-    responses = stream(requests(), Context(), infer)
+    responses = stream(requests(), Context(), begin)
     first = asyncio.create_task(anext(responses))
     for _ in range(500):
         await asyncio.sleep(0)
-    assert READ_AHEAD <= most <= READ_AHEAD + 2
-    go_on.set()
+    assert most == READ_AHEAD
+    under_way.pop("0")(pb.ModelInferResponse(id="0"))
     assert (await first).infer_response.id == "0"
     await responses.aclose()
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
+    assert under_way == {}
 
 
 async def test_a_caller_that_leaves_takes_its_requests_along(repository, serving, connect) -> None:

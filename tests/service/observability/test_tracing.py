@@ -167,7 +167,8 @@ async def test_a_disabled_sdk_leaves_the_callers_trace_in_the_log(repository, se
             server.repository, "get", lambda *which: seen.append(logs.call_fields.get()()) or real(*which)
         )
         await stubs.inference.ModelInfer(affine_request())
-        await stubs.inference.ModelInfer(affine_request(), metadata=CALLER)
+        # Of another size, since a request like one before does not ask for its model again.
+        await stubs.inference.ModelInfer(affine_request(batch=2), metadata=CALLER)
     assert seen == [{}, {"trace_id": TRACE, "span_id": SPAN}]
 
 

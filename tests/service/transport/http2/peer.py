@@ -72,6 +72,8 @@ class Peer:
         *,
         greet: bool = True,
         opens_windows: bool = True,
+        answers_pings: bool = True,
+        answers_settings: bool = True,
         receive_buffer_bytes: int | None = None,
     ) -> None:
         """``greet`` sends preface and settings; ``opens_windows`` gives back at once what data have used."""
@@ -85,9 +87,11 @@ class Peer:
         self._decoder = hpack.Decoder()
         self._block = bytearray()
         self._opens_windows = opens_windows
-        self._settings_owed = 0
+        self._answers_pings, self._answers_settings = answers_pings, answers_settings
         self._pings = 0
         self.pongs: list[bytes] = []
+        self.given: Counter[int] = Counter()
+        """Bytes of windows that the server has given, by stream, beyond what each begins with."""
         self.frames: list[Frame] = []
         self.streams: dict[int, Response] = {}
         self.goaways: list[tuple[int, Error, bytes]] = []
@@ -214,15 +218,17 @@ class Peer:
         assert found.stream < 1 << 31, "the reserved bit must be sent as 0"
         response = self.stream(found.stream) if found.stream else Response()
         match found.kind:
-            case Kind.SETTINGS if not found.flags & Flag.ACK:
+            case Kind.SETTINGS if self._answers_settings and not found.flags & Flag.ACK:
                 self.send(wire.SETTINGS_ACK)
             case Kind.PING if found.flags & Flag.ACK:
                 self.pongs.append(found.payload)
-            case Kind.PING:
+            case Kind.PING if self._answers_pings:
                 self.send(wire.frame(Kind.PING, Flag.ACK, 0, found.payload))
             case Kind.GOAWAY:
                 last, code = struct.unpack_from(">II", found.payload)
                 self.goaways.append((last, Error(code), found.payload[8:]))
+            case Kind.WINDOW_UPDATE:
+                self.given[found.stream] += int.from_bytes(found.payload, "big")
             case Kind.RST_STREAM:
                 response.reset = Error(int.from_bytes(found.payload, "big"))
             case Kind.DATA:

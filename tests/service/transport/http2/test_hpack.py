@@ -243,7 +243,7 @@ def calls(draw) -> tuple[list[tuple[bytes, bytes, bool]], bool, int | None]:
     return fields + extra, draw(st.booleans()), draw(st.none() | st.sampled_from([0, 40, 300, 4096]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(calls(), min_size=1, max_size=4), st.lists(st.integers(0, 3), min_size=1, max_size=20))
 def test_remembered_blocks_say_what_a_plain_decoder_reads(chosen, order) -> None:
     """However calls repeat, whatever of them is indexed, and however the table's size changes in between."""

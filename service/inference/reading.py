@@ -1,0 +1,113 @@
+"""Requests as they are read: by their bytes where a plan knows them, parsed otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from service.inference.plan import Plan, varint
+from service.pb.open_inference_pb2 import ModelInferRequest
+
+if TYPE_CHECKING:
+    from service.inference.model_version import ModelVersion
+    from service.inference.repository import Repository
+    from service.inference.runner import Runner
+    from service.inference.tensors import DecodedRequest
+
+_RAW_INPUT_TAG: Final = b"\x3a"
+"""Field 7 of ModelInferRequest, length-delimited."""
+_MOST_PLANS: Final = 256
+_LONGEST_KEY: Final = 4096
+
+
+class ReadRequest:
+    """A ModelInferRequest: with a plan and the contents of its input, or parsed."""
+
+    __slots__ = ("_data", "_message", "_reader", "contents", "plan", "runner")
+
+    def __init__(
+        self,
+        reader: RequestReader,
+        data: bytes,
+        plan: Plan | None,
+        runner: Runner | None,
+        contents: bytes,
+        message: ModelInferRequest | None,
+    ) -> None:
+        self._reader = reader
+        self._data = data
+        self._message = message
+        self.plan = plan
+        self.runner = runner
+        """Who runs a planned one."""
+        self.contents = contents
+
+    @property
+    def data(self) -> bytes:
+        """As it came."""
+        return self._data
+
+    @property
+    def message(self) -> ModelInferRequest:
+        """As a message, parsed now if it was not before."""
+        if self._message is None:
+            self._message = ModelInferRequest.FromString(self._data)
+        return self._message
+
+    @property
+    def id(self) -> str:
+        """The caller's; empty for one without."""
+        return "" if self.plan is not None else self.message.id
+
+    def learn(self, version: ModelVersion, runner: Runner, asked: DecodedRequest) -> None:
+        """See `RequestReader.learn`."""
+        self._reader.learn(self, version, runner, asked)
+
+
+class RequestReader:
+    """Reads requests and remembers the plans of those that it has seen. Belongs to one event loop."""
+
+    def __init__(self, repository: Repository, *, checks_finite: bool, is_streamed: bool) -> None:
+        self._repository = repository
+        self._checks_finite = checks_finite
+        self._is_streamed = is_streamed
+        # By everything before the contents; and by the length of a whole request, the length of its contents.
+        self._plans: dict[bytes, Plan] = {}
+        self._contents_bytes: dict[int, int] = {}
+
+    def read(self, data: bytes) -> ReadRequest:
+        """Raises google.protobuf.message.DecodeError for bytes that are no request."""
+        size = self._contents_bytes.get(len(data))
+        if size is not None:
+            start = len(data) - size
+            key = data[:start]
+            plan = self._plans.get(key)
+            if plan is not None:
+                runner = plan.runner_if(self._repository.current(plan.model_name))
+                if runner is not None:
+                    return ReadRequest(self, data, plan, runner, data[start:], None)
+                del self._plans[key]
+        return ReadRequest(self, data, None, None, b"", ModelInferRequest.FromString(data))
+
+    def learn(self, request: ReadRequest, version: ModelVersion, runner: Runner, asked: DecodedRequest) -> None:
+        """Make a plan from a request that was found to be good, if it is of a kind that has one."""
+        message, data = request.message, request.data
+        if message.id or message.parameters or len(message.raw_input_contents) != 1 or not Plan.fits(runner, asked):
+            return  # an id differs from request to request
+        contents = message.raw_input_contents[0]
+        start = len(data) - len(contents)
+        # Whatever begins with the same bytes, up to and with the length of the contents, and has the same length,
+        # differs in the contents alone. Writers of messages may put the fields in another order; such are not planned.
+        if not data[:start].endswith(_RAW_INPUT_TAG + varint(len(contents))) or start > _LONGEST_KEY:
+            return
+        if any(each.parameters for each in message.inputs) or any(each.parameters for each in message.outputs):
+            return
+        served = self._repository.current(version.name)
+        if served is None or version not in served.ready:
+            return
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+            self._contents_bytes.clear()
+        self._contents_bytes[len(data)] = len(contents)
+        self._plans[data[:start]] = Plan(
+            served, runner, asked, checks_finite=self._checks_finite, is_streamed=self._is_streamed
+        )
