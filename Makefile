@@ -4,6 +4,7 @@
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
+# make fuzz   ten minutes of a coverage-guided fuzzer on an HTTP/2 connection
 # make bench  this server beside others, on this machine
 # make bench-all   the other measurements behind the figures in the documentation, too
 
@@ -14,8 +15,9 @@ BIN    := $(VENV)/bin
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PROTOS := open_inference health
 NODE   := tests/interop/node
+FUZZ_S ?= 600
 
-.PHONY: run test test-serving test-interop interop-clients check format protos bench bench-all clean
+.PHONY: run test test-serving test-interop interop-clients check format protos fuzz bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -86,6 +88,10 @@ protos: $(VENV)/.installed-dev
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
 
 # Makes what others need (.venv-bench-*, a compiled echo where Debian's libgrpc++-dev is) on the first call.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz
+	$(BIN)/python -m tests.fuzz.fuzz_connection -max_total_time=$(FUZZ_S) -rss_limit_mb=512 -timeout=10
+
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.comparison
 

@@ -47,28 +47,28 @@ class MessageReader:
         """More bytes."""
         self._buffer += data
 
-    def has_message(self) -> bool:
-        """Whether there is a whole one; raises MessageError, also before one that is too large is all here."""
-        end = self._end()
-        return end is not None and len(self._buffer) >= end
+    def has_next(self) -> bool:
+        """Whether `next` has something to say: a message, or that there will be none."""
+        length = self._length()
+        return length is not None and (length > self._max_bytes or len(self._buffer) >= PREFIX_BYTES + length)
 
     def next(self) -> bytes | None:
-        """Take a message; None if there is no whole one. Raises MessageError."""
-        buffer, end = self._buffer, self._end()
-        if end is None or len(buffer) < end:
+        """Take a message; None if there is no whole one. Raises MessageError, also before a large one is all here."""
+        buffer, length = self._buffer, self._length()
+        if length is None:
+            return None
+        if length > self._max_bytes:
+            raise MessageError(_too_large(length, self._max_bytes))
+        end = PREFIX_BYTES + length
+        if len(buffer) < end:
             return None
         flag, message = buffer[0], bytes(memoryview(buffer)[PREFIX_BYTES:end])
         del buffer[:end]
         return self.unpacked(flag, message)
 
-    def _end(self) -> int | None:
+    def _length(self) -> int | None:
         """Of the first message; None if not even its prefix is here."""
-        if len(self._buffer) < PREFIX_BYTES:
-            return None
-        length = int.from_bytes(self._buffer[1:PREFIX_BYTES], "big")
-        if length > self._max_bytes:
-            raise MessageError(_too_large(length, self._max_bytes))
-        return PREFIX_BYTES + length
+        return int.from_bytes(self._buffer[1:PREFIX_BYTES], "big") if len(self._buffer) >= PREFIX_BYTES else None
 
     def unpacked(self, flag: int, message: bytes) -> bytes:
         """A message whose prefix began with ``flag``."""

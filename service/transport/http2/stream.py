@@ -192,7 +192,7 @@ class Stream:
     def _account(self) -> None:
         """Say what is held."""
         reader = self.reader()
-        self._queued = reader.buffered_bytes if self.requests is not None and reader.has_message() else 0
+        self._queued = reader.buffered_bytes if self.requests is not None and reader.has_next() else 0
         self._hold(reader.buffered_bytes + len(self._message or b""))
 
     def _hold(self, count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ class Handlers:
     async def fail(self, request: bytes, context: CallContext) -> bytes:
         """Fails with what it is sent as its message."""
         with self._call():
-            raise InvalidRequest(request.decode(), field="request")
+            raise InvalidRequest(request.decode(errors="replace"), field="request")
 
     async def crash(self, request: bytes, context: CallContext) -> bytes:
         with self._call():
@@ -95,8 +96,10 @@ class Handlers:
 
     async def count(self, request: bytes, context: CallContext) -> AsyncIterator[bytes]:
         """``b"n size"``: n messages of so many bytes."""
-        number, size = map(int, request.split())
         with self._call():
+            if not re.fullmatch(rb"[0-9]{1,6} [0-9]{1,7}", request):
+                raise InvalidRequest("expected a number and a size")
+            number, size = map(int, request.split())
             for index in range(number):
                 self.yielded += 1
                 yield index.to_bytes(4, "big").ljust(size, b".")[:size]

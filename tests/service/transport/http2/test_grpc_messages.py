@@ -147,6 +147,14 @@ def test_a_stream_fails_with_the_message_that_is_wrong(engines) -> None:
         check_goes_on(peer)
 
 
+def test_a_message_that_is_too_large_ends_a_stream_when_it_is_reached(engines) -> None:
+    with Peer(engines["http2"].port) as peer:
+        peer.send(wire.headers(1, CHAT) + wire.data(1, HELLO * 2 + b"\0\xff\xff\xff\xff" + HELLO))
+        response = peer.finish(1)
+        assert (response.messages(), response.status) == ([b"hello"] * 2, RESOURCE_EXHAUSTED)
+        check_goes_on(peer)
+
+
 def test_large_messages_go_both_ways(host) -> None:
     payload = bytes(range(256)) * 4_000
     with Peer(host.port) as peer:
