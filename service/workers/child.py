@@ -194,9 +194,9 @@ class Child:
                 try:
                     await self.backplane.call("ping", timeout_s=_HUNG_AFTER_S)
                 except TimeoutError:
+                    self.kill()  # before the line, which it may be holding up
                     _log.error(
                         "worker does not answer, it is killed",
                         extra={"worker": self.number, "pid": self.pid, "after_s": _HUNG_AFTER_S},
                     )
-                    self.kill()
                     return

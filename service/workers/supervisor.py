@@ -125,7 +125,8 @@ class Supervisor:
         except asyncio.CancelledError:
             for child in self._living():
                 child.abort()
-            await asyncio.wait(keepers, timeout=_ABORT_S)
+            if keepers:
+                await asyncio.wait(keepers, timeout=_ABORT_S)
             raise
         finally:
             self._dealer.stop()
@@ -307,7 +308,8 @@ class Supervisor:
         self._addresses.close()
 
     def _left_while_stopping(self, child: Child, code: int) -> None:
-        if code == 0 or self._failure is not None:
+        # A service manager may tell every process to end, and one that has only just begun knows no better.
+        if code in (0, -signal.SIGTERM) or self._failure is not None:
             return
         _log.error("worker left badly", extra={"worker": child.number, "pid": child.pid, "exit": _exit_name(code)})
         self._failure = WorkersFailed(f"worker {child.number} left with {_exit_name(code)} instead of draining")
