@@ -263,7 +263,7 @@ def test_unusable_files_are_said_once_and_leave_with_two(repository, tmp_path) -
         timeout=LONG_S,
     )
     assert done.returncode == 2
-    assert done.stderr.count("control_tokens: 'no' cannot be read") == 1
+    assert done.stderr.count("--control-tokens: 'no' cannot be read") == 1
 
 
 def is_running(pid: int) -> bool:
