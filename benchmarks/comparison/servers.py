@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ START_S = 90.0
 _STOP_S = 15.0
 _ASK_S = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SESSION, _USER, _SYSTEM = 3, 11, 12
+_PARENT, _SESSION, _USER, _SYSTEM, _STARTED = 1, 3, 11, 12, 19
 """Places in /proc/PID/stat, counted from the field after the command's name."""
 
 
@@ -58,6 +59,8 @@ class Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # Taken down while it lives: those with sessions of their own can no longer be told from others afterwards.
+        family = self._family()
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -65,8 +68,11 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for pid in self._pids():
-            os.kill(pid, signal.SIGKILL)
+        left = _processes()
+        for pid, fields in (family | self._family()).items():
+            if pid in left and left[pid][_STARTED] == fields[_STARTED]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def wait_until(self, answers: Callable[[], str | None]) -> None:
         """Ask until ``answers`` says that nothing is wrong; raises NotStarted after `START_S`."""
@@ -80,24 +86,31 @@ class Server:
 
     def cpu_s(self) -> float:
         """Processor time that it has used, with all its processes."""
-        return sum((int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS for _, fields in self._stats())
+        return sum((int(fields[_USER]) + int(fields[_SYSTEM])) / _TICKS for fields in self._family().values())
 
-    def _pids(self) -> list[int]:
-        return [pid for pid, _ in self._stats()]
-
-    def _stats(self) -> list[tuple[int, list[str]]]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[_SESSION]) == self._process.pid:
-                found.append((int(path.parent.name), fields))
+    def _family(self) -> dict[int, list[str]]:
+        """Itself, its descendants, and whoever else is of its session."""
+        every = _processes()
+        found: dict[int, list[str]] = {}
+        while more := {
+            pid: fields
+            for pid, fields in every.items()
+            if pid not in found and (self._process.pid in (pid, int(fields[_SESSION])) or int(fields[_PARENT]) in found)
+        }:
+            found |= more
         return found
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace").strip()[-600:] or "it said nothing"
+
+
+def _processes() -> dict[int, list[str]]:
+    """Every process's fields in /proc."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    return found
 
 
 def free_port() -> int:

@@ -23,11 +23,13 @@ def state(pid: int) -> str:
         return "gone"
 
 
-def test_leaving_ends_it_and_what_it_started(tmp_path) -> None:
+@pytest.mark.parametrize("session", [False, True])
+def test_leaving_ends_it_and_what_it_started(tmp_path, session) -> None:
     code = (
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "sleeper = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        f"child = subprocess.Popen(sleeper, start_new_session={session})\n"
         "print(child.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -42,9 +44,10 @@ def test_leaving_ends_it_and_what_it_started(tmp_path) -> None:
         time.sleep(0.01)
 
 
-def test_processor_time_is_counted_with_that_of_its_processes(tmp_path) -> None:
+@pytest.mark.parametrize("session", [False, True])
+def test_processor_time_is_counted_with_that_of_its_processes(tmp_path, session) -> None:
     spin = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\ntime.sleep(600)"
-    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {spin!r}])"
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {spin!r}], start_new_session={session})"
     log = tmp_path / "log"
     with Server(python(code), log) as server:
         server.wait_until(lambda: None if "done" in log.read_text() else "spinning")
