@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from service.errors import Code, Status
-from service.transport.http2 import abuse, frames
+from service.transport.http2 import abuse, frames, peer
 from service.transport.http2.block_assembly import BlockAssembly
 from service.transport.http2.control_frames import ControlFrames
 from service.transport.http2.draining import Draining
@@ -76,11 +75,12 @@ class Connection(asyncio.Protocol):
         """A client has come (and its TLS handshake is over)."""
         # By what it is for, and not by its class: uvloop's transports are no subclasses of asyncio's.
         self.sender.transport = cast("asyncio.Transport", transport)
-        self.peer = _peer_name(transport.get_extra_info("peername"))
-        plain = transport.get_extra_info("socket")
-        if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
-            # asyncio does so only where a socket says that it is TCP, which sockets made by others may not.
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer = peer.name(transport)
+        peer.set_no_delay(transport)
+        if not peer.has_agreed(transport):
+            self.is_closed = True
+            self.sender.transport.close()
+            return
         self.shared.connections[self] = None
         limits = self.shared.limits
         self.write(
@@ -392,10 +392,3 @@ class Connection(asyncio.Protocol):
         """Close without waiting for anything."""
         if self.sender.transport is not None:
             self.sender.transport.abort()
-
-
-def _peer_name(address: object) -> str:
-    if isinstance(address, tuple) and len(address) >= 2:
-        host, port = str(address[0]), address[1]
-        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
-    return "unix:" if isinstance(address, str | bytes) else "unknown"

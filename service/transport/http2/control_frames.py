@@ -91,6 +91,9 @@ class ControlFrames:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         self._connection.idle_frames.count(self._connection.heard_s)
         if len(payload) != 5:
+            if stream_id > self._connection.last_stream_id or not stream_id & 1:
+                # No RST_STREAM for a stream that was never opened (section 6.4): the client would not know what to do.
+                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
             raise StreamFailure(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
 
     def ping(self) -> None:

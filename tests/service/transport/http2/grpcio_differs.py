@@ -65,6 +65,7 @@ IGNORES = {
     "9113-6.2 padding as long as the rest",
     "9113-6.3 PRIORITY on stream 0",
     "9113-6.3 PRIORITY of a wrong length",
+    "9113-6.3 PRIORITY of a wrong length on an idle stream, which cannot be reset",
     "9113-6.6 PUSH_PROMISE",
     "9113-6.6 PUSH_PROMISE on an open stream",
     "9113-6.7 PING on a stream",

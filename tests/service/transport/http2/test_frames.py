@@ -173,6 +173,12 @@ ROWS = [
         stream_error(Error.FRAME_SIZE_ERROR),
     ),
     Row(
+        "9113-6.3",
+        "PRIORITY of a wrong length on an idle stream, which cannot be reset",
+        wire.frame(Kind.PRIORITY, 0, 1, b"\0\0\0\0"),
+        connection_error(Error.FRAME_SIZE_ERROR),
+    ),
+    Row(
         "9113-6.6",
         "PUSH_PROMISE",
         wire.frame(Kind.PUSH_PROMISE, 4, 1, b"\0\0\0\2" + BLOCK),

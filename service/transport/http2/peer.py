@@ -1,0 +1,35 @@
+"""Who is at the other end of a connection, and whether it means to speak HTTP/2."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+def name(transport: asyncio.BaseTransport) -> str:
+    """Its address, as gRPC writes it."""
+    address = transport.get_extra_info("peername")
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = str(address[0]), address[1]
+        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return "unix:" if isinstance(address, str | bytes) else "unknown"
+
+
+def set_no_delay(transport: asyncio.BaseTransport) -> None:
+    """Have small answers sent at once. asyncio does so only where a socket says that it is TCP, which sockets made by
+    others may not.
+    """
+    plain = transport.get_extra_info("socket")
+    if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def has_agreed(transport: asyncio.BaseTransport) -> bool:
+    """Whether it has asked for HTTP/2, where TLS lets it (RFC 9113, section 3.2). OpenSSL itself goes on where client
+    and server have no protocol in common.
+    """
+    secured = transport.get_extra_info("ssl_object")
+    return secured is None or secured.selected_alpn_protocol() == "h2"
