@@ -17,7 +17,7 @@ from service.bench.inputs import InputsError
 from service.bench.load import Unreachable
 from service.bench.plan import Plan
 from service.cli.bench_display import Progress
-from service.cli.connection import address_of, connection_options, headers_from, tls_from
+from service.cli.connection import connection_options, headers_from, host_and_port, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
 from service.client import InferenceClient, ModelInfo, ServerError
 from service.errors import Code
@@ -107,7 +107,7 @@ def command(
 
     Exit codes: 0 every answer was right, 1 some were not, 2 unusable arguments, 4 no server answered, 130 interrupted.
     """
-    host, port = address_of(server)
+    host, port = host_and_port(server)
     tls, headers = tls_from(options), headers_from(options)
     if picture is not None:
         _check_writable(picture)

@@ -9,6 +9,7 @@ import click
 
 from service.cli.console import Exit, fail
 from service.client import Tls
+from service.client.connection import check_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,10 +44,19 @@ def connection_options(command_name: str) -> Callable[[Callable[..., Any]], Call
     return add
 
 
-def address_of(server: str) -> tuple[str, int]:
-    """Host and port; leaves with exit code 2 where it is no address."""
-    host, colon, port = server.rpartition(":")
-    if not colon or not host or "/" in host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+def check_server(server: str) -> None:
+    """Leave with exit code 2 where it is no address."""
+    try:
+        check_address(server)
+    except ValueError as error:
+        fail(f"--server: {str(error).removeprefix('target: ')}", Exit.USAGE)
+
+
+def host_and_port(server: str) -> tuple[str, int]:
+    """The same for who connects by itself, and knows none of gRPC's other targets."""
+    check_server(server)
+    host, _, port = server.rpartition(":")
+    if "/" in host or not port.isdecimal():
         fail(f"--server: got {server!r}, expected host:port", Exit.USAGE)
     return host.strip("[]"), int(port)
 

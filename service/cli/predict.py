@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from models.datatypes import DATATYPES
-from service.cli.connection import address_of, connection_options, headers_from, tls_from
+from service.cli.connection import check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, print_table
 from service.cli.output import can_write
 from service.client import Answer, InferenceClient, ServerError, TensorInfo
@@ -67,7 +67,7 @@ def command(
     """
     if files and examples:
         fail("give FILES or --example, not both", Exit.USAGE)
-    address_of(server)
+    check_server(server)
     tls, headers = tls_from(connection), headers_from(connection)
     open_client = partial(InferenceClient, server, tls=tls, metadata=headers)
     x, names, truth = _from_files(files) if files else _from_test_set(examples or tuple(range(10)))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+_SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
+"""Of targets that gRPC reads by itself."""
+_HIGHEST_PORT = 65535
 _SERVICES = ("inference.GRPCInferenceService", "grpc.health.v1.Health")
 _MAX_ATTEMPTS = 5
 """What gRPC allows a service config to ask for."""
@@ -135,6 +138,8 @@ def connection(
     addresses = [target] if isinstance(target, str) else list(target)
     if not addresses:
         raise ValueError("target: expected at least one address")
+    for address in addresses:
+        check_address(address)
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if retry is not None:
         config["methodConfig"] = [{"name": [{"service": name} for name in _SERVICES], "retryPolicy": retry.to_dict()}]
@@ -169,6 +174,15 @@ def connection(
         tuple(headers),
         timeout_s,
     )
+
+
+def check_address(address: str) -> None:
+    """Whether it is ``host:port``, or a target with one of gRPC's schemes; raises ValueError.
+
+    gRPC itself takes anything and says of each call that nobody answers.
+    """
+    if address.partition(":")[0] not in _SCHEMES:
+        _split(address)
 
 
 def server_error(error: grpc.RpcError) -> ServerError:
@@ -236,7 +250,10 @@ def _is_local(address: str) -> bool:
 
 
 def _split(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit() or not host or "//" in host:
-        raise ValueError(f"target: got {address!r}, expected host:port where there are several")
-    return host.strip("[]"), int(port)
+    host, _, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= _HIGHEST_PORT
+    is_host = bool(bare) and not any(c in "/[]@" or c.isspace() for c in bare) and (":" not in bare or bare != host)
+    if not is_port or not is_host:
+        raise ValueError(f"target: got {address!r}, expected host:port such as 127.0.0.1:8001 or [::1]:8001")
+    return bare, int(port)

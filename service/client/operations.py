@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from models.datatypes import DATATYPES, Datatype
 from service.client.answers import (
     Answer,
@@ -28,8 +30,6 @@ from service.typed_contents import add_typed, from_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    import numpy as np
 
 T = TypeVar("T")
 
@@ -60,6 +60,7 @@ def server_ready() -> Operation[bool]:
 
 def model_ready(name: str, version: str) -> Operation[bool]:
     """Whether a model answers."""
+    _check_texts(name=name, version=version)
     return Operation("ModelReady", pb.ModelReadyRequest(name=name, version=version), lambda r: bool(r.ready))
 
 
@@ -72,17 +73,20 @@ def server_metadata() -> Operation[ServerInfo]:
 
 def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
     """The description of a model."""
+    _check_texts(name=name, version=version)
     return Operation("ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), _model_info)
 
 
 def model_config(name: str, version: str) -> Operation[ModelConfig]:
     """The configuration of a model."""
+    _check_texts(name=name, version=version)
     request = pb.ModelConfigRequest(name=name, version=version)
     return Operation("ModelConfig", request, lambda r: _model_config(r.config))
 
 
 def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
     """What models have done."""
+    _check_texts(name=name, version=version)
     request = pb.ModelStatisticsRequest(name=name, version=version)
     return Operation("ModelStatistics", request, lambda r: tuple(_statistics(entry) for entry in r.model_stats))
 
@@ -137,9 +141,12 @@ def infer(
     how long the request may wait in the server's queue.
 
     Raises:
-        TypeError: an array or a parameter that the protocol cannot carry.
+        TypeError: an array or a parameter that the protocol cannot carry, or an argument of another type.
         ValueError: a bound is crossed, or a parameter is given in two ways.
     """
+    _check_texts(model=model, version=version, request_id=request_id)
+    if isinstance(outputs, str):  # which is a sequence of names, too: of its letters
+        raise TypeError(f"outputs: got {outputs!r}, expected a sequence of names such as [{outputs!r}]")
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
     counts = classes or {}
     for name in (*outputs, *(name for name in counts if name not in outputs)):
@@ -151,6 +158,9 @@ def infer(
     for key, value in _parameters(parameters or {}, priority, queue_timeout_s).items():
         _set_parameter(request.parameters[key], key, value)
     for name, array in inputs.items():
+        if not isinstance(array, np.ndarray | np.generic):
+            # What dtype a list should have is the model's matter, and only its caller knows it.
+            raise TypeError(f"input {name!r}: got a {type(array).__name__}, expected an array: np.asarray(..., dtype)")
         datatype = datatype_of(array)
         tensor = request.inputs.add(name=name, datatype=datatype.name, shape=array.shape)
         if typed:
@@ -186,6 +196,13 @@ def datatype_of(array: np.ndarray) -> Datatype:
         if array.dtype.newbyteorder("<") == datatype.numpy:
             return datatype
     raise TypeError(f"arrays of dtype {array.dtype} cannot be sent; known are {', '.join(DATATYPES)}")
+
+
+def _check_texts(**arguments: object) -> None:
+    """Raise TypeError naming an argument that is none: protobuf names neither, and a version is easily a number."""
+    for name, value in arguments.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: got {value!r}, expected a str")
 
 
 def _nothing(_response: object) -> None:

@@ -18,10 +18,11 @@ _RESERVED_ALLOWED = "triton_enable_empty_final_response"
 _SHARED_MEMORY = "shared_memory_"
 
 
-def check(parameters: Mapping[str, InferParameter], where: str) -> None:
+def check(parameters: Mapping[str, InferParameter], where: str, owner: str = "") -> None:
     """Refuse parameters that this server would have to ignore although they change what is asked.
 
-    ``where`` says whose they are, for the message. Others pass: sequence ids among them, since a model without state
+    ``where`` says whose they are, for the message, and ``owner`` is the field that has them: ``inputs[0].``, or nothing
+    for the request. Others pass: sequence ids among them, since a model without state
     answers the same whatever sequence it is asked in.
     """
     for key in parameters:
@@ -30,14 +31,17 @@ def check(parameters: Mapping[str, InferParameter], where: str) -> None:
         if key.startswith(_RESERVED_PREFIX) and key != _RESERVED_ALLOWED:
             raise InvalidRequest(
                 f"{where}: parameter {key!r}: keys that begin with 'triton_' are reserved; "
-                f"{_RESERVED_ALLOWED!r} is the only one allowed"
+                f"{_RESERVED_ALLOWED!r} is the only one allowed",
+                field=f"{owner}parameters[{key}]",
             )
 
 
-def integer(parameters: Mapping[str, InferParameter], key: str, default: int, *, low: int, high: int) -> int:
+def integer(
+    parameters: Mapping[str, InferParameter], key: str, default: int, *, low: int, high: int, owner: str = ""
+) -> int:
     """An integer parameter (``int64_param`` or ``uint64_param``) within its bounds; ``default`` where it is absent.
 
-    Raises InvalidRequest naming the parameter, what it holds and the bounds.
+    ``owner`` as for `check`. Raises InvalidRequest naming the parameter, what it holds and the bounds.
     """
     if key not in parameters:
         return default
@@ -45,9 +49,11 @@ def integer(parameters: Mapping[str, InferParameter], key: str, default: int, *,
     kind = parameter.WhichOneof("parameter_choice")
     if kind not in ("int64_param", "uint64_param"):
         raise InvalidRequest(
-            f"parameter {key!r}: expected an integer, got {kind or 'nothing'}", field=f"parameters[{key}]"
+            f"parameter {key!r}: expected an integer, got {kind or 'nothing'}", field=f"{owner}parameters[{key}]"
         )
     value = int(getattr(parameter, kind))
     if not low <= value <= high:
-        raise InvalidRequest(f"parameter {key!r}: got {value}, expected {low} to {high}", field=f"parameters[{key}]")
+        raise InvalidRequest(
+            f"parameter {key!r}: got {value}, expected {low} to {high}", field=f"{owner}parameters[{key}]"
+        )
     return value

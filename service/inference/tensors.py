@@ -67,7 +67,7 @@ def decode(
     axes: dict[str, tuple[int, str]] = {}
     for index, tensor in enumerate(request.inputs):
         spec = inputs[tensor.name]
-        parameters.check(tensor.parameters, f"input {tensor.name!r}")
+        parameters.check(tensor.parameters, f"input {tensor.name!r}", f"inputs[{index}].")
         datatype = _check_datatype(tensor.datatype, spec, index)
         shape = _check_shape(tuple(tensor.shape), spec, axes, index)
         typed = tensor.HasField("contents") and is_filled(tensor.contents)
@@ -202,9 +202,12 @@ def _wanted(
             )
         if output.name in wanted:
             raise InvalidRequest(f"requested output {output.name!r} is given twice", field=f"outputs[{index}].name")
-        parameters.check(output.parameters, f"requested output {output.name!r}")
-        count = parameters.integer(output.parameters, parameters.CLASSIFICATION, 0, low=0, high=parameters.MAX_CLASSES)
-        if count:
+        owner = f"outputs[{index}]."
+        parameters.check(output.parameters, f"requested output {output.name!r}", owner)
+        count = parameters.integer(
+            output.parameters, parameters.CLASSIFICATION, 0, low=1, high=parameters.MAX_CLASSES, owner=owner
+        )
+        if count:  # absent otherwise: as a parameter it is at least 1
             check_classifiable(outputs[output.name])
             classes[output.name] = count
         wanted[output.name] = outputs[output.name]

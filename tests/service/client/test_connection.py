@@ -46,6 +46,15 @@ def test_addresses_become_one_target(addresses, target) -> None:
         ([], "at least one address"),
         (["127.0.0.1:1", "127.0.0.2"], "expected host:port"),
         (["127.0.0.1:1", "dns:///x"], "expected host:port"),
+        ("127.0.0.1", r"target: got '127\.0\.0\.1', expected host:port such as 127\.0\.0\.1:8001"),
+        (":99999", "target: got ':99999', expected host:port"),
+        ("127.0.0.1:99999", "expected host:port"),
+        ("127.0.0.1:0", "expected host:port"),
+        ("", "target: got '', expected host:port"),
+        ("http://127.0.0.1:8001", "target: got 'http://127.0.0.1:8001', expected host:port"),
+        ("user@host:1", "expected host:port"),
+        ("::1:8001", "expected host:port"),
+        ("localhost", "expected host:port"),
         (["127.0.0.1:1", "[::1]:1"], "neither IPv4 nor IPv6 addresses in common"),
     ],
 )
@@ -134,7 +143,7 @@ def test_a_token_is_not_sent_where_others_can_read_it(address) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "localhost", "unix:/tmp/x", "unix-abstract:x",
+    ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1", "unix:/tmp/x", "unix-abstract:x",
      "dns:///localhost:1", "ipv4:127.0.0.1:1,127.0.0.2:2", "ipv6:[::1]:1"],
 )  # fmt: skip
 def test_a_token_may_go_to_this_machine_itself(address) -> None:

@@ -81,6 +81,30 @@ def test_arguments_out_of_bounds_are_refused(arguments, says) -> None:
         request("m", {}, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"version": 1}, "version: got 1, expected a str"),
+        ({"request_id": 7}, "request_id: got 7, expected a str"),
+        ({"outputs": "logits"}, "outputs: got 'logits', expected a sequence of names"),
+        ({"inputs": {"x": [[1.0, 2.0]]}}, "input 'x': got a list, expected an array"),
+        ({"inputs": {"x": 3.0}}, "input 'x': got a float, expected an array"),
+    ],
+)
+def test_arguments_of_another_type_are_named(arguments, says) -> None:
+    with pytest.raises(TypeError, match=says):
+        request("m", **{"inputs": {}, **arguments})
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [operations.model_ready, operations.model_metadata, operations.model_config, operations.model_statistics],
+)
+def test_a_version_is_text_wherever_it_is_asked_for(operation) -> None:
+    with pytest.raises(TypeError, match="version: got 2, expected a str"):
+        operation("m", 2)
+
+
 def test_a_configuration_of_another_server_is_read() -> None:
     response = pb.ModelConfigResponse()
     response.config.input.add(name="t", data_type=13, dims=[-1])

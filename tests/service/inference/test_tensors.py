@@ -184,8 +184,11 @@ def test_a_parameter_that_would_change_what_is_asked_is_refused(place, key, erro
     request = good()
     target = {"request": request, "input": request.inputs[0], "output": request.outputs[0]}[place]
     target.parameters[key].CopyFrom(InferParameter(string_param="x"))
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=says) as refused:
         read(request)
+    if error is InvalidRequest:
+        owner = {"request": "", "input": "inputs[0].", "output": "outputs[0]."}[place]
+        assert refused.value.details.field == f"{owner}parameters[{key}]"
 
 
 @pytest.mark.parametrize(
@@ -193,15 +196,17 @@ def test_a_parameter_that_would_change_what_is_asked_is_refused(place, key, erro
     [
         (InferParameter(string_param="3"), "parameter 'classification': expected an integer, got string_param"),
         (InferParameter(), "expected an integer, got nothing"),
-        (InferParameter(int64_param=-1), "parameter 'classification': got -1, expected 0 to 1000000"),
-        (InferParameter(int64_param=1_000_001), "got 1000001, expected 0 to 1000000"),
+        (InferParameter(int64_param=-1), "parameter 'classification': got -1, expected 1 to 1000000"),
+        (InferParameter(int64_param=0), "parameter 'classification': got 0, expected 1 to 1000000"),
+        (InferParameter(int64_param=1_000_001), "got 1000001, expected 1 to 1000000"),
     ],
 )
 def test_a_classification_that_makes_no_sense_is_refused(parameter, says) -> None:
     request = good()
     request.outputs[0].parameters["classification"].CopyFrom(parameter)
-    with pytest.raises(InvalidRequest, match=says):
+    with pytest.raises(InvalidRequest, match=says) as refused:
         read(request)
+    assert refused.value.details.field == "outputs[0].parameters[classification]"
 
 
 def test_a_classification_of_what_has_no_order_is_refused() -> None:
