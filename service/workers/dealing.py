@@ -7,7 +7,6 @@ has none; and it would give some to a worker that is not ready yet.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 from typing import TYPE_CHECKING
@@ -29,6 +28,8 @@ _AT_ONCE = 128
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RECOVER_S = 1.0
 """How long no connection is accepted when there are no descriptors or no memory for it."""
+_FULL_S = 0.005
+"""Until workers are asked again whose queues of connections were all full."""
 
 
 class Dealer:
@@ -39,6 +40,8 @@ class Dealer:
         self._children = children
         self._loop = asyncio.get_running_loop()
         self._listening: list[tuple[socket.socket, bool]] = []
+        self._held: tuple[socket.socket, bool] | None = None
+        """Accepted, and nobody had room for it; as long as there is one, no other is accepted."""
         self._accepting = False
 
     def start(self, listening: Sequence[tuple[socket.socket, bool]]) -> None:
@@ -52,7 +55,7 @@ class Dealer:
         """Something has changed with the workers: take connections if one of them does, and otherwise leave them in
         the kernel's queue, where they wait.
         """
-        somebody = any(child.takes_connections for child in self._children())
+        somebody = self._held is None and any(child.takes_connections for child in self._children())
         if somebody and not self._accepting:
             for sock, is_control in self._listening:
                 self._loop.add_reader(sock, self._accept, sock, is_control)
@@ -64,6 +67,9 @@ class Dealer:
         """Take no more."""
         self._pause()
         self._listening = []
+        if self._held is not None:
+            self._held[0].close()
+            self._held = None
 
     def _pause(self) -> None:
         for sock, _ in self._listening:
@@ -83,14 +89,29 @@ class Dealer:
                 self._pause()
                 self._loop.call_later(_RECOVER_S, self.look)
                 return
-            with contextlib.closing(connection):  # the worker has one of its own then
-                self._deal(connection, is_control=is_control)
+            if not self._deal(connection, is_control=is_control):
+                self._held = connection, is_control
+                self._pause()
+                self._loop.call_later(_FULL_S, self._deal_held)
+                return
 
-    def _deal(self, connection: socket.socket, *, is_control: bool) -> None:
+    def _deal_held(self) -> None:
+        if self._held is None:
+            return
+        connection, is_control = self._held
+        if self._deal(connection, is_control=is_control):
+            self._held = None
+            self.look()
+        else:
+            self._loop.call_later(_FULL_S, self._deal_held)
+
+    def _deal(self, connection: socket.socket, *, is_control: bool) -> bool:
+        """Whether somebody took it; then it is closed here, since the worker has one of its own."""
         for child in sorted(self._children(), key=_preference):
             if child.takes_connections and child.hand_over(connection, is_control=is_control):
-                return
-        _log.warning("connection closed: no worker takes it")
+                connection.close()
+                return True
+        return False
 
 
 def _preference(child: Child) -> tuple[int, int]:

@@ -40,7 +40,7 @@ async def dealt():
         dealer.start(listening)
         addresses = [listening[0][0].getsockname()] * count + [listening[1][0].getsockname()]
         clients = [socket.create_connection(address) for address in addresses]
-        for client in clients:  # each is answered by being closed, once it was given away or not
+        for client in clients:  # each is closed here when it is given away
             client.setblocking(False)
             async with asyncio.timeout(10):
                 assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
@@ -74,9 +74,26 @@ async def test_the_best_worker_gets_them_however_many_it_has(dealt, worse, bette
     assert (len(worse.given), len(better.given)) == (0, 4)
 
 
-async def test_where_nobody_has_room_connections_are_closed(dealt, caplog) -> None:
-    await dealt([Worker(full=True)], 1)
-    assert "no worker takes it" in caplog.text
+async def test_where_nobody_has_room_connections_wait_for_it() -> None:
+    worker = Worker(full=True)
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    dealer = Dealer(lambda: [worker])
+    dealer.start([(sock, False)])
+    clients = [socket.create_connection(sock.getsockname()) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert worker.given == []
+    worker.full = False
+    async with asyncio.timeout(10):
+        while len(worker.given) < 5:  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.005)
+    worker.full = True
+    clients.append(socket.create_connection(sock.getsockname()))
+    await asyncio.sleep(0.02)
+    dealer.stop()  # the one that waits is closed
+    assert clients[-1].recv(1) == b""
+    for each in (*clients, sock):
+        each.close()
 
 
 async def test_connections_wait_until_somebody_takes_them() -> None:
