@@ -15,14 +15,14 @@ from service.cli.output import guarded
 from service.cli.serve import run_server
 from service.config import ServerConfig
 from service.workers.child import Birth
-from service.workers.membership import die_with_parent
+from service.workers.membership import belong_to_parent
 
 
 @click.command()
 @click.argument("number", type=int)
 def command(number: int) -> None:
     """Serve as worker NUMBER of a supervisor, which tells on standard input what to serve."""
-    die_with_parent()
+    belong_to_parent()
     text = sys.stdin.read()
     if not text:
         raise click.UsageError("this is a part of `mnist1d serve --workers`, and nothing to be started by hand")

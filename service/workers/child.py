@@ -100,7 +100,7 @@ class Child:
         self.backplane.on(name, handler)
 
     async def start(self, config: Mapping[str, Any], *, listens_at_once: bool, log_lock_fd: int) -> None:
-        """Start its process, in a session of its own: a Ctrl-C on the terminal is for the supervisor alone."""
+        """Start its process, in a group of its own: a Ctrl-C on the terminal is for the supervisor alone."""
         self.listens = listens_at_once
         ours, theirs = socket.socketpair()
         # A line of its own: connections do not wait behind large messages, nor messages behind connections.
@@ -120,7 +120,7 @@ class Child:
                 *(sys.executable, "-m", "service.cli.worker", str(self.number)),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), taking.fileno(), log_lock_fd),
-                start_new_session=True,
+                process_group=0,
             )
         await self.backplane.open(ours)
         if self._process.stdin is not None:

@@ -188,7 +188,10 @@ async def _pong(_: Message) -> None:
     pass
 
 
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it ends, even if it hangs then."""
+def belong_to_parent() -> None:
+    """Be killed by Linux when the process that started this one ends, even if this one hangs then; and write to its
+    terminal, from behind it, also where terminals are set to stop who does.
+    """
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
