@@ -102,6 +102,7 @@ bench-all: bench
 	$(BIN)/python benchmarks/session_options.py
 	$(BIN)/python benchmarks/rolling_restart.py
 	$(BIN)/python benchmarks/generator_rate.py
+	$(BIN)/python benchmarks/soak.py
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,bench]'

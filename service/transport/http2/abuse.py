@@ -22,10 +22,14 @@ class Allowance:
 
 
 RESETS: Final = Allowance("streams reset", 1000, 100.0)
-"""By the client, or by us for what the client did: both waste a call that was begun."""
+"""By the client, or by us for what the client did: both waste a call that was begun. They count where more streams end
+so than by an answer; a client whose deadlines pass now and then may go on.
+"""
 SETTINGS: Final = Allowance("SETTINGS frames", 100, 1.0)
 PINGS: Final = Allowance("PING frames", 1000, 100.0)
-"""Whatever their distance; `keepalive_min_ping_s` is stricter with a connection on which nothing else happens."""
+"""Those between which nothing was sent: to measure the network, grpc-go pings after every answer that it reads.
+`keepalive_min_ping_s` is stricter.
+"""
 IDLE_FRAMES: Final = Allowance("frames that carry nothing", 1000, 100.0)
 """Empty DATA, PRIORITY, unknown types."""
 LATE_FRAMES: Final = 1000
@@ -73,16 +77,25 @@ class Meter:
             )
 
 
-class LateFrames:
-    """Counts the frames of one connection that are for streams which are over."""
+class Streams:
+    """What became of one connection's streams, as far as it tells a clumsy client from a hostile one."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_late_frames", "_meter", "_resets", "begun")
 
     def __init__(self) -> None:
-        self._count = 0
+        self.begun = 0
+        self._resets = 0
+        self._late_frames = 0
+        self._meter = Meter(RESETS)
 
-    def count(self, last_stream_id: int) -> None:
-        """One more, after streams up to that one; raises ConnectionFailure when it is one too many."""
-        self._count += 1
-        if self._count > LATE_FRAMES + LATE_FRAMES_A_STREAM * (last_stream_id + 1) // 2:
+    def count_reset(self, now_s: float, under_way: int) -> None:
+        """One was reset, and so many are under way; raises ConnectionFailure when it is one too many."""
+        self._resets += 1
+        if self._resets > self.begun - under_way - self._resets:
+            self._meter.count(now_s)
+
+    def count_late_frame(self) -> None:
+        """A frame came for one that is over; raises ConnectionFailure when it is one too many."""
+        self._late_frames += 1
+        if self._late_frames > LATE_FRAMES + LATE_FRAMES_A_STREAM * self.begun:
             raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "too many frames for streams that are over")

@@ -57,8 +57,7 @@ class Connection(asyncio.Protocol):
         """The highest that the peer has begun."""
         self._receive_window = _CONNECTION_WINDOW
         self._reset_by_us: dict[int, None] = {}
-        self._resets = abuse.Meter(abuse.RESETS)
-        self._late_frames = abuse.LateFrames()
+        self._counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
         self._handlers = {
             frames.DATA: self._on_data,
@@ -196,7 +195,7 @@ class Connection(asyncio.Protocol):
             self._check_not_idle(stream_id, "DATA")
             if stream_id not in self._reset_by_us:
                 raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
-            self._late_frames.count(self.last_stream_id)
+            self._counted.count_late_frame()
             return
         if stream.is_remote_closed:
             raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
@@ -233,6 +232,7 @@ class Connection(asyncio.Protocol):
         if not stream_id & 1:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"a client's streams have odd numbers, got {stream_id}")
         self.last_stream_id = stream_id
+        self._counted.begun += 1
         if stream_id > self.draining.final_stream_id or len(self.streams) >= self.shared.limits.max_concurrent_streams:
             self._blocks.skip(block)
             raise StreamFailure(ErrorCode.REFUSED_STREAM, "no further stream is taken")
@@ -264,7 +264,7 @@ class Connection(asyncio.Protocol):
             self._blocks.skip(block)
             if stream_id not in self._reset_by_us:
                 raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
-            self._late_frames.count(self.last_stream_id)
+            self._counted.count_late_frame()
             return
         if stream.is_remote_closed:
             self._blocks.skip(block)
@@ -281,11 +281,11 @@ class Connection(asyncio.Protocol):
         stream = self.streams.pop(stream_id, None)
         self._reset_by_us.pop(stream_id, None)
         if stream is None:
-            self._late_frames.count(self.last_stream_id)
+            self._counted.count_late_frame()
             return
         self.sender.forget(stream)
         stream.abandon()
-        self._resets.count(self.heard_s)
+        self._counted.count_reset(self.heard_s, len(self.streams))
         self._stream_gone()
 
     def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
@@ -303,7 +303,7 @@ class Connection(asyncio.Protocol):
         self._check_not_idle(stream_id, "WINDOW_UPDATE")
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._late_frames.count(self.last_stream_id)
+            self._counted.count_late_frame()
             return
         if not increment:
             raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
@@ -320,7 +320,7 @@ class Connection(asyncio.Protocol):
 
     def _fail_stream(self, stream_id: int, failure: StreamFailure) -> None:
         """Reset a stream for what the peer did. It counts like a reset by the peer: CVE-2025-8671."""
-        self._resets.count(self.heard_s)
+        self._counted.count_reset(self.heard_s, len(self.streams))
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.sender.forget(stream)

@@ -71,7 +71,8 @@ class ControlFrames:
             elif payload == _ALIVE_PING:
                 self.pinged_s = None
             return
-        self._pings.count(self._connection.heard_s)
+        if not self._sender.has_sent_since_ping:
+            self._pings.count(self._connection.heard_s)
         is_early = self._connection.heard_s - self._last_ping_s < self._connection.shared.limits.keepalive_min_ping_s
         self._ping_strikes = self._ping_strikes + 1 if is_early and not self._sender.has_sent_since_ping else 0
         self._last_ping_s, self._sender.has_sent_since_ping = self._connection.heard_s, False
