@@ -5,15 +5,16 @@
 Publishes nothing and trains nothing: the four models are small random networks of this project's own shape (a
 convolution over 40 samples), written with goldens of their own, so that each start replays four proofs. The time is
 from the start of the process to the first ServerReady that says true, asked over gRPC every 2 ms; the memory is the
-resident set after 200 requests to each model. For scale, the time of a Python that only imports numpy, onnxruntime and
-grpc is printed beside it, measured in turn.
+resident set after 200 requests to each model. The part of it that is not anonymous are pages of libraries, which
+processes share and the kernel may drop; how many it maps depends on how the files got into its cache, and differs by
+up to 25 MB between installations of the same packages. For scale, the time of a Python that only imports numpy,
+onnxruntime and grpc is printed beside it, measured in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 import statistics
 import subprocess
@@ -88,8 +89,8 @@ def publish_models(repository: Path) -> None:
         publish(repository, f"model-{seed}", model_bytes, goldens, lambda _, manifest=manifest: manifest)
 
 
-def measure_start(repository: Path, log: Path) -> tuple[float, int]:
-    """(seconds from process start to READY, resident bytes after the requests)."""
+def measure_start(repository: Path, log: Path) -> tuple[float, int, int]:
+    """(seconds from process start to READY, resident bytes after the requests, anonymous ones among them)."""
     command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
     command += ["--port", "0", "--metrics-port", "0", "--control-port", "0"]
     with log.open("wb") as file:
@@ -108,8 +109,9 @@ def measure_start(repository: Path, log: Path) -> tuple[float, int]:
             for _ in range(200):
                 for seed in range(MODELS):
                     client.infer(f"model-{seed}", {"x": x})
-        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        return took_s, pages * os.sysconf("SC_PAGE_SIZE")
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        resident, anonymous = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) for name in ("VmRSS", "RssAnon"))
+        return took_s, 1024 * resident, 1024 * anonymous
     finally:
         process.terminate()
         process.wait(30)
@@ -130,16 +132,18 @@ def main() -> None:
         repository.mkdir()
         publish_models(repository)
         measure_start(repository, Path(folder) / "log")  # warms the file cache; not counted
-        took, imports, resident = [], [], []
+        took, imports, resident, anonymous = [], [], [], []
         for _ in range(starts):
             imports.append(measure_imports())
-            seconds, size = measure_start(repository, Path(folder) / "log")
+            seconds, all_of_it, own = measure_start(repository, Path(folder) / "log")
             took.append(seconds)
-            resident.append(size)
+            resident.append(all_of_it)
+            anonymous.append(own)
     print(f"{MODELS} models with proofs, {starts} starts, median (min to max)")
     print(f"process start to READY     {_spread(took, 's')}")
     print(f"bare imports, for scale    {_spread(imports, 's')}")
     print(f"resident memory            {_spread([size / 1e6 for size in resident], 'MB')}")
+    print(f"anonymous, its own part    {_spread([size / 1e6 for size in anonymous], 'MB')}")
 
 
 def _spread(values: list[float], unit: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.inference.batcher import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from service.inference.batcher import CONCURRENT_RUNS, DEFAULT_PRIORITY, PRIORITY_LEVELS
 from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def model_config(version: ModelVersion, runner: Runner, policy: VersionPolicy) -
             pb.ModelOutput(name=spec.name, data_type=_data_type(spec), dims=_dims(spec, batched=batched))
             for spec in runner.outputs.values()
         ],
-        instance_group=[pb.ModelInstanceGroup(name=version.name, count=1, kind=pb.ModelInstanceGroup.KIND_CPU)],
+        # One session, and as many runs of it at a time as Triton would need instances for.
+        instance_group=[
+            pb.ModelInstanceGroup(name=version.name, count=CONCURRENT_RUNS, kind=pb.ModelInstanceGroup.KIND_CPU)
+        ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
     )
     if batched:

@@ -185,6 +185,7 @@ class InferenceServicer:
                 serialize=_serialize,
                 handler=handler,
                 access=Access.OPEN if name in _PROBES else Access.INFERENCE,
+                describe=_named if name.startswith("Model") else _silent,
             )
             for name, request, handler in unary
         ]
@@ -227,7 +228,22 @@ def _runner(version: ModelVersion) -> Runner:
 def _described(read: ReadRequest) -> dict[str, str]:
     request = read.message
     shapes = ",".join(f"{tensor.name}{list(tensor.shape)}" for tensor in request.inputs)
-    return {"model": request.model_name, "version": request.model_version, "id": request.id, "inputs": shapes}
+    return _told(model=request.model_name, version=request.model_version, id=request.id, inputs=shapes)
+
+
+def _named(
+    request: pb.ModelReadyRequest | pb.ModelMetadataRequest | pb.ModelConfigRequest | pb.ModelStatisticsRequest,
+) -> dict[str, str]:
+    return _told(model=request.name, version=request.version)
+
+
+def _silent(_: object) -> dict[str, str]:
+    return {}
+
+
+def _told(**fields: str) -> dict[str, str]:
+    """What a caller said; an empty version is none, and not one that is named so."""
+    return {name: value for name, value in fields.items() if value}
 
 
 def _described_answer(response: pb.ModelInferResponse | bytes) -> dict[str, str]:

@@ -195,6 +195,21 @@ def test_a_request_leaves_one_line_at_debug_level_and_none_at_info(repository, t
             }
 
 
+def test_every_question_about_a_model_says_which_one_in_its_line_and_names_a_version_only_if_it_did(
+    repository, tmp_path
+) -> None:
+    publish_affine(repository)
+    with serve(repository, tmp_path / "log", "--log-level", "debug") as server:
+        with InferenceClient(f"127.0.0.1:{server.port}") as client:
+            client.model("affine", "1")
+            client.config("affine")
+            with pytest.raises(ServerError):
+                client.infer("nope", X)
+        assert server.stop() == 0
+        lines = [(line["model"], line.get("version")) for line in server.lines() if "model" in line and "code" in line]
+    assert lines == [("affine", "1"), ("affine", None), ("nope", None)]
+
+
 def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) -> None:
     publish_affine(repository)
     with (

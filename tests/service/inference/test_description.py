@@ -27,6 +27,7 @@ async def test_the_configuration_of_a_batched_model_leaves_out_the_batch_axis(re
     assert config.version_policy.latest.num_versions == 1
     assert config.parameters["proof"].string_value == "proven"
     assert not config.model_transaction_policy.decoupled
+    assert [group.count for group in config.instance_group] == [2]
 
 
 async def test_the_configuration_of_an_unbatched_model_has_every_axis_and_says_why(

@@ -79,7 +79,7 @@ async def test_the_line_of_a_request_has_its_ids_and_the_version_that_answered(
     first, second = of(log(), "request")
     assert ids(first) == IDS
     assert (first["model"], first["version"]) == ("affine", "1")
-    assert ids(second) == {"id": ""}
+    assert ids(second) == {}
 
 
 async def test_a_warning_has_the_ids_of_the_call_that_caused_it(repository, serving, connect, log, failing) -> None:
