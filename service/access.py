@@ -45,7 +45,9 @@ class Tokens:
 
     def are_needed(self, access: Access) -> bool:
         """Whether a call that needs this right has to bring a token."""
-        return {Access.OPEN: None, Access.INFERENCE: self.inference, Access.CONTROL: self.control}[access] is not None
+        if access is Access.INFERENCE:
+            return self.inference is not None
+        return access is Access.CONTROL and self.control is not None
 
     def rights(self, token: str) -> tuple[Access, str]:
         """What a token gives, and whose it is; OPEN for one that is not known."""

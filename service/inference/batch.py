@@ -42,24 +42,42 @@ class Form(Protocol):
 
 
 class Waiting:
-    """One request in the queue of a model."""
+    """One request in the queue of a model. Class attributes are what most requests never set."""
 
-    __slots__ = (
-        "__weakref__",
-        "contents",
-        "context",
-        "done",
-        "expires_ns",
-        "form",
-        "is_deadline",
-        "level",
-        "outputs",
-        "queue_ns",
-        "rows",
-        "run",
-        "shape_key",
-        "since_ns",
-    )
+    form: Form
+    contents: object
+    outputs: tuple[str, ...]
+    rows: int
+    level: int
+    shape_key: Hashable
+    since_ns: int
+    expires_ns: int | None = None
+    """On the clock of ``time.perf_counter_ns``: it must not be run any more then."""
+    is_deadline = True
+    """Whether that is the caller's deadline, or the time it would wait in the queue."""
+    queue_ns = 0
+    run: Timing | None = None
+    """How long its run took."""
+
+    @property
+    def context(self) -> contextvars.Context:
+        """What is logged while it runs alone is logged within this."""
+        raise NotImplementedError
+
+    def settle(self, outcome: Answer | Exception) -> None:
+        """The answer, or what failed it; not called for one that was withdrawn."""
+        raise NotImplementedError
+
+    def timing(self) -> Timing:
+        """Where its time went: a value of its own, for its caller to add to."""
+        run = self.run
+        if run is None:
+            return Timing(self.queue_ns)
+        return Timing(self.queue_ns, run.input_ns, run.infer_ns, run.output_ns)
+
+
+class Question(Waiting):
+    """The general kind."""
 
     def __init__(
         self,
@@ -70,9 +88,6 @@ class Waiting:
         done: Callable[[Answer | Exception, Timing], None],
         since_ns: int,
         level: int,
-        expires_ns: int | None,
-        *,
-        is_deadline: bool,
     ) -> None:
         self.form = form
         self.contents = contents
@@ -82,22 +97,19 @@ class Waiting:
         """None once it was called, or nobody wants it called any more."""
         self.since_ns = since_ns
         self.level = level
-        self.expires_ns = expires_ns
-        """On the clock of ``time.perf_counter_ns``: it must not be run any more then."""
-        self.is_deadline = is_deadline
-        """Whether that is the caller's deadline, or the time it would wait in the queue."""
         self.shape_key = form.shape_key(contents, outputs)
-        self.queue_ns = 0
-        self.run: Timing | None = None
-        # What is logged while it runs alone is logged about its caller.
-        self.context = contextvars.copy_context()
+        self._context = contextvars.copy_context()
 
-    def timing(self) -> Timing:
-        """Where its time went: a value of its own, for its caller to add to."""
-        run = self.run
-        if run is None:
-            return Timing(self.queue_ns)
-        return Timing(self.queue_ns, run.input_ns, run.infer_ns, run.output_ns)
+    @property
+    def context(self) -> contextvars.Context:
+        """That of its caller."""
+        return self._context
+
+    def settle(self, outcome: Answer | Exception) -> None:
+        """Call `done`, once."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(outcome, self.timing())
 
 
 class ArraysForm:

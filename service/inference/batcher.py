@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import DeadlineExceeded, QueueFull, QueueTimeout, ServiceError
-from service.inference.batch import ARRAYS, Waiting, elements_of
+from service.inference.batch import ARRAYS, Question, elements_of
 from service.inference.statistics import Timing
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from service.inference.batch import Answer, Form
+    from service.inference.batch import Answer, Form, Waiting
     from service.inference.statistics import Statistics
 
     Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], list[np.ndarray]]
@@ -108,6 +108,7 @@ class Batcher:
         try:
             return await answer
         finally:
+            waiting.done = None
             self.withdraw(waiting)
             # An exception holds this frame, and the frame would hold the future that holds the exception: a ring that
             # only the garbage collector opens, and with it everything the caller held, a replaced model included.
@@ -122,37 +123,46 @@ class Batcher:
         rows: int,
         patience: Patience,
         done: Callable[[Answer | Exception, Timing], None],
-    ) -> Waiting:
+    ) -> Question:
         """The same without waiting: ``done`` is called with the answer or with what failed it, after this returns.
 
         Raises:
             QueueFull: ``max_queue_size`` requests wait already.
         """
-        if self._count >= self._batching.max_queue_size:
-            self._drop_expired()
-            if self._count >= self._batching.max_queue_size:
-                raise QueueFull(
-                    f"Exceeds maximum queue size: {self._count} requests wait, at most "
-                    f"{self._batching.max_queue_size} may"
-                )
+        if self.is_full:
+            raise QueueFull(
+                f"Exceeds maximum queue size: {self._count} requests wait, at most {self._batching.max_queue_size} may"
+            )
         now_ns = time.perf_counter_ns()
-        expires_ns, is_deadline = patience.deadline_ns, True
+        level = patience.priority if 1 <= patience.priority <= PRIORITY_LEVELS else DEFAULT_PRIORITY
+        question = Question(form, contents, outputs, rows, done, now_ns, level)
+        question.expires_ns = patience.deadline_ns
         if patience.timeout_us:
             timeout_ns = now_ns + 1000 * patience.timeout_us
-            if expires_ns is None or timeout_ns < expires_ns:
-                expires_ns, is_deadline = timeout_ns, False
-        level = patience.priority if 1 <= patience.priority <= PRIORITY_LEVELS else DEFAULT_PRIORITY
-        waiting = Waiting(form, contents, outputs, rows, done, now_ns, level, expires_ns, is_deadline=is_deadline)
-        self._queues[level][waiting] = None
-        self._set_count(self._count + 1)
-        if expires_ns is not None and self._running >= CONCURRENT_RUNS:
-            self._arm_expiry(loop, expires_ns)
-        self._schedule(loop, waiting)
-        return waiting
+            if question.expires_ns is None or timeout_ns < question.expires_ns:
+                question.expires_ns, question.is_deadline = timeout_ns, False
+        self.put(loop, question)
+        return question
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody else may wait, not even in the place of somebody who has waited too long."""
+        if self._count >= self._batching.max_queue_size:
+            self._drop_expired()
+        return self._count >= self._batching.max_queue_size
+
+    def put(self, loop: asyncio.AbstractEventLoop, waiting: Waiting) -> None:
+        """Let it wait for a run, the queue not being full."""
+        self._queues[waiting.level][waiting] = None
+        self._count += 1
+        self._statistics.pending = self._count
+        if waiting.expires_ns is not None and self._running >= CONCURRENT_RUNS:
+            self._arm_expiry(loop, waiting.expires_ns)
+        if self._timer is None or self._batching.max_queue_delay_us:
+            self._schedule(loop, waiting)
 
     def withdraw(self, waiting: Waiting) -> None:
-        """Its caller does not want it any more: its place is free at once, and ``done`` is not called."""
-        waiting.done = None
+        """Its caller does not want it any more: its place is free at once."""
         self._remove(waiting)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop, newest: Waiting | None = None) -> None:
@@ -258,9 +268,7 @@ class Batcher:
 
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            done, waiting.done = waiting.done, None
-            if done is not None:  # otherwise withdrawn while it ran
-                done(outcome, waiting.timing())
+            waiting.settle(outcome)
 
     def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
         """While runs go on in threads nobody takes from the queue, and what expires in it must be told in time."""
@@ -287,13 +295,10 @@ class Batcher:
 
     def _expire(self, waiting: Waiting) -> None:
         self._remove(waiting)
-        done, waiting.done = waiting.done, None
-        if done is None:
-            return
         if waiting.is_deadline:
-            done(DeadlineExceeded("the deadline passed while the request waited for a run"), waiting.timing())
+            waiting.settle(DeadlineExceeded("the deadline passed while the request waited for a run"))
         else:
-            done(QueueTimeout("Request timeout expired"), waiting.timing())
+            waiting.settle(QueueTimeout("Request timeout expired"))
 
     def _in_order(self) -> Iterator[Waiting]:
         for queue in self._queues.values():
@@ -302,11 +307,8 @@ class Batcher:
 
     def _remove(self, waiting: Waiting) -> None:
         if self._queues[waiting.level].pop(waiting, waiting) is None:
-            self._set_count(self._count - 1)
-
-    def _set_count(self, count: int) -> None:
-        self._count = count
-        self._statistics.set_pending(count)
+            self._count -= 1
+            self._statistics.pending = self._count
 
 
 def _hand_over(

@@ -8,25 +8,21 @@ from typing import TYPE_CHECKING
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
 from service.inference import parameters, tensors
 from service.inference.batch import ARRAYS
-from service.inference.batcher import DEFAULT_PRIORITY, PATIENT, Patience
+from service.inference.batcher import DEFAULT_PRIORITY, Patience
 from service.inference.statistics import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from service.inference.admission import Admission
-    from service.inference.batch import Answer, Waiting
-    from service.inference.plan import Plan
-    from service.inference.reading import ReadRequest
+    from service.inference.batch import Answer, Question
     from service.inference.runner import Runner
     from service.inference.statistics import Timing
     from service.inference.tensors import DecodedRequest
     from service.pb.open_inference_pb2 import ModelInferRequest, ModelInferResponse
     from service.transport.methods import CallContext
 
-    Done = Callable[["ModelInferResponse | bytes | Exception"], None]
-
-_NO_REQUEST = TypeError("an answer to no request")
+    Done = Callable[["ModelInferResponse | Exception"], None]
 
 
 class Inference:
@@ -39,7 +35,6 @@ class Inference:
         "_decoded_ns",
         "_done",
         "_labels",
-        "_plan",
         "_request",
         "_rows",
         "_waiting",
@@ -54,27 +49,10 @@ class Inference:
         self._began_ns = time.perf_counter_ns()
         self._decoded_ns = 0
         self._rows = 0
-        self._waiting: Waiting | None = None
-        self._plan: Plan | None = None
+        self._waiting: Question | None = None
         self._asked: DecodedRequest | None = None
         self._request: ModelInferRequest | None = None
         self._labels: Mapping[str, Sequence[str]] = {}
-
-    def begin_planned(self, plan: Plan, request: ReadRequest, context: CallContext) -> None:
-        """Queue a request that a plan knows. Raises what fails it at once."""
-        remaining_s = context.time_remaining_s()
-        patience = PATIENT if remaining_s is None else Patience(self._began_ns + int(remaining_s * 1e9))
-        self._plan = plan
-        self._rows = plan.rows
-        self._admission.begin()
-        self._decoded_ns = time.perf_counter_ns()
-        try:
-            self._waiting = self.model.enqueue(
-                plan, request.contents, plan.outputs, plan.rows, patience, self._planned_answer
-            )
-        except BaseException as error:
-            self._failed(error)
-            raise
 
     def begin(
         self,
@@ -109,31 +87,26 @@ class Inference:
         if self._done is None:
             return
         if self._waiting is not None:
-            self.model.withdraw(self._waiting)
+            self._waiting.done = None
+            self.model.batcher.withdraw(self._waiting)
         self._end()
         self.model.statistics.failed(Failure.CANCELED, time.perf_counter_ns() - self._began_ns)
 
-    def _planned_answer(self, outcome: Answer | Exception, timing: Timing) -> None:
-        answered_ns = time.perf_counter_ns()
-        if isinstance(outcome, list):  # it ran together with requests that have no plan
-            plan = self._plan
-            self._tell(plan.response(outcome) if plan is not None else _NO_REQUEST, timing, answered_ns)
-        else:
-            self._tell(outcome, timing, answered_ns)
-
     def _answer(self, outcome: Answer | Exception, timing: Timing) -> None:
         answered_ns = time.perf_counter_ns()
-        response: ModelInferResponse | bytes | Exception
-        if isinstance(outcome, list) and self._request is not None and self._asked is not None:
+        response: ModelInferResponse | Exception
+        if isinstance(outcome, Exception):
+            response = outcome
+        elif isinstance(outcome, bytes) or self._request is None or self._asked is None:
+            response = TypeError("an answer of another form, or to no request")
+        else:
             try:
                 response = tensors.encode(self._request, self.model.version, self._asked, outcome, self._labels)
             except Exception as error:  # noqa: BLE001 - a defect, which is this caller's alone
                 response = error
-        else:
-            response = outcome if not isinstance(outcome, list) else _NO_REQUEST
         self._tell(response, timing, answered_ns)
 
-    def _tell(self, response: ModelInferResponse | bytes | Exception, timing: Timing, answered_ns: int) -> None:
+    def _tell(self, response: ModelInferResponse | Exception, timing: Timing, answered_ns: int) -> None:
         done = self._done
         if done is None:
             return

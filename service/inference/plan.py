@@ -75,7 +75,7 @@ class Plan:
         self._batch_shape = (-1, *array.shape[1:])
         self._dtype = array.dtype
         self._elements = array.size or 1
-        self._key = (self.outputs, (array.shape[1:],), (self._input,))
+        self.key = (self.outputs, (array.shape[1:],), (self._input,))
         self._checks_finite = checks_finite and DATATYPES[runner.inputs[self._input].datatype].is_float
         self._is_streamed = is_streamed
         self._datatypes = tuple(DATATYPES[spec.datatype] for spec in asked.outputs)
@@ -100,7 +100,7 @@ class Plan:
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
         """As `service.inference.batch.ArraysForm` makes it, for either may be in one batch with the other."""
         del contents, outputs
-        return self._key
+        return self.key
 
     def elements(self, contents: object) -> int:
         """Of the input."""

@@ -8,7 +8,6 @@ from service.inference.plan import Plan, varint
 from service.pb.open_inference_pb2 import ModelInferRequest
 
 if TYPE_CHECKING:
-    from service.inference.model_version import ModelVersion
     from service.inference.repository import Repository
     from service.inference.runner import Runner
     from service.inference.tensors import DecodedRequest
@@ -20,47 +19,31 @@ _LONGEST_KEY: Final = 4096
 
 
 class ReadRequest:
-    """A ModelInferRequest: with a plan and the contents of its input, or parsed."""
+    """A ModelInferRequest and the bytes that it was."""
 
-    __slots__ = ("_data", "_message", "_reader", "contents", "plan", "runner")
+    __slots__ = ("_message", "_reader", "data")
 
-    def __init__(
-        self,
-        reader: RequestReader,
-        data: bytes,
-        plan: Plan | None,
-        runner: Runner | None,
-        contents: bytes,
-        message: ModelInferRequest | None,
-    ) -> None:
+    def __init__(self, reader: RequestReader, data: bytes) -> None:
         self._reader = reader
-        self._data = data
-        self._message = message
-        self.plan = plan
-        self.runner = runner
-        """Who runs a planned one."""
-        self.contents = contents
-
-    @property
-    def data(self) -> bytes:
+        self.data = data
         """As it came."""
-        return self._data
+        self._message: ModelInferRequest | None = None
 
     @property
     def message(self) -> ModelInferRequest:
-        """As a message, parsed now if it was not before."""
+        """As a message, parsed when it is first asked for; raises google.protobuf.message.DecodeError."""
         if self._message is None:
-            self._message = ModelInferRequest.FromString(self._data)
+            self._message = ModelInferRequest.FromString(self.data)
         return self._message
 
     @property
     def id(self) -> str:
-        """The caller's; empty for one without."""
-        return "" if self.plan is not None else self.message.id
+        """The caller's; empty for one without, and for one that a plan knows."""
+        return self._message.id if self._message is not None else ""
 
-    def learn(self, version: ModelVersion, runner: Runner, asked: DecodedRequest) -> None:
+    def learn(self, runner: Runner, asked: DecodedRequest) -> None:
         """See `RequestReader.learn`."""
-        self._reader.learn(self, version, runner, asked)
+        self._reader.learn(self, runner, asked)
 
 
 class RequestReader:
@@ -76,20 +59,29 @@ class RequestReader:
 
     def read(self, data: bytes) -> ReadRequest:
         """Raises google.protobuf.message.DecodeError for bytes that are no request."""
-        size = self._contents_bytes.get(len(data))
-        if size is not None:
-            start = len(data) - size
-            key = data[:start]
-            plan = self._plans.get(key)
-            if plan is not None:
-                runner = plan.runner_if(self._repository.current(plan.model_name))
-                if runner is not None:
-                    return ReadRequest(self, data, plan, runner, data[start:], None)
-                del self._plans[key]
-        return ReadRequest(self, data, None, None, b"", ModelInferRequest.FromString(data))
+        request = ReadRequest(self, data)
+        if self.known(data) is None:
+            _ = request.message
+        return request
 
-    def learn(self, request: ReadRequest, version: ModelVersion, runner: Runner, asked: DecodedRequest) -> None:
-        """Make a plan from a request that was found to be good, if it is of a kind that has one."""
+    def known(self, data: bytes) -> tuple[Plan, Runner, bytes] | None:
+        """The plan for a request, who runs it, and the request's contents; None where there is no plan."""
+        size = self._contents_bytes.get(len(data))
+        if size is None:
+            return None
+        start = len(data) - size
+        key = data[:start]
+        plan = self._plans.get(key)
+        if plan is None:
+            return None
+        runner = plan.runner_if(self._repository.current(plan.model_name))
+        if runner is None:
+            del self._plans[key]
+            return None
+        return plan, runner, data[start:]
+
+    def learn(self, request: ReadRequest, runner: Runner, asked: DecodedRequest) -> None:
+        """Make a plan from a request that was found to be good, if its kind can have one and has none."""
         message, data = request.message, request.data
         if message.id or message.parameters or len(message.raw_input_contents) != 1 or not Plan.fits(runner, asked):
             return  # an id differs from request to request
@@ -99,10 +91,12 @@ class RequestReader:
         # differs in the contents alone. Writers of messages may put the fields in another order; such are not planned.
         if not data[:start].endswith(_RAW_INPUT_TAG + varint(len(contents))) or start > _LONGEST_KEY:
             return
+        if self.known(data) is not None:
+            return
         if any(each.parameters for each in message.inputs) or any(each.parameters for each in message.outputs):
             return
-        served = self._repository.current(version.name)
-        if served is None or version not in served.ready:
+        served = self._repository.current(runner.name)
+        if served is None or all(version.runner is not runner for version in served.ready):
             return
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import models
 from service.access import Access
 from service.inference.description import PLATFORM, model_config, model_statistics
+from service.inference.express import ExpressLane
 from service.inference.inference import Inference
 from service.inference.reading import RequestReader
 from service.inference.streaming import stream
@@ -66,31 +67,27 @@ class InferenceServicer:
         self._extensions = extensions
         self._reader = RequestReader(repository, checks_finite=not allow_non_finite, is_streamed=False)
         self._stream_reader = RequestReader(repository, checks_finite=not allow_non_finite, is_streamed=True)
+        self._express = ExpressLane(self._reader, admission)
+        self._stream_express = ExpressLane(self._stream_reader, admission)
         self._refusals: set[asyncio.Future[NoReturn]] = set()  # the loop itself holds tasks weakly
 
     def begin_infer(self, request: ReadRequest, context: CallContext, done: Done) -> Callable[[], None]:
         """Start one inference: find the model, read the tensors, wait for a run, write the tensors.
 
-        ``done`` gets the response (some as they travel) or what failed it; what is returned cancels it. Raises what
-        fails it at once.
+        ``done`` gets the response or what failed it; what is returned cancels it. Raises what fails it at once.
         """
         if self._admission.is_closed:
             return self._refuse(context, done)
-        plan = request.plan
-        if plan is not None and request.runner is not None:
-            inference = Inference(self._admission, request.runner, done)
-            inference.begin_planned(plan, request, context)
-            return inference.cancel
         message = request.message
         version = self._repository.get(message.model_name, message.model_version)
         inference = Inference(self._admission, _runner(version), done)
         asked = inference.begin(message, version.labels, context, allow_non_finite=self._allow_non_finite)
-        request.learn(version, inference.model, asked)
+        request.learn(inference.model, asked)
         return inference.cancel
 
-    async def model_infer(self, request: ReadRequest, context: CallContext) -> pb.ModelInferResponse | bytes:
+    async def model_infer(self, request: ReadRequest, context: CallContext) -> pb.ModelInferResponse:
         """The same for whoever can wait."""
-        answer: asyncio.Future[pb.ModelInferResponse | bytes] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[pb.ModelInferResponse] = asyncio.get_running_loop().create_future()
         cancel = self.begin_infer(request, context, partial(_settle, answer))
         try:
             return await answer
@@ -102,7 +99,7 @@ class InferenceServicer:
         self, requests: AsyncIterator[ReadRequest], context: CallContext
     ) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
         """See `service.inference.streaming`."""
-        return stream(requests, context, self.begin_infer)
+        return stream(requests, context, self.begin_infer, self._stream_express.enter)
 
     def _refuse(self, context: CallContext, done: Done) -> Callable[[], None]:
         task = asyncio.ensure_future(self._admission.refuse(context.time_remaining_s()))
@@ -195,6 +192,7 @@ class InferenceServicer:
             _serialize,
             handler=self.model_infer,
             begin=self.begin_infer,
+            express=self._express.enter,
             describe=_described,
             describe_answer=_described_answer,
         )
@@ -208,9 +206,7 @@ def _serialize(message: Message | bytes) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def _settle(
-    answer: asyncio.Future[pb.ModelInferResponse | bytes], response: pb.ModelInferResponse | bytes | Exception
-) -> None:
+def _settle(answer: asyncio.Future[pb.ModelInferResponse], response: pb.ModelInferResponse | Exception) -> None:
     if answer.done():
         return
     if isinstance(response, Exception):
@@ -246,9 +242,8 @@ def _told(**fields: str) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _described_answer(response: pb.ModelInferResponse | bytes) -> dict[str, str]:
-    message = pb.ModelInferResponse.FromString(response) if isinstance(response, bytes) else response
-    return {"version": message.model_version}
+def _described_answer(response: pb.ModelInferResponse) -> dict[str, str]:
+    return {"version": response.model_version}
 
 
 def _metadata(specs: Iterable[TensorSpec]) -> list[pb.ModelMetadataResponse.TensorMetadata]:

@@ -99,7 +99,8 @@ class Statistics:
         self._last_ms = 0
         self._failures: dict[Failure, list[int]] = {}
         self._batches: dict[int, list[int]] = {}
-        self._pending = 0
+        self.pending = 0
+        """Requests that wait for a run; set by the queue."""
 
     def succeeded(self, total_ns: int, timing: Timing, rows: int) -> None:
         """Count an answered request of ``rows`` rows that took ``total_ns`` nanoseconds."""
@@ -130,10 +131,6 @@ class Statistics:
             counted[2] += timing.infer_ns
             counted[3] += timing.output_ns
 
-    def set_pending(self, count: int) -> None:
-        """Say how many requests wait for a run."""
-        self._pending = count
-
     def snapshot(self) -> Snapshot:
         """A consistent copy."""
         with self._lock:
@@ -152,5 +149,5 @@ class Statistics:
                     rows: BatchCounts(Duration(count, input_ns), Duration(count, infer_ns), Duration(count, output_ns))
                     for rows, (count, input_ns, infer_ns, output_ns) in sorted(self._batches.items())
                 },
-                pending=self._pending,
+                pending=self.pending,
             )

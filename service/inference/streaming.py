@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from service.inference.inference import Done
     from service.inference.reading import ReadRequest
-    from service.transport.methods import CallContext
+    from service.transport.methods import CallContext, Express
 
     Begin = Callable[[ReadRequest, CallContext, Done], Callable[[], None]]
 
@@ -33,12 +33,14 @@ FINAL_RESPONSE = "triton_final_response"
 
 
 class _Place:
-    """One request's place in the order of the answers."""
+    """One request's place in the order of the answers; a `service.transport.methods.Responder`."""
 
-    __slots__ = ("_line", "cancel", "outcome", "request")
+    __slots__ = ("_begin", "_context", "_line", "cancel", "outcome", "request")
 
-    def __init__(self, line: _Line, request: ReadRequest) -> None:
+    def __init__(self, line: _Line, request: ReadRequest, context: CallContext, begin: Begin) -> None:
         self._line = line
+        self._context = context
+        self._begin = begin
         self.request = request
         self.outcome: pb.ModelInferResponse | bytes | Exception | None = None
         self.cancel: Callable[[], None] | None = None
@@ -48,6 +50,22 @@ class _Place:
         self.outcome = outcome
         self.cancel = None
         self._line.changed()
+
+    def answer(self, message: bytes) -> None:
+        """The answer as it travels."""
+        self.settle(message)
+
+    def retry(self) -> None:
+        """Run it the general way."""
+        request = self.request
+        try:
+            if request.id:
+                about = context_with(id=request.id)
+                self.cancel = about.run(self._begin, request, self._context, self.settle)
+            else:
+                self.cancel = self._begin(request, self._context, self.settle)
+        except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
+            self.settle(error)
 
 
 class _Line:
@@ -97,12 +115,12 @@ class _Line:
 
 
 async def stream(
-    requests: AsyncIterator[ReadRequest], context: CallContext, begin: Begin
+    requests: AsyncIterator[ReadRequest], context: CallContext, begin: Begin, express: Express | None = None
 ) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
     """One response for each request, in the order of the requests; bytes are responses as they travel.
 
-    ``begin`` starts an inference, see `service.inference.servicer`. Raises what ends the stream: the server stops, or
-    an error where the caller asked for real ones.
+    ``begin`` starts an inference, see `service.inference.servicer`; ``express`` is asked first. Raises what ends the
+    stream: the server stops, or an error where the caller asked for real ones.
     """
     wants_grpc_errors = any(key == GRPC_ERRORS and value in ("true", b"true") for key, value in context.metadata)
     line = _Line()
@@ -111,9 +129,12 @@ async def stream(
         try:
             async for request in requests:
                 await line.room()
-                place = _Place(line, request)
+                place = _Place(line, request, context, begin)
                 line.places.append(place)
-                _begin(place, context, begin)
+                if express is not None:
+                    place.cancel = express(request.data, context.time_remaining_s(), place)
+                if place.cancel is None:
+                    place.retry()
         finally:
             line.has_ended = True
             line.changed()
@@ -139,17 +160,6 @@ async def stream(
     finally:
         reader.cancel()
         line.cancel()
-
-
-def _begin(place: _Place, context: CallContext, begin: Begin) -> None:
-    request = place.request
-    try:
-        if request.id:
-            place.cancel = context_with(id=request.id).run(begin, request, context, place.settle)
-        else:
-            place.cancel = begin(request, context, place.settle)
-    except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
-        place.settle(error)
 
 
 def _in_band(request: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamInferResponse:

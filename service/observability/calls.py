@@ -39,6 +39,10 @@ class CallDurations:
         """A call is under way."""
         self._in_flight += 1
 
+    def forget(self) -> None:
+        """A call that began will begin again."""
+        self._in_flight -= 1
+
     def ended(self, path: str, code: Code, took_s: float) -> None:
         """A call that began is over; ``path`` is that of the method table, so that their number is bounded."""
         self._in_flight -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.transport.methods import BidiStream, ServerStream, Unary
 
 _log = logging.getLogger("service.requests")
+"""A line for each call, at debug level."""
 _OK = Status(Code.OK)
 
 
@@ -121,8 +122,36 @@ class Call:
 Observer = Callable[[Call], Callable[[Status], None]]
 """Told of each call when it begins; what it returns is told, once, how the call ended. Neither may raise or block."""
 
+
+@runtime_checkable
+class Tally(Protocol):
+    """An observer that can also do with less, for calls that nobody needs to see as a whole."""
+
+    @property
+    def counts_only(self) -> bool:
+        """Whether it does."""
+        ...
+
+    def began(self) -> None:
+        """A call is under way."""
+        ...
+
+    def ended(self, path: str, code: Code, took_s: float) -> None:
+        """It is over."""
+        ...
+
+    def forget(self) -> None:
+        """It will be seen as a whole after all."""
+        ...
+
+
 CheckAccess = Callable[[Method, Access, CallContext], None]
 """Asked before each call whether its caller has the right; raises a `service.errors.ServiceError` if not."""
+
+
+def are_logged() -> bool:
+    """Whether each call leaves a line in the log."""
+    return _log.isEnabledFor(logging.DEBUG)
 
 
 async def call_unary(

@@ -31,6 +31,18 @@ class CallContext(Protocol):
         ...
 
 
+class Responder(Protocol):
+    """Where the answer of an express call goes."""
+
+    def answer(self, message: bytes) -> None:
+        """The response as it travels."""
+        ...
+
+    def retry(self) -> None:
+        """It cannot be answered this way after all: run it as other calls are run."""
+        ...
+
+
 # One alias for each shape of handler. A method table is heterogeneous: the message types differ from row to row and
 # only the row's own parse and serialise functions know them.
 UnaryHandler = Callable[[Any, CallContext], Awaitable[Any]]
@@ -39,6 +51,10 @@ Begin = Callable[[Any, CallContext, Callable[[Any], None]], Callable[[], None]]
 """Starts a call and returns at once: ``(request, context, done)``. ``done`` is called once, now or later, with the
 response or with the exception that failed the call, unless what is returned is called before: that cancels it. What
 `Begin` itself raises has failed the call, too.
+"""
+Express = Callable[[bytes, float | None, Responder], Callable[[], None] | None]
+"""Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``, and
+returns what cancels it; or does not take it and returns None. Never raises. The responder hears later, once.
 """
 BidiStreamHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
 
@@ -68,6 +84,8 @@ class Unary(Method):
     handler: UnaryHandler
     begin: Begin | None = field(default=None, kw_only=True)
     """The same work as ``handler``, for engines that can do without a task and a future for each call."""
+    express: Express | None = field(default=None, kw_only=True)
+    """The same for the calls that it takes, while nobody wants to see calls as a whole, by logs or traces."""
 
 
 @dataclass(frozen=True)

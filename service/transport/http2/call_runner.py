@@ -5,8 +5,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from service.errors import Code, Status
-from service.transport.calls import CallFailed, begin_unary, call_bidi_stream, call_server_stream, call_unary
+from service.errors import Code, ServiceError, Status
+from service.transport.calls import (
+    CallFailed,
+    Tally,
+    are_logged,
+    begin_unary,
+    call_bidi_stream,
+    call_server_stream,
+    call_unary,
+)
+from service.transport.http2.express_run import ExpressRun
 from service.transport.http2.request_queue import RequestQueue
 from service.transport.methods import BidiStream, ServerStream, Unary
 
@@ -16,6 +25,7 @@ if TYPE_CHECKING:
 
     from service.transport.calls import CheckAccess, Observer
     from service.transport.http2.stream import Stream
+    from service.transport.methods import Express
 
 _log = logging.getLogger(__name__)
 _DEFECT = Status(Code.INTERNAL, "internal error")
@@ -29,6 +39,8 @@ class CallRunner:
     ) -> None:
         self._loop = loop
         self._observer = observer
+        self._tally = _tally(observer)
+        self._may_express = observer is None or (self._tally is not None and self._tally.counts_only)
         self._check_access = check_access
         # The loop itself holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -45,15 +57,37 @@ class CallRunner:
         """Its only request is here."""
         method = stream.head.method
         if isinstance(method, Unary):
-            if method.begin is not None:
-                self._begin(stream, method, message)
-            else:
-                self._start(stream, self._unary(stream, method, message))
+            if method.express is None or not self._express(stream, method, method.express, message):
+                self._run_unary(stream, method, message)
         elif isinstance(method, ServerStream):
             answers = call_server_stream(method, message, stream, self._observer, self._check_access)
             self._start(stream, self._stream(stream, answers))
         else:
             raise TypeError(f"{method}: unknown kind of method")
+
+    def _express(self, stream: Stream, method: Unary, enter: Express, message: bytes) -> bool:
+        """The shortest way, if the call can go it."""
+        if not self._may_express or are_logged():
+            return False
+        try:
+            if self._check_access is not None:
+                self._check_access(method, method.access, stream)
+        except ServiceError:
+            return False  # which is told the general way
+        run = ExpressRun(stream, method, message, self._tally, self._run_unary)
+        run.cancel_run = enter(message, None if stream.head.timeout_s is None else stream.time_remaining_s(), run)
+        if run.cancel_run is None:
+            return False
+        if self._tally is not None:
+            self._tally.began()
+        stream.cancel_run = run.cancel
+        return True
+
+    def _run_unary(self, stream: Stream, method: Unary, message: bytes) -> None:
+        if method.begin is not None:
+            self._begin(stream, method, message)
+        else:
+            self._start(stream, self._unary(stream, method, message))
 
     def _begin(self, stream: Stream, method: Unary, message: bytes) -> None:
         """The short way: no task, no future."""
@@ -111,3 +145,7 @@ class CallRunner:
             stream.finish()
         else:
             stream.fail(status)
+
+
+def _tally(observer: object) -> Tally | None:
+    return observer if isinstance(observer, Tally) else None

@@ -177,6 +177,7 @@ class Connection(asyncio.Protocol):
 
     def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
         flow_bytes = len(payload)
+        stream = self.streams.get(stream_id)
         if flow_bytes:
             self._receive_window -= flow_bytes
             if self._receive_window < 0:
@@ -185,12 +186,13 @@ class Connection(asyncio.Protocol):
                 # Given back at once: what is held is bounded stream by stream, and for all of them together.
                 self.write(frames.window_update(0, _CONNECTION_WINDOW - self._receive_window))
                 self._receive_window = _CONNECTION_WINDOW
+        if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
+            return
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)
         is_end = bool(flags & frames.END_STREAM)
         if not payload and not is_end:
             self.idle_frames.count(self.heard_s)
-        stream = self.streams.get(stream_id)
         if stream is None:
             self._check_not_idle(stream_id, "DATA")
             if stream_id not in self._reset_by_us:
@@ -204,6 +206,16 @@ class Connection(asyncio.Protocol):
         stream.receive(payload, flow_bytes, is_end=is_end)
 
     def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
+        if flags == frames.END_HEADERS and stream_id > self.last_stream_id and stream_id & 1 and self._takes(stream_id):
+            # Nearly every call: a block that has been seen, for a method that waits for its request.
+            head = self._blocks.known(payload)
+            if head is not None and head.is_plain:
+                self.last_stream_id = stream_id
+                self._counted.begun += 1
+                stream = Stream(self, stream_id, head, self.control.peer.initial_window)
+                stream.heard_s = self.heard_s
+                self.streams[stream_id] = stream
+                return
         if not stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & frames.PADDED:
@@ -233,11 +245,17 @@ class Connection(asyncio.Protocol):
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"a client's streams have odd numbers, got {stream_id}")
         self.last_stream_id = stream_id
         self._counted.begun += 1
-        if stream_id > self.draining.final_stream_id or len(self.streams) >= self.shared.limits.max_concurrent_streams:
+        if not self._takes(stream_id):
             self._blocks.skip(block)
             raise StreamFailure(ErrorCode.REFUSED_STREAM, "no further stream is taken")
         head = self._blocks.request(block)
         self._begin(stream_id, head, is_end=is_end)
+
+    def _takes(self, stream_id: int) -> bool:
+        """Whether there is room for another stream, and it comes before the end that was announced."""
+        return (
+            len(self.streams) < self.shared.limits.max_concurrent_streams and stream_id <= self.draining.final_stream_id
+        )
 
     def _begin(self, stream_id: int, head: RequestHead, *, is_end: bool) -> None:
         stream = Stream(self, stream_id, head, self.control.peer.initial_window)
@@ -286,7 +304,7 @@ class Connection(asyncio.Protocol):
         self.sender.forget(stream)
         stream.abandon()
         self._counted.count_reset(self.heard_s, len(self.streams))
-        self._stream_gone()
+        self.emptied()
 
     def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
@@ -328,7 +346,7 @@ class Connection(asyncio.Protocol):
         self._remember_reset(stream_id)
         self.sender.reply(frames.rst_stream(stream_id, failure.code))
         if stream is not None:
-            self._stream_gone()
+            self.emptied()
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
         """Give a stream up, for a reason of our own."""
@@ -340,7 +358,7 @@ class Connection(asyncio.Protocol):
             self.sender.reply(frames.rst_stream(stream.id, code))
         except ConnectionFailure as failure:
             self.give_up(failure.code, failure.reason)
-        self._stream_gone()
+        self.emptied()
 
     def ended(self, stream: Stream) -> None:
         """A stream's response is complete."""
@@ -349,7 +367,7 @@ class Connection(asyncio.Protocol):
             # Section 8.1: the rest of the request is not needed.
             self._remember_reset(stream.id)
             self.write(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
-        self._stream_gone()
+        self.emptied()
 
     def _remember_reset(self, stream_id: int) -> None:
         """What the peer sent on it before it knew is no fault of its."""
@@ -357,7 +375,8 @@ class Connection(asyncio.Protocol):
         if len(self._reset_by_us) > _REMEMBERED_RESETS:
             del self._reset_by_us[next(iter(self._reset_by_us))]
 
-    def _stream_gone(self) -> None:
+    def emptied(self) -> None:
+        """Look whether the last stream has gone."""
         if not self.streams:
             self.idle_since_s = self.loop.time()
             if self.draining.refuses_streams:

@@ -54,6 +54,10 @@ class HeaderBlocks:
         """A longer block cannot be within the limits, whatever is in it."""
         return 4 * self._max_metadata_bytes + 65_536
 
+    def known(self, block: bytes) -> RequestHead | None:
+        """The call that a block begins, if it is remembered."""
+        return self._known.get(block)
+
     def request(self, block: bytes) -> RequestHead:
         """The call that a block begins; raises ConnectionFailure or StreamFailure."""
         head = self._known.get(block)

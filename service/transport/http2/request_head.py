@@ -9,11 +9,11 @@ from service.errors import Code, Status
 from service.transport.http2 import metadata
 from service.transport.http2.errors import ErrorCode, StreamFailure
 from service.transport.http2.messages import ENCODINGS
+from service.transport.methods import BidiStream, Method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from service.transport.methods import Method
 
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _REQUIRED: Final = (b":method", b":scheme", b":path")
@@ -45,6 +45,8 @@ class RequestHead:
     """The call is well-formed and cannot be served."""
     http_status: int = 200
     """Another one where this is no gRPC call at all."""
+    is_plain: bool = False
+    """It begins a call that waits for its request and for nothing else."""
 
 
 def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: int) -> RequestHead:
@@ -83,6 +85,7 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
         encoding=encoding,
         content_length=content_length,
         refusal=refusal,
+        is_plain=refusal is None and content_length is None and not isinstance(method, BidiStream),
     )
     timeout = found.get(b"grpc-timeout")
     return head if timeout is None or refusal is not None else with_timeout(head, timeout)

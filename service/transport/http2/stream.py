@@ -34,66 +34,40 @@ _NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request m
 class Stream:
     """See above. Made when the header fields of a call are complete, gone when both sides have ended or one gave up."""
 
-    __slots__ = (
-        "_body_bytes",
-        "_buffered",
-        "_deadline_key",
-        "_deadline_s",
-        "_has_begun_response",
-        "_message",
-        "_queued",
-        "_reader",
-        "_sent",
-        "_sent_ahead",
-        "_trailers",
-        "_uncredited",
-        "cancel_run",
-        "connection",
-        "head",
-        "heard_s",
-        "id",
-        "is_head_due",
-        "is_over",
-        "is_remote_closed",
-        "pending",
-        "pending_bytes",
-        "receive_window",
-        "requests",
-        "send_window",
-    )
+    # Class attributes are what most calls never set: a stream is made for each of them.
+    receive_window = RECEIVE_WINDOW
+    is_remote_closed = False
+    is_over = False
+    """Nothing is sent or received any more, and nobody runs it."""
+    requests: RequestQueue | None = None
+    """Where the messages of a stream of requests go; None for one request."""
+    cancel_run: Callable[[], object] | None = None
+    """Stops whoever runs it."""
+    heard_s = 0.0
+    """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
+    pending: deque[memoryview] | None = None
+    """What must wait for the peer's flow control."""
+    pending_bytes = 0
+    is_head_due = False
+    """The response begins with HEADERS that are not sent yet."""
+    _message: bytes | None = None
+    _reader: MessageReader | None = None
+    _body_bytes = 0
+    _uncredited = 0
+    _queued = 0
+    _buffered = 0
+    _has_begun_response = False
+    _trailers: bytes | None = None
+    _sent: asyncio.Future[None] | None = None
+    _sent_ahead = 0
+    _deadline_s: float | None = None
+    _deadline_key = 0
 
     def __init__(self, connection: Connection, stream_id: int, head: RequestHead, send_window: int) -> None:
         self.connection = connection
         self.id = stream_id
         self.head = head
         self.send_window = send_window
-        self.receive_window = RECEIVE_WINDOW
-        self.is_remote_closed = False
-        self.is_over = False
-        """Nothing is sent or received any more, and nobody runs it."""
-        self.requests: RequestQueue | None = None
-        """Where the messages of a stream of requests go; None for one request."""
-        self.cancel_run: Callable[[], object] | None = None
-        """Stops whoever runs it."""
-        self.heard_s = 0.0
-        """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
-        self.pending: deque[memoryview] | None = None
-        """What must wait for the peer's flow control."""
-        self.pending_bytes = 0
-        self._message: bytes | None = None
-        self._reader: MessageReader | None = None
-        self._body_bytes = 0
-        self._uncredited = 0
-        self._queued = 0
-        self._buffered = 0
-        self._has_begun_response = False
-        self.is_head_due = False
-        """The response begins with HEADERS that are not sent yet."""
-        self._trailers: bytes | None = None
-        self._sent: asyncio.Future[None] | None = None
-        self._sent_ahead = 0
-        self._deadline_s: float | None = None
-        self._deadline_key = 0
         if head.timeout_s is not None:
             now_s = connection.loop.time()
             self._deadline_s = now_s + head.timeout_s
@@ -117,6 +91,26 @@ class Stream:
 
     # ---- the request ---------------------------------------------------------------------------------------------
 
+    def receive_whole(self, data: bytes) -> bool:
+        """The only DATA frame of nearly every call: one message, whole. False where it is not that."""
+        size = len(data) - PREFIX_BYTES
+        if (
+            size < 0
+            or not self.head.is_plain
+            or self._reader is not None
+            or self.is_remote_closed
+            or self._trailers is not None
+            or size > self.receive_window - PREFIX_BYTES
+            or data[0]
+            or int.from_bytes(data[1:PREFIX_BYTES], "big") != size
+            or size > self.connection.shared.limits.max_message_bytes
+        ):
+            return False
+        self.is_remote_closed = True
+        self.heard_s = 0.0
+        self.connection.shared.runner.run(self, data[PREFIX_BYTES:])
+        return True
+
     def receive(self, data: bytes, flow_bytes: int, *, is_end: bool) -> None:
         """One DATA frame: its contents, and what it counts for flow control. Raises StreamFailure."""
         self.receive_window -= flow_bytes
@@ -126,14 +120,6 @@ class Stream:
             self.is_remote_closed = is_end
             return
         self._body_bytes += len(data)
-        if is_end and self._reader is None and self._message is None and self.requests is None:
-            size = len(data) - PREFIX_BYTES
-            # Nearly every call: one message, whole, in one frame.
-            is_whole = size >= 0 and data[0] == 0 and int.from_bytes(data[1:5], "big") == size
-            if is_whole and size <= self.connection.shared.limits.max_message_bytes:
-                self._message = data[PREFIX_BYTES:]
-                self.end_of_request()
-                return
         self._read(data)
         if is_end:
             self.end_of_request()
@@ -234,7 +220,15 @@ class Stream:
                 responses.OK_START, number, responses.OK_END,
             ))
         )  # fmt: skip
-        self._end()
+        if self.is_remote_closed and self._deadline_s is None and not self._buffered:
+            # What `_end` comes to for nearly every call.
+            self.is_over = True
+            streams = self.connection.streams
+            del streams[self.id]
+            if not streams:
+                self.connection.emptied()
+        else:
+            self._end()
 
     async def send(self, message: bytes) -> None:
         """One of several responses; waits while the client does not read."""

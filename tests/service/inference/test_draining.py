@@ -90,7 +90,7 @@ async def test_a_request_that_runs_finishes_on_the_version_it_began_on(repositor
     async with serving(repository, repository_poll_s=3600) as server, connect(server) as stubs:
         execution = server.repository.get("affine").runner._execution
         execution._s_per_element = float("inf")  # not on the event loop
-        monkeypatch.setattr(server.repository.get("affine").runner._batcher, "_run", slow.__get__(execution))
+        monkeypatch.setattr(server.repository.get("affine").runner.batcher, "_run", slow.__get__(execution))
         running = asyncio.ensure_future(stubs.inference.ModelInfer(affine_request(batch=5)))
         assert await asyncio.to_thread(entered.wait, 60)
         publish_affine(repository, scale=5)

@@ -13,7 +13,7 @@ def test_counts_and_nanoseconds_add_up() -> None:
     statistics.failed(Failure.CANCELED, 8)
     statistics.failed(Failure.CANCELED, 9)
     statistics.ran(65, Timing(0, 5, 6, 7))
-    statistics.set_pending(3)
+    statistics.pending = 3
     now = statistics.snapshot()
     assert now.success == Duration(2, 150)
     assert (now.queue, now.compute_input) == (Duration(2, 11), Duration(2, 22))
