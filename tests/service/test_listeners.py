@@ -45,12 +45,11 @@ async def test_control_on_the_main_port_needs_no_other(repository, serving) -> N
 
 async def test_control_can_be_turned_off(repository, serving) -> None:
     publish_affine(repository)
-    for settings in (APART, {**APART, "control_on_main_port": True}):
-        async with serving(repository, **settings, control=False) as server:
-            assert server.control_port is None
-            with pytest.raises(grpc.aio.AioRpcError, match="control is turned off") as failure:
-                await load(server.port)
-            assert failure.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    async with serving(repository, **APART, control=False) as server:
+        assert server.control_port is None
+        with pytest.raises(grpc.aio.AioRpcError, match="control is turned off") as failure:
+            await load(server.port)
+        assert failure.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize(

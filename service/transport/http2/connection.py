@@ -12,6 +12,7 @@ from service.transport.http2.control_frames import ControlFrames
 from service.transport.http2.draining import Draining
 from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from service.transport.http2.header_blocks import HeaderBlocks
+from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
 from service.transport.http2.stream import RECEIVE_WINDOW, Stream
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_FRAME_BYTES: Final = 256 * 1024
 """Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
-_REMEMBERED_RESETS: Final = 1000
 _STREAM_MASK: Final = 0x7FFFFFFF
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Of responses that the peer does not read; then its further calls are refused."""
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self.last_stream_id = 0
         """The highest that the peer has begun."""
         self._receive_window = _CONNECTION_WINDOW
-        self._reset_by_us: dict[int, None] = {}
+        self._reset_by_us = ResetStreams()
         self._counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
         self._handlers = {
@@ -297,7 +297,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
         self._check_not_idle(stream_id, "RST_STREAM")
         stream = self.streams.pop(stream_id, None)
-        self._reset_by_us.pop(stream_id, None)
+        self._reset_by_us.discard(stream_id)
         if stream is None:
             self._counted.count_late_frame()
             return
@@ -343,7 +343,7 @@ class Connection(asyncio.Protocol):
         if stream is not None:
             self.sender.forget(stream)
             stream.abandon()
-        self._remember_reset(stream_id)
+        self._reset_by_us.add(stream_id)
         self.sender.reply(frames.rst_stream(stream_id, failure.code))
         if stream is not None:
             self.emptied()
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         self.sender.forget(stream)
         stream.abandon()
-        self._remember_reset(stream.id)
+        self._reset_by_us.add(stream.id)
         try:
             self.sender.reply(frames.rst_stream(stream.id, code))
         except ConnectionFailure as failure:
@@ -365,15 +365,9 @@ class Connection(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         if not stream.is_remote_closed:
             # Section 8.1: the rest of the request is not needed.
-            self._remember_reset(stream.id)
+            self._reset_by_us.add(stream.id)
             self.write(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
         self.emptied()
-
-    def _remember_reset(self, stream_id: int) -> None:
-        """What the peer sent on it before it knew is no fault of its."""
-        self._reset_by_us[stream_id] = None
-        if len(self._reset_by_us) > _REMEMBERED_RESETS:
-            del self._reset_by_us[next(iter(self._reset_by_us))]
 
     def emptied(self) -> None:
         """Look whether the last stream has gone."""

@@ -42,10 +42,16 @@ async def test_an_error_is_told_in_its_place_and_the_stream_goes_on(repository, 
 
 async def test_real_errors_end_the_stream_where_the_caller_wants_them(repository, serving, connect) -> None:
     publish_affine(repository)
-    requests = [numbered(0), numbered(1, model="nope"), numbered(2)]
     seen = []
+
+    async def requests():
+        yield numbered(0)
+        yield numbered(1, model="nope")
+        # grpcio's client is told INTERNAL, whatever the server said, where it still writes when the stream ends.
+        await asyncio.Event().wait()
+
     async with serving(repository) as server, connect(server) as stubs:
-        call = stubs.inference.ModelStreamInfer(iter(requests), metadata=(("triton_grpc_error", "true"),))
+        call = stubs.inference.ModelStreamInfer(requests(), metadata=(("triton_grpc_error", "true"),))
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             while (response := await call.read()) is not grpc.aio.EOF:
                 seen.append(response.infer_response.id)
