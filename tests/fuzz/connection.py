@@ -162,7 +162,7 @@ def check_answer(written: bytes) -> None:
         raise Broken(f"{gone} times GOAWAY")
 
 
-METHODS = ["Echo", "Chat", "Count", "Hang", "Fail", "Told", "Deaf"]
+METHODS = ["Echo", "Chat", "Count", "Hang", "Fail", "Told", "Deaf", "Begun", "Later", "Never"]
 BLOCKS = [
     wire.block(fields)
     for fields in (

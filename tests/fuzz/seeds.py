@@ -21,7 +21,7 @@ def seeds() -> list[bytes]:
                 found.append(bytes([_GREETED | _READS]) + sent)
     found.append(bytes([_READS]) + wire.PREFACE + wire.settings({4: 0}) + wire.call(1) + wire.window_update(1, 9))
     found.append(bytes([_CUT | _READS]) + wire.PREFACE + wire.settings() + wire.call(1))
-    for block in range(17):
+    for block in range(20):
         call = bytes([Kind.HEADERS, Flag.END_HEADERS, 1, block]) + bytes([Kind.DATA, Flag.END_STREAM, 1, 5]) + b"20 99"
         others = (
             bytes([Kind.WINDOW_UPDATE, 0, 1, 4, 0, 0, 0, 9])

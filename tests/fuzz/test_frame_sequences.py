@@ -16,8 +16,17 @@ from tests.service.transport.http2.rows import check_serves
 if TYPE_CHECKING:
     from tests.service.transport.http2.host import Host
 
-PATHS = ["Echo", "Chat", "Hang", "Fail", "Crash", "Told", "Deaf", "Nope"]
-STATUSES = {"Echo": {0}, "Chat": {0}, "Fail": {3, 13}, "Crash": {13}, "Told": {0}, "Nope": {12}}
+PATHS = ["Echo", "Chat", "Hang", "Fail", "Crash", "Told", "Deaf", "Nope", "Begun", "Later", "Never"]
+STATUSES = {
+    "Echo": {0},
+    "Chat": {0},
+    "Fail": {3, 13},
+    "Crash": {13},
+    "Told": {0},
+    "Nope": {12},
+    "Begun": {0},
+    "Later": {0},
+}
 """Of calls that are complete; what /Fail is sent may be no text."""
 
 

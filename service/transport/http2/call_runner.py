@@ -92,7 +92,11 @@ class CallRunner:
     def _begin(self, stream: Stream, method: Unary, message: bytes) -> None:
         """The short way: no task, no future."""
 
+        is_done = False
+
         def done(answer: bytes | Status) -> None:
+            nonlocal is_done
+            is_done = True
             stream.cancel_run = None
             if isinstance(answer, Status):
                 stream.fail(answer)
@@ -100,7 +104,8 @@ class CallRunner:
                 stream.respond(answer)
 
         cancel = begin_unary(method, message, stream, done, self._observer, self._check_access)
-        if cancel is not None and not stream.is_over:
+        # Done at once it may be, and yet wait for the peer's windows: then there is nothing to cancel any more.
+        if cancel is not None and not is_done:
             stream.cancel_run = cancel
 
     def _start(self, stream: Stream, run: Coroutine[None, None, None]) -> None:

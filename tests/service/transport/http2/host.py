@@ -47,9 +47,11 @@ class Handlers:
 
     def methods(self) -> list[Method]:
         unary = {"Echo": self.echo, "Fail": self.fail, "Crash": self.crash, "Hang": self.hang, "Told": self.told}
+        begun = {"Begun": self.begin, "Later": self.begin_later, "Never": self.begin_never}
         streams = {"Count": self.count, "Broken": self.broken}
         return [
             *(Unary(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in unary.items()),
+            *(Unary(f"/wire.Test/{name}", bytes, bytes, self.echo, begin=begin) for name, begin in begun.items()),
             *(ServerStream(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in streams.items()),
             BidiStream("/wire.Test/Chat", bytes, bytes, self.chat),
             BidiStream("/wire.Test/Deaf", bytes, bytes, self.deaf),
@@ -70,6 +72,42 @@ class Handlers:
     async def echo(self, request: bytes, context: CallContext) -> bytes:
         with self._call():
             return request
+
+    def begin(self, request: bytes, context: CallContext, done: Callable[[Any], None]) -> Callable[[], None]:
+        """Echo without a task, at once."""
+        self.started += 1
+        done(request)
+        return self._cancel
+
+    def begin_later(self, request: bytes, context: CallContext, done: Callable[[Any], None]) -> Callable[[], None]:
+        """The same, in the next tick."""
+
+        def answer() -> None:
+            self.running -= 1
+            done(request)
+
+        cancel = self.begin_never(request, context, done)
+        handle = asyncio.get_running_loop().call_soon(answer)
+
+        def cancelled() -> None:
+            handle.cancel()
+            cancel()
+
+        return cancelled
+
+    def begin_never(self, request: bytes, context: CallContext, done: Callable[[Any], None]) -> Callable[[], None]:
+        """Waits until it is cancelled."""
+        self.started += 1
+        self.running += 1
+
+        def cancel() -> None:
+            self.running -= 1
+            self._cancel()
+
+        return cancel
+
+    def _cancel(self) -> None:
+        self.cancelled += 1
 
     async def fail(self, request: bytes, context: CallContext) -> bytes:
         """Fails with what it is sent as its message."""

@@ -144,6 +144,18 @@ def test_a_stream_that_waits_for_its_window_holds_up_nobody(host) -> None:
         check_goes_on(peer)
 
 
+def test_both_directions_go_on_through_a_tiny_window(host) -> None:
+    payloads = [b"%d" % number * (number % 30) for number in range(100)]
+    with Peer(host.port, {Setting.INITIAL_WINDOW_SIZE: 7}) as peer:
+        peer.send(wire.headers(1, wire.request(b"/wire.Test/Chat")))
+        for payload in payloads:
+            peer.send(wire.data(1, wire.message(payload)))
+            peer.read_for(0)
+        peer.send(wire.data(1, end=True))
+        assert peer.finish(1).messages() == payloads
+        assert max(len(frame.payload) for frame in peer.frames if frame.kind == Kind.DATA) <= 7
+
+
 def test_windows_are_given_back_for_what_was_read(host) -> None:
     """Many times the window goes through one stream, and then through one connection."""
     chunk = wire.message(bytes(16_000))
