@@ -10,6 +10,7 @@ import hashlib
 import json
 import stat
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from models.errors import ArtifactError
@@ -71,6 +72,35 @@ class Manifest:
                         f"manifest, tolerances.{output}.{name}: got {value:g}, expected at most {widest:g}: within a "
                         "wider tolerance nothing is proven"
                     )
+
+    @classmethod
+    def of(
+        cls,
+        model_bytes: bytes,
+        *,
+        name: str,
+        version: int,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        goldens: Iterable[Golden],
+        created: str = "",
+        **said: Any,  # noqa: ANN401 - the fields of this class, of many types
+    ) -> Manifest:
+        """The manifest of a model and its goldens, with digest and size taken from the bytes.
+
+        ``said`` are the other fields; ``created`` is now where it is left out.
+        """
+        return cls(
+            name=name,
+            version=version,
+            created=created or datetime.now(UTC).isoformat(timespec="seconds"),
+            model_sha256=hashlib.sha256(model_bytes).hexdigest(),
+            model_bytes=len(model_bytes),
+            inputs=inputs,
+            outputs=outputs,
+            goldens=tuple(golden.name for golden in goldens),
+            **said,
+        )
 
     @property
     def test_accuracy(self) -> float | None:

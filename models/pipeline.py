@@ -231,17 +231,16 @@ def _manifest(
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
     def manifest_for(version: int) -> Manifest:
-        return Manifest(
+        return Manifest.of(
+            model_bytes,
             name=name,
             version=version,
             created=created,
-            model_sha256=hashlib.sha256(model_bytes).hexdigest(),
-            model_bytes=len(model_bytes),
             inputs=model.inputs,
             outputs=model.outputs,
+            goldens=goldens,
             tolerances=TOLERANCES,
             tolerance_rationale=TOLERANCE_RATIONALE,
-            goldens=tuple(golden.name for golden in goldens),
             labels={spec.name: LABELS for spec in model.outputs},
             metrics=metrics,
             parity=parity.to_dict(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -123,17 +122,16 @@ def publish_affine(
     interface = open_model(model_bytes)
 
     def manifest(version: int) -> Manifest:
-        return Manifest(
+        return Manifest.of(
+            model_bytes,
             name=name,
             version=version,
             created="2026-01-01T00:00:00Z",
-            model_sha256=hashlib.sha256(model_bytes).hexdigest(),
-            model_bytes=len(model_bytes),
             inputs=interface.inputs,
             outputs=interface.outputs,
+            goldens=chosen,
             tolerances={"y": Tolerance(absolute=1e-6)},
             tolerance_rationale="one multiplication and one addition in float32",
-            goldens=tuple(golden.name for golden in chosen),
             **fields,
         )
 

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import shutil
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -390,3 +391,13 @@ class TestInterface:
         artifact = Artifact.load(publish_affine(repository))
         model = open_model(artifact.model_bytes)
         assert artifact.check_interface(model.inputs, model.outputs) is None
+
+
+def test_a_manifest_of_a_model_has_its_digest_its_size_and_the_names_of_its_goldens() -> None:
+    goldens = [Golden(f"test_data_set_{n}", {"x": np.ones(1)}, {"y": np.ones(1)}) for n in (3, 1)]
+    made = Manifest.of(
+        b"abc", name="m", version=2, inputs=(SPEC,), outputs=(), goldens=goldens, tolerances={}, tolerance_rationale="r"
+    )
+    assert made.model_sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (made.model_bytes, made.goldens) == (3, ("test_data_set_3", "test_data_set_1"))
+    assert datetime.fromisoformat(made.created).tzinfo is UTC
