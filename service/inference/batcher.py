@@ -156,7 +156,7 @@ class Batcher:
         self._queues[waiting.level][waiting] = None
         self._count += 1
         self._statistics.pending = self._count
-        if waiting.expires_ns is not None and self._running >= CONCURRENT_RUNS:
+        if waiting.expires_ns is not None and (self._running >= CONCURRENT_RUNS or self._delay_us):
             self._arm_expiry(loop, waiting.expires_ns)
         if self._timer is None or self._batching.max_queue_delay_us:
             self._schedule(loop, waiting)
@@ -168,7 +168,7 @@ class Batcher:
     def _schedule(self, loop: asyncio.AbstractEventLoop, newest: Waiting | None = None) -> None:
         if self._running >= CONCURRENT_RUNS or not self._count:
             return
-        delay_us = self._batching.max_queue_delay_us if self._is_batchable else 0
+        delay_us = self._delay_us
         is_full = newest is not None and newest.rows >= self._batching.max_batch_size
         if self._timer is not None:
             if not (delay_us and self._rows_waiting() >= self._batching.max_batch_size):
@@ -179,6 +179,10 @@ class Batcher:
             self._timer = loop.call_later(delay_us / 1e6, self._tick, loop)
         else:
             self._timer = loop.call_soon(self._tick, loop)
+
+    @property
+    def _delay_us(self) -> int:
+        return self._batching.max_queue_delay_us if self._is_batchable else 0
 
     def _rows_waiting(self) -> int:
         return sum(waiting.rows for queue in self._queues.values() for waiting in queue)
@@ -198,6 +202,8 @@ class Batcher:
         computing.add_done_callback(lambda done: self._finished(loop, batch, done))
         # What waits behind it may start in another thread.
         self._schedule(loop)
+        if self._running >= CONCURRENT_RUNS and self._count:
+            self._arm_earliest(loop)  # came when there was room for its run, and was not taken
 
     def _finished(
         self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], done: asyncio.Future[list[Answer | Exception]]
@@ -271,7 +277,7 @@ class Batcher:
             waiting.settle(outcome)
 
     def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
-        """While runs go on in threads nobody takes from the queue, and what expires in it must be told in time."""
+        """While runs go on in threads, or others may join, nobody takes from the queue: what expires is told apart."""
         if self._expiry_timer is not None:
             if self._expiry_ns <= at_ns:
                 return
@@ -283,6 +289,9 @@ class Batcher:
     def _expiry_tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._expiry_timer = None
         self._drop_expired()
+        self._arm_earliest(loop)
+
+    def _arm_earliest(self, loop: asyncio.AbstractEventLoop) -> None:
         next_ns = min((w.expires_ns for w in self._in_order() if w.expires_ns is not None), default=None)
         if next_ns is not None:
             self._arm_expiry(loop, next_ns)

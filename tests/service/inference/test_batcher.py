@@ -155,6 +155,33 @@ async def test_a_timeout_in_the_queue_is_tritons() -> None:
     assert [3] not in model.runs
 
 
+async def test_a_timeout_is_told_in_time_although_others_may_still_join() -> None:
+    model = Model()
+    batcher = make(model, max_queue_delay_us=10_000_000)
+    async with asyncio.timeout(5):
+        with pytest.raises(QueueTimeout):
+            await ask(batcher, 1, timeout_us=1000)
+    assert model.runs == []
+
+
+async def test_a_timeout_is_told_in_time_to_whom_a_run_has_left_over() -> None:
+    """It came when there was room for a run, and does not fit with those that took it."""
+    model = Model()
+    model.gate.clear()
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=False, executor=executor)
+        first, second = (asyncio.create_task(ask(batcher, 1, width=width)) for width in (1, 2))
+        late = asyncio.create_task(ask(batcher, 3, width=3, timeout_us=50_000))
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(QueueTimeout):
+                    await late
+        finally:
+            model.gate.set()
+        assert await first == await second == [2]
+    assert [3] not in model.runs
+
+
 async def test_a_full_queue_lets_go_of_the_expired_first() -> None:
     model = Model()
     batcher = make(model, max_queue_size=1)
