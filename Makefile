@@ -1,5 +1,6 @@
 # make run    train what is missing, prove it, serve it on 127.0.0.1:8001
 # make test   every test
+# make test-grpcio    those that talk to a server, on the reference transport
 # make test-serving   the serving tests, in an environment without torch
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
 # make check  linter, types, generated code
@@ -17,7 +18,7 @@ PROTOS := open_inference health
 NODE   := tests/interop/node
 FUZZ_S ?= 600
 
-.PHONY: run test test-serving test-interop interop-clients check format protos fuzz bench bench-all clean
+.PHONY: run test test-grpcio test-serving test-interop interop-clients check format protos fuzz bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -36,6 +37,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python $(PYTEST)
+
+# The tests that talk to a server, on the reference transport.
+test-grpcio: $(VENV)/.installed-dev
+	$(BIN)/python $(PYTEST) --transport grpcio tests/service tests/integration tests/interop
 
 # The serving tests where there is neither torch nor scipy, as in a serving image.
 test-serving: $(VENV)-serving/.installed

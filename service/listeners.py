@@ -114,9 +114,9 @@ class Listeners:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
         await asyncio.gather(*(engine.stop(grace_s) for engine in self._engines()))
 
-    async def drain(self, timeout_s: float) -> None:
-        """Tell clients to use other connections, as far as the engine can; see `Engine.drain`."""
-        await asyncio.gather(*(engine.drain(timeout_s) for engine in self._engines()))
+    async def drain(self, timeout_s: float) -> bool:
+        """Tell clients to use other connections; see `Engine.drain`. Returns whether all of them have heard."""
+        return all(await asyncio.gather(*(engine.drain(timeout_s) for engine in self._engines())))
 
     def _engines(self) -> list[Engine]:
         return [self._main] if self._control is None else [self._main, self._control]

@@ -254,8 +254,14 @@ class Server:
             await self._member.join()
 
     async def _refuse_and_finish(self) -> None:
-        """Refuse new calls until those that run are finished, then hold what is still on its way."""
+        """Refuse new calls until those that run are finished.
+
+        An engine that can tells its clients to go elsewhere before, and what they begin until they have heard is
+        still served. With one that cannot, what is on its way at the end is held and then refused.
+        """
         hold_s = min(_HOLD_S, self._config.grace_s)
+        if await self._listeners.drain(hold_s):
+            hold_s = 0.0
         self._admission.close()
         await self._admission.wait_until_idle(self._config.grace_s - hold_s)
         self._admission.hold()

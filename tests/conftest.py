@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-pytest_plugins = ["tests.trained"]
+pytest_plugins = ["tests.trained", "tests.transports"]
 
 # grpcio's C core asks for this when a process forks after using it; some tests start servers as processes.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -155,14 +155,21 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def serving() -> Callable[..., object]:
+def serving(transport) -> Callable[..., object]:
     """``async with serving(repository, **settings) as server``: a server in this process on a free port."""
 
     @asynccontextmanager
     async def start(repository: Path, **settings) -> AsyncIterator[Server]:
         config = ServerConfig(
             repository=repository,
-            **{"port": 0, "metrics_port": 0, "control_on_main_port": True, "grace_s": 2.0, **settings},
+            **{
+                "port": 0,
+                "metrics_port": 0,
+                "control_on_main_port": True,
+                "grace_s": 2.0,
+                "transport": transport,
+                **settings,
+            },
         )
         async with Server(config) as server:
             yield server

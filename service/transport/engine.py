@@ -58,10 +58,10 @@ class Engine(Protocol):
         """
         ...
 
-    async def drain(self, timeout_s: float) -> None:
+    async def drain(self, timeout_s: float) -> bool:
         """Tell every client to use other connections from now on, and wait until they have heard, or until
-        ``timeout_s`` seconds have passed. What they have begun by then is served. Does nothing where the engine can
-        only tell them when it stops.
+        ``timeout_s`` seconds have passed. What they have begun by then is served. Returns whether all have heard;
+        always False where the engine can only tell them when it stops.
         """
         ...
 

@@ -114,8 +114,10 @@ class GrpcioEngine:
         """Raises RuntimeError; see `adopts`."""
         raise RuntimeError("grpcio serves no connections that others have accepted")
 
-    async def drain(self, timeout_s: float) -> None:
+    async def drain(self, timeout_s: float) -> bool:
         """Does nothing: grpcio tells its clients when it stops, and not before."""
+        del timeout_s
+        return False
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""

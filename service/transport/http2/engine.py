@@ -7,6 +7,7 @@ needs neither a task nor a future, and whatever is answered in one tick of the l
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from service.errors import BindError, Code, Status
@@ -103,24 +104,25 @@ class Http2Engine:
         shared = self._open()
         await shared.loop.connect_accepted_socket(lambda: Connection(shared, on_gone), connection, ssl=self._tls)
 
-    async def drain(self, timeout_s: float) -> None:
+    async def drain(self, timeout_s: float) -> bool:
         """Tell every client to use other connections from now on, and wait until they have heard, or until
         ``timeout_s`` seconds have passed. What they have begun by then is served; new connections still are, too.
+        Returns whether all have heard.
         """
         shared = self._shared
-        if shared is None or not shared.connections:
-            return
-        unheard = set(shared.connections)
+        unheard = dict(shared.connections) if shared is not None else {}
         heard = asyncio.Event()
 
         def acknowledged(connection: Connection) -> None:
-            unheard.discard(connection)
+            unheard.pop(connection, None)
             if not unheard:
                 heard.set()
 
-        for connection in list(shared.connections):
-            connection.draining.begin("server stopping", lambda connection=connection: acknowledged(connection))  # type: ignore[misc] # its default
-        await _wait(heard, timeout_s)
+        for connection in list(unheard):
+            connection.draining.begin("server stopping", partial(acknowledged, connection))
+        if unheard:
+            await _wait(heard, timeout_s)
+        return not unheard
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
