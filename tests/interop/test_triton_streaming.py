@@ -105,7 +105,7 @@ def test_a_compressed_stream(triton, algorithm) -> None:
 
 
 def test_a_stream_whose_time_is_over_is_told_deadline_exceeded(triton) -> None:
-    answers = triton.ask("stream", requests=[request(3000, "spin")], stream_timeout=0.1)
+    answers = triton.ask("stream", requests=[request(3000, "spin")], stream_timeout=0.5)
     assert [answer["error"]["code"] for answer in answers] == ["DEADLINE_EXCEEDED"]
 
 
