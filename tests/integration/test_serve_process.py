@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -58,10 +59,11 @@ def test_calls_that_run_when_the_signal_comes_are_answered(repository, tmp_path)
         assert server.stop() == 0
         for thread in threads:
             thread.join(30)
-    # Each thread ends with its first refused call: told to go elsewhere, never cut off in the middle.
-    refused = f"{Code.UNAVAILABLE.name}: Server exiting"
-    assert outcomes.count(refused) == 4
-    assert set(outcomes) == {"right", refused}
+    # Each thread ends with its first refused call: told to go elsewhere, by the server or, if it went there on a new
+    # connection, by the port that is closed; never cut off in the middle.
+    refused = [outcome for outcome in outcomes if outcome != "right"]
+    assert len(refused) == 4
+    assert all(re.match(f"{Code.UNAVAILABLE.name}: (Server exiting|.*Connection refused)", each) for each in refused)
 
 
 def test_serving_imports_nothing_of_training(repository, tmp_path) -> None:
