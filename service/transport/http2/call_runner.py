@@ -75,7 +75,7 @@ class CallRunner:
         except ServiceError:
             return False  # which is told the general way
         run = ExpressRun(stream, method, message, self._tally, self._run_unary)
-        run.cancel_run = enter(message, None if stream.head.timeout_s is None else stream.time_remaining_s(), run)
+        run.cancel_run = enter(message, stream.time_remaining_s(), run)
         if run.cancel_run is None:
             return False
         if self._tally is not None:

@@ -208,11 +208,11 @@ class Connection(asyncio.Protocol):
     def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
         if flags == frames.END_HEADERS and stream_id > self.last_stream_id and stream_id & 1 and self._takes(stream_id):
             # Nearly every call: a block that has been seen, for a method that waits for its request.
-            head = self._blocks.known(payload)
-            if head is not None and head.is_plain:
+            plain = self._blocks.plain(payload)
+            if plain is not None:
                 self.last_stream_id = stream_id
                 self._counted.begun += 1
-                stream = Stream(self, stream_id, head, self.control.peer.initial_window)
+                stream = Stream(self, stream_id, *plain, self.control.peer.initial_window)
                 stream.heard_s = self.heard_s
                 self.streams[stream_id] = stream
                 return
@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
         )
 
     def _begin(self, stream_id: int, head: RequestHead, *, is_end: bool) -> None:
-        stream = Stream(self, stream_id, head, self.control.peer.initial_window)
+        stream = Stream(self, stream_id, head, head.timeout_s, self.control.peer.initial_window)
         self.streams[stream_id] = stream
         if head.method is None:
             stream.is_remote_closed = is_end

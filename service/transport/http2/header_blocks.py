@@ -15,7 +15,7 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.huffman_table import decode_huffman
 
-from service.transport.http2 import request_head
+from service.transport.http2 import metadata, request_head
 from service.transport.http2.errors import ConnectionFailure, ErrorCode
 
 if TYPE_CHECKING:
@@ -54,9 +54,22 @@ class HeaderBlocks:
         """A longer block cannot be within the limits, whatever is in it."""
         return 4 * self._max_metadata_bytes + 65_536
 
-    def known(self, block: bytes) -> RequestHead | None:
-        """The call that a block begins, if it is remembered."""
-        return self._known.get(block)
+    def plain(self, block: bytes) -> tuple[RequestHead, float | None] | None:
+        """The call that a block begins and its timeout in seconds, if it is one to be recognised at a glance."""
+        head = self._known.get(block)
+        if head is not None:
+            return (head, head.timeout_s) if head.is_plain else None
+        for (before, after), head in self._known_but_timeout.items():
+            if not block.startswith(before):
+                continue
+            start = len(before) + 1
+            end = len(block) - len(after)
+            # A length of one byte, seven bits of it, and then just so many octets that are not Huffman's.
+            if end - start == block[start - 1] and block.endswith(after):
+                timeout_s = metadata.timeout_s(block[start:end])
+                if timeout_s and head.is_plain:
+                    return head, timeout_s
+        return None
 
     def request(self, block: bytes) -> RequestHead:
         """The call that a block begins; raises ConnectionFailure or StreamFailure."""

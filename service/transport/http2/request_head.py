@@ -95,10 +95,10 @@ def with_timeout(head: RequestHead, value: bytes) -> RequestHead:
     """The same call with this ``grpc-timeout``; one that cannot be read fails it with the status of gRPC's servers."""
     timeout_s = metadata.timeout_s(value)
     if timeout_s is not None:
-        return replace(head, timeout_s=timeout_s)
+        return replace(head, timeout_s=timeout_s, is_plain=head.is_plain and timeout_s > 0)
     expected = "up to eight digits and one of H, M, S, m, u, n"
     refusal = Status(Code.INTERNAL, f"grpc-timeout: expected {expected}, got {_shown(value)}")
-    return replace(head, method=None, timeout_s=None, refusal=refusal)
+    return replace(head, method=None, timeout_s=None, refusal=refusal, is_plain=False)
 
 
 def check_trailers(fields: Fields) -> None:

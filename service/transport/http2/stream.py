@@ -63,15 +63,18 @@ class Stream:
     _deadline_s: float | None = None
     _deadline_key = 0
 
-    def __init__(self, connection: Connection, stream_id: int, head: RequestHead, send_window: int) -> None:
+    def __init__(
+        self, connection: Connection, stream_id: int, head: RequestHead, timeout_s: float | None, send_window: int
+    ) -> None:
+        """``timeout_s`` is this call's own; that of the head is of the first call that had this head."""
         self.connection = connection
         self.id = stream_id
         self.head = head
         self.send_window = send_window
-        if head.timeout_s is not None:
+        if timeout_s is not None:
             now_s = connection.loop.time()
-            self._deadline_s = now_s + head.timeout_s
-            self._deadline_key = connection.shared.deadlines.add(self, now_s, head.timeout_s)
+            self._deadline_s = now_s + timeout_s
+            self._deadline_key = connection.shared.deadlines.add(self, now_s, timeout_s)
 
     # ---- what a handler may know ---------------------------------------------------------------------------------
 
@@ -220,9 +223,11 @@ class Stream:
                 responses.OK_START, number, responses.OK_END,
             ))
         )  # fmt: skip
-        if self.is_remote_closed and self._deadline_s is None and not self._buffered:
+        if self.is_remote_closed and not self._buffered:
             # What `_end` comes to for nearly every call.
             self.is_over = True
+            if self._deadline_s is not None:
+                self.connection.shared.deadlines.remove(self, self._deadline_key)
             streams = self.connection.streams
             del streams[self.id]
             if not streams:
