@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import re
@@ -16,11 +17,14 @@ from click.testing import CliRunner
 
 from service.cli import COMMANDS, main
 from service.client import InferenceClient
+from service.config import ServerConfig
+from service.transport.http2 import abuse, connection, header_blocks, stream
 from tests.reflected import Reflected
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
+TRANSPORT = (ROOT / "docs" / "transport.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 
@@ -83,6 +87,34 @@ def test_every_make_target_and_command_line_that_is_shown_exists(document) -> No
         described = CliRunner().invoke(main, [words[0], "--help"]).output
         for option in (word for word in words if word.startswith("--")):
             assert option in described, f"{line}: no {option}"
+
+
+def test_the_limits_of_a_connection_are_as_they_are_described() -> None:
+    rows = [line.split(" | ") for line in TRANSPORT.partition("## Limits")[2].splitlines() if line.startswith("| ")]
+    settings = {each.name: each.default for each in dataclasses.fields(ServerConfig)}
+    modules = {"abuse": abuse, "connection": connection, "header_blocks": header_blocks, "stream": stream}
+    named = set()
+    for _, default, where, _ in rows[1:]:
+        if option := re.fullmatch(r"`--([a-z-]+)`", where):
+            name = option[1].replace("-", "_")
+            value = settings[name]
+        else:
+            module, _, name = where.strip("`").partition(".")
+            value = getattr(modules[module], name)
+        assert default == limit_in_words(name, value), where
+        named.add(where.strip("`"))
+    constants = {f"abuse.{name}" for name in vars(abuse) if name.isupper()}
+    assert constants <= named
+
+
+def limit_in_words(name: str, value: object) -> str:
+    if isinstance(value, abuse.Allowance):
+        return f"{value.burst:,} at once, {value.per_s:g} a second"
+    if name.lower().endswith("_s"):
+        return f"{value:,g} s" if value else "none"
+    if name.lower().endswith(("_bytes", "_window", "_ahead")):
+        return f"{value // 2**20} MiB" if value % 2**20 == 0 else f"{value // 2**10} KiB"
+    return f"{value:,}"
 
 
 def test_every_command_is_in_the_readme() -> None:
