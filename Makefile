@@ -92,11 +92,12 @@ protos: $(VENV)/.installed-dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
 
-# Makes what others need (.venv-bench-*, a compiled echo where Debian's libgrpc++-dev is) on the first call.
+# FUZZ_S says for how many seconds.
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz
 	$(BIN)/python -m tests.fuzz.fuzz_connection -max_total_time=$(FUZZ_S) -rss_limit_mb=512 -timeout=10
 
+# Makes what others need (.venv-bench-*, a compiled echo where Debian's libgrpc++-dev is) on the first call.
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks.comparison
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_the_torch_free_part_of_models_is_torch_free_all_the_way_down() -> None:
         assert not any(is_under(module, "torch", "onnxscript") for module in imports(path)), name
         needed = {module.removeprefix("models.") for module in internal_imports(path) if module != "models"}
         assert needed <= TORCH_FREE, f"models.{name} imports {sorted(needed - TORCH_FREE)}"
+
+
+def test_every_module_is_in_the_layout_of_the_architecture() -> None:
+    layout = (ROOT / "ARCHITECTURE.md").read_text().split("```")[1]
+    named = set(re.findall(r"\w+", layout))
+    modules = {name for name in names_of_modules() if not is_under(name, "service.cli", "service.client")}
+    assert sorted(name for name in modules if name.rpartition(".")[2] not in named) == []
 
 
 def test_there_are_no_import_cycles() -> None:
