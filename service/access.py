@@ -45,9 +45,7 @@ class Tokens:
 
     def are_needed(self, access: Access) -> bool:
         """Whether a call that needs this right has to bring a token."""
-        if access is Access.INFERENCE:
-            return self.inference is not None
-        return access is Access.CONTROL and self.control is not None
+        return {Access.OPEN: None, Access.INFERENCE: self.inference, Access.CONTROL: self.control}[access] is not None
 
     def rights(self, token: str) -> tuple[Access, str]:
         """What a token gives, and whose it is; OPEN for one that is not known."""
@@ -65,6 +63,8 @@ class Guard:
         """``control_refusal()`` says why this listener serves no control calls; empty if it does."""
         self._tokens = tokens
         self._control_refusal = control_refusal
+        # By right: whether such calls pass without a further look. Asked for every call.
+        self._is_free = [access is not Access.CONTROL and not tokens.are_needed(access) for access in Access]
 
     def check(self, method: Method, access: Access, context: CallContext) -> None:
         """Let the call pass, or raise: a `service.transport.methods.CheckAccess`.
@@ -73,6 +73,8 @@ class Guard:
             PermissionDenied: control on a port without it, or a known token without the right.
             Unauthenticated: no token, or one that is not known.
         """
+        if self._is_free[access]:
+            return
         is_control = access is Access.CONTROL
         refusal = self._control_refusal() if is_control else ""
         if refusal:

@@ -79,8 +79,9 @@ class ExpressCall(Waiting):
             return
         if isinstance(outcome, list):  # it ran together with requests that have no plan
             outcome = self._plan.response(outcome)
-        if isinstance(outcome, bytes):
-            runner.statistics.succeeded(time.perf_counter_ns() - self.since_ns, self.timing(), self.rows)
+        if isinstance(outcome, bytes) and self.run is not None:
+            total_ns = time.perf_counter_ns() - self.since_ns
+            runner.statistics.succeeded_as_run(total_ns, self.queue_ns, self.run, self.rows)
             self._responder.answer(outcome)
         else:
             self._responder.retry()

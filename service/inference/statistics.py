@@ -96,7 +96,7 @@ class Statistics:
         self._timing = Timing()
         self._rows = 0
         self._runs = 0
-        self._last_ms = 0
+        self._last_ns = 0
         self._failures: dict[Failure, list[int]] = {}
         self._batches: dict[int, list[int]] = {}
         self.pending = 0
@@ -112,7 +112,20 @@ class Statistics:
             self._timing.infer_ns += timing.infer_ns
             self._timing.output_ns += timing.output_ns
             self._rows += rows
-            self._last_ms = time.time_ns() // 1_000_000
+            self._last_ns = time.time_ns()
+
+    def succeeded_as_run(self, total_ns: int, queue_ns: int, run: Timing, rows: int) -> None:
+        """The same for one whose time, apart from the queue, is that of its run."""
+        with self._lock:
+            self._requests += 1
+            self._total_ns += total_ns
+            timing = self._timing
+            timing.queue_ns += queue_ns
+            timing.input_ns += run.input_ns
+            timing.infer_ns += run.infer_ns
+            timing.output_ns += run.output_ns
+            self._rows += rows
+            self._last_ns = time.time_ns()
 
     def failed(self, why: Failure, total_ns: int) -> None:
         """Count a request that was not answered."""
@@ -144,7 +157,7 @@ class Statistics:
                 compute_output=Duration(requests, self._timing.output_ns),
                 inference_count=self._rows,
                 execution_count=self._runs,
-                last_inference_ms=self._last_ms,
+                last_inference_ms=self._last_ns // 1_000_000,
                 batches={
                     rows: BatchCounts(Duration(count, input_ns), Duration(count, infer_ns), Duration(count, output_ns))
                     for rows, (count, input_ns, infer_ns, output_ns) in sorted(self._batches.items())

@@ -10,10 +10,10 @@ from service.observability import trace_context
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from service.errors import Code, Status
+    from service.errors import Status
     from service.observability.calls import CallDurations
     from service.observability.tracing import TracedCall, Tracing
-    from service.transport.calls import Call
+    from service.transport.calls import Call, Tally
 
 REQUEST_ID = "x-request-id"
 _LONGEST_ID = 128
@@ -21,7 +21,7 @@ _LONGEST_ID = 128
 
 
 class CallObserver:
-    """A `service.transport.calls.Observer` and a `service.transport.calls.Tally`."""
+    """A `service.transport.calls.Observer` and a `service.transport.calls.TallyingObserver`."""
 
     def __init__(self, durations: CallDurations, tracing: Tracing | None = None) -> None:
         self._durations = durations
@@ -42,21 +42,9 @@ class CallObserver:
         return ended
 
     @property
-    def counts_only(self) -> bool:
-        """Whether nobody asks for spans."""
-        return self._tracing is None
-
-    def began(self) -> None:
-        """A call of which no more is asked is under way."""
-        self._durations.began()
-
-    def ended(self, path: str, code: Code, took_s: float) -> None:
-        """It is over."""
-        self._durations.ended(path, code, took_s)
-
-    def forget(self) -> None:
-        """More is asked of it: it begins again."""
-        self._durations.forget()
+    def tally(self) -> Tally | None:
+        """Enough as long as nobody asks for spans."""
+        return self._durations if self._tracing is None else None
 
 
 def ids_of(call: Call, traced: TracedCall | None) -> Mapping[str, object]:

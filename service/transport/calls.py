@@ -123,14 +123,8 @@ Observer = Callable[[Call], Callable[[Status], None]]
 """Told of each call when it begins; what it returns is told, once, how the call ended. Neither may raise or block."""
 
 
-@runtime_checkable
 class Tally(Protocol):
-    """An observer that can also do with less, for calls that nobody needs to see as a whole."""
-
-    @property
-    def counts_only(self) -> bool:
-        """Whether it does."""
-        ...
+    """Counts calls of which nobody needs to see more."""
 
     def began(self) -> None:
         """A call is under way."""
@@ -142,6 +136,16 @@ class Tally(Protocol):
 
     def forget(self) -> None:
         """It will be seen as a whole after all."""
+        ...
+
+
+@runtime_checkable
+class TallyingObserver(Protocol):
+    """An observer that may do with less than whole calls."""
+
+    @property
+    def tally(self) -> Tally | None:
+        """What it does with; None if it must see calls as a whole."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.errors import Code, ServiceError, Status
 from service.transport.calls import (
     CallFailed,
-    Tally,
+    TallyingObserver,
     are_logged,
     begin_unary,
     call_bidi_stream,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Coroutine
 
-    from service.transport.calls import CheckAccess, Observer
+    from service.transport.calls import CheckAccess, Observer, Tally
     from service.transport.http2.stream import Stream
     from service.transport.methods import Express
 
@@ -40,7 +40,7 @@ class CallRunner:
         self._loop = loop
         self._observer = observer
         self._tally = _tally(observer)
-        self._may_express = observer is None or (self._tally is not None and self._tally.counts_only)
+        self._may_express = observer is None or self._tally is not None
         self._check_access = check_access
         # The loop itself holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,4 +153,4 @@ class CallRunner:
 
 
 def _tally(observer: object) -> Tally | None:
-    return observer if isinstance(observer, Tally) else None
+    return observer.tally if isinstance(observer, TallyingObserver) else None

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.transport.http2 import abuse
+from service.transport.http2 import abuse, frames
 from service.transport.http2.errors import ErrorCode
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Caretaker:
 
     def _look_at(self, connection: Connection, now_s: float) -> None:
         limits = self._shared.limits
-        if not connection.control.has_settings and now_s - connection.began_s > abuse.PREFACE_TIMEOUT_S:
+        if connection.expects == frames.SETTINGS and now_s - connection.began_s > abuse.PREFACE_TIMEOUT_S:
             connection.give_up(ErrorCode.SETTINGS_TIMEOUT, "no preface and settings in time")
         elif connection.sender.is_paused and now_s - connection.sender.paused_since_s > abuse.WRITE_TIMEOUT_S:
             connection.abort()

@@ -46,6 +46,8 @@ class Connection(asyncio.Protocol):
         self.sender = Sender(shared.loop)
         self.write = self.sender.write
         self.began_s = self.heard_s = self.idle_since_s = self.loop.time()
+        self.expects: int | None = frames.SETTINGS
+        """The kind of frame that must come next; None if any may."""
         self.control = ControlFrames(self)
         self.is_closed = False
         self.draining = Draining(self)
@@ -53,6 +55,7 @@ class Connection(asyncio.Protocol):
         self._blocks = HeaderBlocks(shared.methods, shared.limits.max_metadata_bytes)
         self._assembly = BlockAssembly(self._blocks.max_block_bytes)
         self._has_preface = False
+        self._max_streams = shared.limits.max_concurrent_streams
         self.last_stream_id = 0
         """The highest that the peer has begun."""
         self._receive_window = _CONNECTION_WINDOW
@@ -150,12 +153,8 @@ class Connection(asyncio.Protocol):
                 position = start - frames.HEADER_BYTES
                 break
             stream_id &= _STREAM_MASK
-            if not self.control.has_settings and (kind != frames.SETTINGS or flags & frames.ACK):
-                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-            if self._assembly.stream_id is not None and (
-                kind != frames.CONTINUATION or stream_id != self._assembly.stream_id
-            ):
-                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
+            if self.expects is not None:
+                self._check_expected(kind, flags, stream_id)
             handler = self._handlers.get(kind)
             if handler is None:
                 self.idle_frames.count(self.heard_s)  # Unknown types are ignored (section 5.5), but not for ever.
@@ -165,6 +164,13 @@ class Connection(asyncio.Protocol):
             except StreamFailure as failure:
                 self._fail_stream(stream_id, failure)
         self._unread = data[position:]
+
+    def _check_expected(self, kind: int, flags: int, stream_id: int) -> None:
+        if self.expects == frames.SETTINGS:
+            if kind != frames.SETTINGS or flags & frames.ACK:
+                raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+        elif kind != frames.CONTINUATION or stream_id != self._assembly.stream_id:
+            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
 
     def _read_preface(self, data: bytes) -> int:
         """Where it ends; 0 if there is more to come of it."""
@@ -206,7 +212,12 @@ class Connection(asyncio.Protocol):
         stream.receive(payload, flow_bytes, is_end=is_end)
 
     def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
-        if flags == frames.END_HEADERS and stream_id > self.last_stream_id and stream_id & 1 and self._takes(stream_id):
+        if (
+            flags == frames.END_HEADERS
+            and self.last_stream_id < stream_id <= self.draining.final_stream_id
+            and stream_id & 1
+            and len(self.streams) < self._max_streams
+        ):
             # Nearly every call: a block that has been seen, for a method that waits for its request.
             plain = self._blocks.plain(payload)
             if plain is not None:
@@ -229,12 +240,14 @@ class Connection(asyncio.Protocol):
             self._on_block(stream_id, payload, is_end=is_end)
             return
         self._assembly.begin(stream_id, payload, ends_stream=is_end)
+        self.expects = frames.CONTINUATION
 
     def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
         if self._assembly.stream_id is None:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
         self._assembly.add(payload)
         if flags & frames.END_HEADERS:
+            self.expects = None
             self._on_block(stream_id, self._assembly.finish(), is_end=self._assembly.ends_stream)
 
     def _on_block(self, stream_id: int, block: bytes, *, is_end: bool) -> None:
@@ -253,9 +266,7 @@ class Connection(asyncio.Protocol):
 
     def _takes(self, stream_id: int) -> bool:
         """Whether there is room for another stream, and it comes before the end that was announced."""
-        return (
-            len(self.streams) < self.shared.limits.max_concurrent_streams and stream_id <= self.draining.final_stream_id
-        )
+        return len(self.streams) < self._max_streams and stream_id <= self.draining.final_stream_id
 
     def _begin(self, stream_id: int, head: RequestHead, *, is_end: bool) -> None:
         stream = Stream(self, stream_id, head, head.timeout_s, self.control.peer.initial_window)

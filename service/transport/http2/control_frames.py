@@ -19,8 +19,6 @@ class ControlFrames:
     """What one connection's peer says of itself, and how often."""
 
     def __init__(self, connection: Connection) -> None:
-        self.has_settings = False
-        """The peer has begun as it must."""
         self.peer = PeerSettings()
         self.pinged_s: float | None = None
         """When a PING of ours went out that is not answered."""
@@ -47,7 +45,7 @@ class ControlFrames:
             return
         self._settings.count(self._connection.heard_s)
         change = self.peer.apply(payload)
-        self.has_settings = True
+        self._connection.expects = None
         self._sender.max_frame_bytes = self.peer.max_frame_bytes
         self._sender.reply(frames.SETTINGS_ACK)
         if change:

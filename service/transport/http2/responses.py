@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from service import error_details
 from service.transport.http2 import frames
+from service.transport.http2.messages import PREFIX_BYTES
 from service.transport.http2.metadata import encode_binary, percent_encode
 
 if TYPE_CHECKING:
@@ -80,3 +81,26 @@ def plain_http(stream_id: int, http_status: int) -> bytes:
     if http_status == 405:
         block += _field(b"allow", b"POST")
     return frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, stream_id, block)
+
+
+class Whole:
+    """Complete responses with one message. Those of one size differ in stream and message alone, so that the pieces
+    between are kept for each size that has occurred.
+    """
+
+    _MOST: Final = 256
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, tuple[bytes, bytes]] = {}
+
+    def response(self, stream_id: int, message: bytes) -> bytes:
+        """HEADERS, DATA and HEADERS again."""
+        size = len(message)
+        pieces = self._pieces.get(size)
+        if pieces is None:
+            if len(self._pieces) >= self._MOST:
+                self._pieces.clear()
+            before = HEAD_END + (size + PREFIX_BYTES).to_bytes(3, "big") + bytes((frames.DATA, 0))
+            pieces = self._pieces[size] = (before, b"\0" + size.to_bytes(4, "big"))
+        number = stream_id.to_bytes(4, "big")
+        return b"".join((HEAD_START, number, pieces[0], number, pieces[1], message, OK_START, number, OK_END))

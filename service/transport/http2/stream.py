@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.transport.http2.request_head import RequestHead
     from service.transport.http2.request_queue import RequestQueue
 
+_WHOLE: Final = responses.Whole()
 RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""
 SEND_AHEAD: Final = 64 * 1024
@@ -215,14 +216,7 @@ class Stream:
             self._finish_with(responses.ok(self.id))
             return
         sender.window -= size
-        number = self.id.to_bytes(4, "big")
-        sender.write(
-            b"".join((
-                responses.HEAD_START, number, responses.HEAD_END,
-                size.to_bytes(3, "big"), b"\0\0", number, b"\0", (size - PREFIX_BYTES).to_bytes(4, "big"), message,
-                responses.OK_START, number, responses.OK_END,
-            ))
-        )  # fmt: skip
+        sender.write(_WHOLE.response(self.id, message))
         if self.is_remote_closed and not self._buffered:
             # What `_end` comes to for nearly every call.
             self.is_over = True
