@@ -68,6 +68,9 @@ class Waiting:
         """The answer, or what failed it; not called for one that was withdrawn."""
         raise NotImplementedError
 
+    def delivered(self) -> None:
+        """The whole batch is settled; called on one of its members."""
+
     def timing(self) -> Timing:
         """Where its time went: a value of its own, for its caller to add to."""
         run = self.run

@@ -275,6 +275,7 @@ class Batcher:
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         for waiting, outcome in zip(batch, outcomes, strict=True):
             waiting.settle(outcome)
+        batch[-1].delivered()
 
     def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
         """While runs go on in threads, or others may join, nobody takes from the queue: what expires is told apart."""

@@ -86,6 +86,10 @@ class ExpressCall(Waiting):
         else:
             self._responder.retry()
 
+    def delivered(self) -> None:
+        """What was answered may go."""
+        self._responder.flush()
+
     def cancel(self) -> None:
         """Its caller has gone."""
         runner = self._leave()

@@ -55,6 +55,9 @@ class _Place:
         """The answer as it travels."""
         self.settle(message)
 
+    def flush(self) -> None:
+        """The answers go when their turn has come."""
+
     def retry(self) -> None:
         """Run it the general way."""
         request = self.request

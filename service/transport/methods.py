@@ -38,6 +38,10 @@ class Responder(Protocol):
         """The response as it travels."""
         ...
 
+    def flush(self) -> None:
+        """Every answer of the same run has been given; called on one of their responders."""
+        ...
+
     def retry(self) -> None:
         """It cannot be answered this way after all: run it as other calls are run."""
         ...

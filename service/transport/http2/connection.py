@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         self.loop = shared.loop
         self.peer = "unknown"
         self.streams: dict[int, Stream] = {}
-        self.sender = Sender(shared.loop)
+        self.sender = Sender(shared.loop, shared.flushing)
         self.write = self.sender.write
         self.began_s = self.heard_s = self.idle_since_s = self.loop.time()
         self.expects: int | None = frames.SETTINGS

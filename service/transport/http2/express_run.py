@@ -45,6 +45,10 @@ class ExpressRun:
             self._tally.ended(self._method.path, Code.OK, time.perf_counter() - self._began_s)
         stream.respond(message)
 
+    def flush(self) -> None:
+        """All that ran together is answered: there is nothing to wait for."""
+        self._stream.connection.shared.flushing.now()
+
     def retry(self) -> None:
         """Run it as every other call."""
         self._stream.cancel_run = None

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from service.transport.http2 import abuse, frames, responses
 from service.transport.http2.errors import ConnectionFailure, ErrorCode
+from service.transport.http2.messages import PREFIX_BYTES
 
 if TYPE_CHECKING:
     import asyncio
 
+    from service.transport.http2.flushing import Flushing
     from service.transport.http2.stream import Stream
 
 _FLUSH_FRAMES: Final = 16
@@ -19,7 +21,7 @@ _FLUSH_FRAMES: Final = 16
 class Sender:
     """See above. The windows are the peer's (RFC 9113, section 5.2)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, flushing: Flushing) -> None:
         self.transport: asyncio.Transport | None = None
         self.window = frames.DEFAULT_WINDOW
         """Bytes of DATA that the peer takes on the whole connection."""
@@ -32,6 +34,7 @@ class Sender:
         self.has_sent_since_ping = False
         """Anything but answers that the peer can ask for as often as it likes."""
         self._loop = loop
+        self._flushing = flushing
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._blocked: dict[Stream, None] = {}
@@ -54,7 +57,7 @@ class Sender:
         self.has_sent_since_ping = True
         if not self._is_flush_due:
             self._is_flush_due = True
-            self._loop.call_soon(self.flush)
+            self._flushing.later(self)
 
     def reply(self, data: bytes) -> None:
         """Send what the peer can make us send for nothing; raises ConnectionFailure if it does not read that."""
@@ -72,6 +75,25 @@ class Sender:
         if self._out and self.transport is not None and not self.transport.is_closing():
             self.transport.write(b"".join(self._out))
         self._out.clear()
+
+    def write_message(self, stream: Stream, message: bytes) -> bool:
+        """Send one message of several, if the windows allow it at once and nothing comes before it."""
+        size = len(message) + PREFIX_BYTES
+        if (
+            self.is_paused
+            or stream.is_head_due
+            or stream.pending
+            or not stream.has_begun_response
+            or size > self.window
+            or size > stream.send_window
+            or size > self.max_frame_bytes
+        ):
+            return False
+        self.window -= size
+        stream.send_window -= size
+        header = frames.FRAME_HEADER.pack(size >> 8, size & 0xFF, frames.DATA, 0, stream.id)
+        self.write(b"".join((header, b"\0", (size - PREFIX_BYTES).to_bytes(4, "big"), message)))
+        return True
 
     def pump(self, stream: Stream) -> None:
         """Send what the windows allow of one stream's response; the rest waits."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.transport.http2 import abuse
 from service.transport.http2.deadlines import Deadlines
+from service.transport.http2.flushing import Flushing
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,6 +39,7 @@ class Shared:
         self.limits = limits
         self.runner = runner
         self.deadlines = Deadlines(loop)
+        self.flushing = Flushing(loop)
         self.connections: dict[Connection, None] = {}
         self.max_buffered_bytes = max_buffered_bytes
         self.buffered_bytes = 0

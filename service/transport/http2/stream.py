@@ -57,7 +57,7 @@ class Stream:
     _uncredited = 0
     _queued = 0
     _buffered = 0
-    _has_begun_response = False
+    has_begun_response = False
     _trailers: bytes | None = None
     _sent: asyncio.Future[None] | None = None
     _sent_ahead = 0
@@ -182,8 +182,12 @@ class Stream:
     def _account(self) -> None:
         """Say what is held."""
         reader = self.reader()
-        self._queued = reader.buffered_bytes if self.requests is not None and reader.has_next() else 0
-        self._hold(reader.buffered_bytes + len(self._message or b""))
+        held = reader.buffered_bytes
+        self._queued = held if held and self.requests is not None and reader.has_next() else 0
+        if self._message is not None:
+            held += len(self._message)
+        if held != self._buffered:
+            self._hold(held)
 
     def _hold(self, count: int) -> None:
         """Keep the account of what is buffered for requests everywhere."""
@@ -233,8 +237,9 @@ class Stream:
         """One of several responses; waits while the client does not read."""
         if self.is_over or self._trailers is not None:
             return
-        self._queue(prefixed(message))
-        self.connection.sender.pump(self)
+        if not self.connection.sender.write_message(self, message):
+            self._queue(prefixed(message))
+            self.connection.sender.pump(self)
         self._sent_ahead += len(message) + PREFIX_BYTES
         if self._sent_ahead > SEND_AHEAD:
             # Handed over, so that the transport can say that it has enough; and others have their turn.
@@ -256,7 +261,7 @@ class Stream:
         if self.is_over or self._trailers is not None:
             return
         self._stop_run()
-        is_first = not self._has_begun_response
+        is_first = not self.has_begun_response
         self._finish_with(responses.failed(self.id, status, is_first=is_first, accept_encoding=accept_encoding))
 
     def refuse(self) -> None:
@@ -306,8 +311,8 @@ class Stream:
             self._end()
 
     def _begin_response(self) -> None:
-        if not self._has_begun_response:
-            self._has_begun_response = self.is_head_due = True
+        if not self.has_begun_response:
+            self.has_begun_response = self.is_head_due = True
 
     def _queue(self, data: bytes) -> None:
         self._begin_response()
@@ -319,7 +324,7 @@ class Stream:
 
     def _finish_with(self, trailers: bytes) -> None:
         """What ends the response; sent when all before it is."""
-        self._has_begun_response = True
+        self.has_begun_response = True
         self._trailers = trailers
         self.heard_s = 0.0
         self.connection.sender.pump(self)
