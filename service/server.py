@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -307,6 +308,8 @@ async def serve(
     # The hang-up first, so that one during the start does not end the process: its rescan waits for the first look.
     with stopping.on_signals():
         async with rescan_on_hangup(server.control.rescan), server:
+            # What is there now stays. No collection need look through it again and keep a call waiting for that.
+            gc.freeze()
             if not stopping.is_asked:
                 on_ready(server.standing())
             await stopping.wait()

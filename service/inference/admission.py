@@ -39,6 +39,13 @@ class Admission:
             raise _stopping()
         self._running += 1
 
+    def try_begin(self) -> bool:
+        """The same for those who can do without words."""
+        if self._is_closed:
+            return False
+        self._running += 1
+        return True
+
     def end(self) -> None:
         """Give the place back."""
         self._running -= 1

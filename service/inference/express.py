@@ -36,7 +36,7 @@ class ExpressLane:
     def enter(self, data: bytes, remaining_s: float | None, responder: Responder) -> Callable[[], None] | None:
         """Queue a request; None if it has to go the general way."""
         known = self._reader.known(data)
-        if known is None or self._admission.is_closed:
+        if known is None:
             return None
         plan, runner, contents = known
         batcher = runner.batcher
@@ -45,7 +45,8 @@ class ExpressLane:
         call = ExpressCall(self._admission, plan, runner, contents, responder)
         if remaining_s is not None:
             call.expires_ns = call.since_ns + int(remaining_s * 1e9)
-        self._admission.begin()
+        if not self._admission.try_begin():
+            return None
         batcher.put(asyncio.get_running_loop(), call)
         return call.cancel
 
@@ -53,16 +54,24 @@ class ExpressLane:
 class ExpressCall(Waiting):
     """One of them, while it waits and runs."""
 
-    def __init__(self, admission: Admission, plan: Plan, runner: Runner, contents: bytes, responder: Responder) -> None:
+    level = DEFAULT_PRIORITY
+    form: Plan
+
+    def __init__(
+        self,
+        admission: Admission,
+        plan: Plan,
+        runner: Runner,
+        contents: bytes | memoryview,
+        responder: Responder,
+    ) -> None:
         # Not Waiting's own, which is for requests that differ in all that a plan has once for all of them.
         self.form = plan
         self.contents = contents
         self.outputs = plan.outputs
         self.rows = plan.rows
-        self.level = DEFAULT_PRIORITY
         self.shape_key = plan.key
         self.since_ns = time.perf_counter_ns()
-        self._plan = plan
         self._admission: Admission | None = admission
         self._runner: Runner | None = runner
         self._responder = responder
@@ -78,7 +87,7 @@ class ExpressCall(Waiting):
         if runner is None:
             return
         if isinstance(outcome, list):  # it ran together with requests that have no plan
-            outcome = self._plan.response(outcome)
+            outcome = self.form.response(outcome)
         if isinstance(outcome, bytes) and self.run is not None:
             total_ns = time.perf_counter_ns() - self.since_ns
             runner.statistics.succeeded_as_run(total_ns, self.queue_ns, self.run, self.rows)

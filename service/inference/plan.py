@@ -64,8 +64,10 @@ class Plan:
         ``is_streamed``: responses are those of a stream.
         """
         # Weakly, all of it: a version that is replaced must go when its last request ends, plans or no plans.
-        self._served = weakref.ref(served)
-        self._runner = weakref.ref(runner)
+        self.served = weakref.ref(served)
+        """What the repository knew when the plan was made: of use only as long as that is what it knows."""
+        self.runner = weakref.ref(runner)
+        """Who runs it."""
         self.model_name = served.name
         self._version = runner.version
         self.outputs = tuple(spec.name for spec in asked.outputs)
@@ -80,10 +82,6 @@ class Plan:
         self._is_streamed = is_streamed
         self._datatypes = tuple(DATATYPES[spec.datatype] for spec in asked.outputs)
         self._layouts: dict[tuple[tuple[int, ...], ...], _Layout] = {}
-
-    def runner_if(self, served: ServedModel | None) -> Runner | None:
-        """Who runs it, if what the repository knows now is what it knew; otherwise the plan is of no use any more."""
-        return self._runner() if served is not None and served is self._served() else None
 
     @staticmethod
     def fits(runner: Runner, asked: DecodedRequest) -> bool:

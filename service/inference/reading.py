@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf.message import DecodeError
+
+from service.errors import InvalidRequest
 from service.inference.plan import Plan, varint
 from service.pb.open_inference_pb2 import ModelInferRequest
 
@@ -16,6 +19,8 @@ _RAW_INPUT_TAG: Final = b"\x3a"
 """Field 7 of ModelInferRequest, length-delimited."""
 _MOST_PLANS: Final = 256
 _LONGEST_KEY: Final = 4096
+_VIEWED_BYTES: Final = 16_384
+"""From here on contents are looked at where they are: a copy would cost more than the view."""
 
 
 class ReadRequest:
@@ -31,9 +36,19 @@ class ReadRequest:
 
     @property
     def message(self) -> ModelInferRequest:
-        """As a message, parsed when it is first asked for; raises google.protobuf.message.DecodeError."""
+        """As a message, parsed when it is first asked for; raises InvalidRequest for bytes that are none."""
         if self._message is None:
-            self._message = ModelInferRequest.FromString(self.data)
+            try:
+                self._message = self.parse()
+            except DecodeError as error:
+                raise InvalidRequest(
+                    f"a request cannot be parsed: {len(self.data)} bytes of another message"
+                ) from error
+        return self._message
+
+    def parse(self) -> ModelInferRequest:
+        """The same; raises google.protobuf.message.DecodeError."""
+        self._message = ModelInferRequest.FromString(self.data)
         return self._message
 
     @property
@@ -57,14 +72,17 @@ class RequestReader:
         self._plans: dict[bytes, Plan] = {}
         self._contents_bytes: dict[int, int] = {}
 
-    def read(self, data: bytes) -> ReadRequest:
+    def parse(self, data: bytes) -> ReadRequest:
         """Raises google.protobuf.message.DecodeError for bytes that are no request."""
         request = ReadRequest(self, data)
-        if self.known(data) is None:
-            _ = request.message
+        request.parse()
         return request
 
-    def known(self, data: bytes) -> tuple[Plan, Runner, bytes] | None:
+    def read(self, data: bytes) -> ReadRequest:
+        """The same for those who may get by without a message: nothing is looked at yet."""
+        return ReadRequest(self, data)
+
+    def known(self, data: bytes) -> tuple[Plan, Runner, bytes | memoryview] | None:
         """The plan for a request, who runs it, and the request's contents; None where there is no plan."""
         size = self._contents_bytes.get(len(data))
         if size is None:
@@ -74,11 +92,12 @@ class RequestReader:
         plan = self._plans.get(key)
         if plan is None:
             return None
-        runner = plan.runner_if(self._repository.current(plan.model_name))
-        if runner is None:
+        served = self._repository.current(plan.model_name)
+        runner = plan.runner()
+        if runner is None or served is None or plan.served() is not served:
             del self._plans[key]
             return None
-        return plan, runner, data[start:]
+        return plan, runner, data[start:] if size < _VIEWED_BYTES else memoryview(data)[start:]
 
     def learn(self, request: ReadRequest, runner: Runner, asked: DecodedRequest) -> None:
         """Make a plan from a request that was found to be good, if its kind can have one and has none."""

@@ -188,7 +188,7 @@ class InferenceServicer:
         ]
         infer_row = Unary(
             f"{path}ModelInfer",
-            self._reader.read,
+            self._reader.parse,
             _serialize,
             handler=self.model_infer,
             begin=self.begin_infer,

@@ -133,11 +133,13 @@ async def stream(
             async for request in requests:
                 await line.room()
                 place = _Place(line, request, context, begin)
-                line.places.append(place)
                 if express is not None:
                     place.cancel = express(request.data, context.time_remaining_s(), place)
                 if place.cancel is None:
+                    _ = request.message  # what cannot be parsed ends the stream
                     place.retry()
+                line.places.append(place)
+                line.changed()
         finally:
             line.has_ended = True
             line.changed()

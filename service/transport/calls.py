@@ -17,7 +17,7 @@ from service.transport.methods import CallContext, Method
 if TYPE_CHECKING:
     from service.transport.methods import BidiStream, ServerStream, Unary
 
-_log = logging.getLogger("service.requests")
+request_log = logging.getLogger("service.requests")
 """A line for each call, at debug level."""
 _OK = Status(Code.OK)
 
@@ -89,7 +89,7 @@ class Call:
         self.observe()  # What kept it from being parsed failed it too.
         status = status_of(error)
         if not isinstance(error, ServiceError):
-            _log.error(
+            request_log.error(
                 "unexpected error", extra={"method": self.method.path, "peer": self.context.peer}, exc_info=error
             )
         self._ended(status)
@@ -104,7 +104,7 @@ class Call:
         self._ended(Status(Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED))
 
     def _ended(self, status: Status) -> None:
-        if _log.isEnabledFor(logging.DEBUG):
+        if request_log.isEnabledFor(logging.DEBUG):
             fields = {
                 "method": self.method.path,
                 **self.described(),
@@ -114,7 +114,7 @@ class Call:
             }
             if status.message:
                 fields["detail"] = status.message
-            _log.debug("request", extra=fields)
+            request_log.debug("request", extra=fields)
         if self._tell_end is not None:
             self._tell_end(status)
 
@@ -151,11 +151,6 @@ class TallyingObserver(Protocol):
 
 CheckAccess = Callable[[Method, Access, CallContext], None]
 """Asked before each call whether its caller has the right; raises a `service.errors.ServiceError` if not."""
-
-
-def are_logged() -> bool:
-    """Whether each call leaves a line in the log."""
-    return _log.isEnabledFor(logging.DEBUG)
 
 
 async def call_unary(

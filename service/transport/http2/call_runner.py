@@ -9,11 +9,11 @@ from service.errors import Code, ServiceError, Status
 from service.transport.calls import (
     CallFailed,
     TallyingObserver,
-    are_logged,
     begin_unary,
     call_bidi_stream,
     call_server_stream,
     call_unary,
+    request_log,
 )
 from service.transport.http2.express_run import ExpressRun
 from service.transport.http2.request_queue import RequestQueue
@@ -67,7 +67,7 @@ class CallRunner:
 
     def _express(self, stream: Stream, method: Unary, enter: Express, message: bytes) -> bool:
         """The shortest way, if the call can go it."""
-        if not self._may_express or are_logged():
+        if not self._may_express or request_log.isEnabledFor(logging.DEBUG):
             return False
         try:
             if self._check_access is not None:

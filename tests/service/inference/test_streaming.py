@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -80,7 +81,7 @@ async def test_requests_of_one_stream_are_under_way_together_and_not_without_bou
 
     async def requests():
         for n in range(1000):
-            yield numbered(n)
+            yield SimpleNamespace(id=str(n), message=numbered(n))
             if n == 500:
                 raise AssertionError("read ahead without a bound")
 
