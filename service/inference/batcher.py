@@ -146,9 +146,14 @@ class Batcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody else may wait, not even in the place of somebody who has waited too long."""
+        """Whether nobody else may wait, not even in the place of somebody who has waited too long, or whose run would
+        begin in this tick of the loop anyway.
+        """
         if self._count >= self._batching.max_queue_size:
             self._drop_expired()
+            if self._timer is not None and self._count >= self._batching.max_queue_size:
+                self._timer.cancel()
+                self._tick(asyncio.get_running_loop())
         return self._count >= self._batching.max_queue_size
 
     def put(self, loop: asyncio.AbstractEventLoop, waiting: Waiting) -> None:

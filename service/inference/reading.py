@@ -106,9 +106,12 @@ class RequestReader:
             return  # an id differs from request to request
         contents = message.raw_input_contents[0]
         start = len(data) - len(contents)
-        # Whatever begins with the same bytes, up to and with the length of the contents, and has the same length,
-        # differs in the contents alone. Writers of messages may put the fields in another order; such are not planned.
-        if not data[:start].endswith(_RAW_INPUT_TAG + varint(len(contents))) or start > _LONGEST_KEY:
+        # What differs from these bytes in the contents alone is the same request with other contents. Only if they are
+        # the last field, nothing unknown comes with them, and the fields are in their order; others are not planned.
+        rest = ModelInferRequest()
+        rest.CopyFrom(message)
+        del rest.raw_input_contents[:]
+        if data[:start] != rest.SerializeToString() + _RAW_INPUT_TAG + varint(len(contents)) or start > _LONGEST_KEY:
             return
         if self.known(data) is not None:
             return

@@ -115,8 +115,9 @@ class Call:
             if status.message:
                 fields["detail"] = status.message
             request_log.debug("request", extra=fields)
-        if self._tell_end is not None:
-            self._tell_end(status)
+        tell_end, self._tell_end = self._tell_end, None  # it knows this call: a ring, unless it is opened here
+        if tell_end is not None:
+            tell_end(status)
 
 
 Observer = Callable[[Call], Callable[[Status], None]]

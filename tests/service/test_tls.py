@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 import grpc
@@ -192,3 +195,44 @@ async def test_files_that_cannot_be_used_are_said_before_anything_listens(
 def test_half_a_pair_is_refused(tmp_path, given, says) -> None:
     with pytest.raises(ConfigError, match=says):
         ServerConfig(repository=tmp_path, **{given: tmp_path / "file"})
+
+
+def caller(root: Root, client: Pair) -> ssl.SSLContext:
+    """Of TLS 1.2, where servers may keep sessions."""
+    context = ssl.create_default_context(cafile=str(root.cert))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(client.cert, client.key)
+    return context
+
+
+def call(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool]:
+    """Connect; returns the session, and whether the server talks."""
+    try:
+        with (
+            socket.create_connection(("localhost", port), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as secured,
+        ):
+            return secured.session, bool(secured.recv(9))
+    except OSError:
+        return None, False
+
+
+async def test_a_session_from_before_is_no_way_around_the_roots_of_now(
+    repository, serving, root, stranger, server_pair
+) -> None:
+    context = caller(root, root.sign("client"))
+    files = {"tls_cert": server_pair.cert, "tls_key": server_pair.key, "tls_client_ca": tmp_copy(root)}
+    async with serving(repository, host="localhost", **files) as server:
+        session, is_served = await asyncio.to_thread(call, server.port, context, None)
+        assert is_served
+        files["tls_client_ca"].write_bytes(stranger.cert.read_bytes())
+        _, is_served = await asyncio.to_thread(call, server.port, context, session)
+        assert not is_served
+
+
+def tmp_copy(root: Root) -> Path:
+    """A file with the root that can be replaced."""
+    copy = root.cert.with_suffix(".roots")
+    copy.write_bytes(root.cert.read_bytes())
+    return copy

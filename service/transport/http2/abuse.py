@@ -46,9 +46,13 @@ BODY_TIMEOUT_S: Final = 60.0
 PREFACE_TIMEOUT_S: Final = 20.0
 """From the connection (and its TLS handshake) to the client's preface and settings."""
 WRITE_TIMEOUT_S: Final = 60.0
-"""How long a peer may read nothing at all while there is something for it."""
+"""How long a peer may read nothing at all while there is something for it, or nothing of a complete response."""
 DRAIN_TIMEOUT_S: Final = 1.0
 """How long a peer that drains may take to say that it has heard; then further streams are refused anyway."""
+UNREAD_BYTES: Final = 64 * 1024 * 1024
+"""Of responses that one peer does not read; then its further calls are refused with RESOURCE_EXHAUSTED."""
+MAX_UNREAD_BYTES: Final = 512 * 1024 * 1024
+"""The same of all peers together."""
 MAX_BUFFERED_BYTES: Final = 512 * 1024 * 1024
 """Requests of all connections that are not complete, or not yet read by their handlers; one more byte and its call is
 refused with RESOURCE_EXHAUSTED."""

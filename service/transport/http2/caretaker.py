@@ -79,6 +79,8 @@ class Caretaker:
             for stream in list(connection.streams.values()):
                 if stream.heard_s and now_s - stream.heard_s > abuse.BODY_TIMEOUT_S:
                     stream.fail(_TOO_SLOW)
+                elif stream.stalled_s and now_s - stream.stalled_s > abuse.WRITE_TIMEOUT_S:
+                    connection.reset(stream, ErrorCode.CANCEL)
         if connection.draining.is_under_way and now_s - connection.draining.since_s > abuse.DRAIN_TIMEOUT_S:
             connection.draining.refuse_streams()
 

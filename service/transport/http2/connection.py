@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, cast
 
-from service.errors import Code, Status
 from service.transport.http2 import abuse, frames, peer
 from service.transport.http2.block_assembly import BlockAssembly
 from service.transport.http2.control_frames import ControlFrames
@@ -14,7 +14,8 @@ from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamF
 from service.transport.http2.header_blocks import HeaderBlocks
 from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
-from service.transport.http2.stream import RECEIVE_WINDOW, Stream
+from service.transport.http2.stream import RECEIVE_WINDOW, TOO_MUCH_UNREAD, Stream
+from service.transport.http2.tls import is_resumed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
     from service.transport.http2.request_head import RequestHead
     from service.transport.http2.shared import Shared
 
+_log = logging.getLogger(__name__)
+
 _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_FRAME_BYTES: Final = 256 * 1024
 """Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
 _STREAM_MASK: Final = 0x7FFFFFFF
-_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
-"""Of responses that the peer does not read; then its further calls are refused."""
 _CLOSE_S: Final = 2.0
 """Seconds for a peer to read what was written before the connection was closed."""
-_TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses on this connection are unread")
 
 
 class Connection(asyncio.Protocol):
@@ -43,7 +43,7 @@ class Connection(asyncio.Protocol):
         self.loop = shared.loop
         self.peer = "unknown"
         self.streams: dict[int, Stream] = {}
-        self.sender = Sender(shared.loop, shared.flushing)
+        self.sender = Sender(shared.loop, shared.flushing, shared.unread)
         self.write = self.sender.write
         self.began_s = self.heard_s = self.idle_since_s = self.loop.time()
         self.expects: int | None = frames.SETTINGS
@@ -84,6 +84,10 @@ class Connection(asyncio.Protocol):
             self.sender.transport.close()
             return
         self.shared.connections[self] = None
+        if self.shared.checks_callers and is_resumed(transport):
+            # Its certificate was looked at when the session began, by the roots of that time.
+            self.abort()
+            return
         limits = self.shared.limits
         self.write(
             frames.settings(
@@ -130,16 +134,20 @@ class Connection(asyncio.Protocol):
             self._read(data)
         except ConnectionFailure as failure:
             self.give_up(failure.code, failure.reason)
+        except Exception:  # noqa: BLE001 - a defect, which is this connection's alone
+            _log.exception("unexpected error on a connection", extra={"peer": self.peer})
+            self.give_up(ErrorCode.INTERNAL_ERROR, "internal error")
 
     # ---- frames in -----------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
         position = 0
         if not self._has_preface:
-            position = self._read_preface(data)
+            position = frames.preface_end(data)
             if not position:
                 self._unread = data
                 return
+            self._has_preface = True
         end = len(data)
         unpack = frames.FRAME_HEADER.unpack_from
         while end - position >= frames.HEADER_BYTES and not self.is_closed:
@@ -171,15 +179,6 @@ class Connection(asyncio.Protocol):
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
         elif kind != frames.CONTINUATION or stream_id != self._assembly.stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
-
-    def _read_preface(self, data: bytes) -> int:
-        """Where it ends; 0 if there is more to come of it."""
-        if not data.startswith(frames.PREFACE):
-            if frames.PREFACE.startswith(data):
-                return 0
-            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is no HTTP/2 preface")
-        self._has_preface = True
-        return len(frames.PREFACE)
 
     def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
         flow_bytes = len(payload)
@@ -232,9 +231,7 @@ class Connection(asyncio.Protocol):
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)
         if flags & frames.HAS_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
-            payload = payload[5:]
+            payload = frames.without_priority(payload)
         is_end = bool(flags & frames.END_STREAM)
         if flags & frames.END_HEADERS:
             self._on_block(stream_id, payload, is_end=is_end)
@@ -277,9 +274,9 @@ class Connection(asyncio.Protocol):
         elif head.timeout_s is not None and head.timeout_s <= 0:
             stream.is_remote_closed = is_end
             stream.expire()
-        elif self.sender.pending_bytes > _MAX_PENDING_BYTES:
+        elif self.sender.holds_too_much:
             stream.is_remote_closed = is_end
-            stream.fail(_TOO_MUCH_UNREAD)
+            stream.fail(TOO_MUCH_UNREAD)
         else:
             self.shared.runner.begin(stream)
             if is_end:

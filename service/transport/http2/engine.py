@@ -155,7 +155,13 @@ class Http2Engine:
         if self._shared is None:
             loop = asyncio.get_running_loop()
             runner = CallRunner(loop, self._observer, self._check_access)
-            self._shared = Shared(loop, self._methods, self._limits, runner)
+            self._shared = Shared(
+                loop,
+                self._methods,
+                self._limits,
+                runner,
+                checks_callers=self._certificates is not None and self._certificates.asks_for_client_certificates,
+            )
             self._caretaker = Caretaker(self._shared)
             self._caretaker.start()
             if self._certificates is not None:

@@ -40,7 +40,8 @@ class ExpressRun:
     def answer(self, message: bytes) -> None:
         """Send it."""
         stream = self._stream
-        stream.cancel_run = None
+        # What cancels it knows whom to answer, which is this: a ring, unless it is opened here.
+        self.cancel_run = stream.cancel_run = None
         if self._tally is not None:
             self._tally.ended(self._method.path, Code.OK, time.perf_counter() - self._began_s)
         stream.respond(message)
@@ -51,15 +52,16 @@ class ExpressRun:
 
     def retry(self) -> None:
         """Run it as every other call."""
-        self._stream.cancel_run = None
+        self.cancel_run = self._stream.cancel_run = None
         if self._tally is not None:
             self._tally.forget()
         self._run_generally(self._stream, self._method, self._message)
 
     def cancel(self) -> None:
         """The caller has gone, or its deadline has passed."""
-        if self.cancel_run is not None:
-            self.cancel_run()
+        cancel_run, self.cancel_run = self.cancel_run, None
+        if cancel_run is not None:
+            cancel_run()
         if self._tally is not None:
             remaining_s = self._stream.time_remaining_s()
             is_late = remaining_s is not None and remaining_s <= 0

@@ -92,3 +92,19 @@ def unpadded(payload: bytes) -> bytes:
     if payload[0] >= len(payload):
         raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "more padding than frame")
     return payload[1 : len(payload) - payload[0]]
+
+
+def preface_end(data: bytes) -> int:
+    """Where the client's preface ends; 0 if there is more to come of it. Raises ConnectionFailure where it is none."""
+    if data.startswith(PREFACE):
+        return len(PREFACE)
+    if PREFACE.startswith(data):
+        return 0
+    raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "this is no HTTP/2 preface")
+
+
+def without_priority(payload: bytes) -> bytes:
+    """What HEADERS hold after a priority, which is ignored."""
+    if len(payload) < 5:
+        raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
+    return payload[5:]

@@ -65,7 +65,7 @@ class HeaderBlocks:
             start = len(before) + 1
             end = len(block) - len(after)
             # A length of one byte, seven bits of it, and then just so many octets that are not Huffman's.
-            if end - start == block[start - 1] and block.endswith(after):
+            if 0 < end - start == block[start - 1] and block.endswith(after):
                 timeout_s = metadata.timeout_s(block[start:end])
                 if timeout_s and head.is_plain:
                     return head, timeout_s
@@ -123,13 +123,13 @@ class HeaderBlocks:
         except OversizedHeaderListError as error:
             raise ConnectionFailure(ErrorCode.ENHANCE_YOUR_CALM, "header list too large") from error
         except (HPACKError, IndexError, UnicodeError) as error:
-            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
+            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
 
     def _read_string(self, block: bytes, position: int) -> bytes:
         try:
             return _string(block, position)[0]
         except HPACKError as error:
-            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from error
+            raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
 
     def _table_state(self) -> tuple[object, int, int]:
         """Another one whenever an entry has come or the size has changed: what comes, comes first. The first entry is

@@ -18,10 +18,16 @@ _FLUSH_FRAMES: Final = 16
 """So many DATA frames of blocked responses are handed to the transport at once: it then says when it has enough."""
 
 
+class Unread:
+    """Responses that wait for their peers, on all connections of an engine."""
+
+    bytes = 0
+
+
 class Sender:
     """See above. The windows are the peer's (RFC 9113, section 5.2)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, flushing: Flushing) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, flushing: Flushing, unread: Unread) -> None:
         self.transport: asyncio.Transport | None = None
         self.window = frames.DEFAULT_WINDOW
         """Bytes of DATA that the peer takes on the whole connection."""
@@ -35,10 +41,21 @@ class Sender:
         """Anything but answers that the peer can ask for as often as it likes."""
         self._loop = loop
         self._flushing = flushing
+        self._unread = unread
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._blocked: dict[Stream, None] = {}
         self._unread_replies = 0
+
+    def hold(self, count: int) -> None:
+        """Keep the account of what waits: so many bytes more, or fewer."""
+        self.pending_bytes += count
+        self._unread.bytes += count
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether no more responses may wait, for this peer or for all of them."""
+        return self.pending_bytes > abuse.UNREAD_BYTES or self._unread.bytes > abuse.MAX_UNREAD_BYTES
 
     def pause(self) -> None:
         """The transport's buffer is full."""

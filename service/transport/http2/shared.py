@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.transport.http2 import abuse
 from service.transport.http2.deadlines import Deadlines
 from service.transport.http2.flushing import Flushing
+from service.transport.http2.sender import Unread
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,14 +33,18 @@ class Shared:
         limits: ConnectionLimits,
         runner: CallRunner,
         *,
+        checks_callers: bool = False,
         max_buffered_bytes: int = abuse.MAX_BUFFERED_BYTES,
     ) -> None:
         self.loop = loop
         self.methods = {method.path.encode("ascii"): method for method in methods}
         self.limits = limits
+        self.checks_callers = checks_callers
+        """Whether callers must show a certificate."""
         self.runner = runner
         self.deadlines = Deadlines(loop)
         self.flushing = Flushing(loop)
+        self.unread = Unread()
         self.connections: dict[Connection, None] = {}
         self.max_buffered_bytes = max_buffered_bytes
         self.buffered_bytes = 0

@@ -27,6 +27,7 @@ RECEIVE_WINDOW: Final = 1024 * 1024
 SEND_AHEAD: Final = 64 * 1024
 """A handler that streams waits while more than this is unsent."""
 _LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses are unread")
 _TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")
 CUT_OFF: Final = Status(Code.INTERNAL, "the request ends within a message")
 _NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got none")
@@ -46,6 +47,8 @@ class Stream:
     """Stops whoever runs it."""
     heard_s = 0.0
     """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
+    stalled_s = 0.0
+    """When the client last let some of a complete response go, on the loop's clock; 0 if nothing of one waits."""
     pending: deque[memoryview] | None = None
     """What must wait for the peer's flow control."""
     pending_bytes = 0
@@ -216,6 +219,9 @@ class Stream:
         sender = self.connection.sender
         size = len(message) + PREFIX_BYTES
         if sender.is_paused or size > sender.window or size > self.send_window or size > sender.max_frame_bytes:
+            if sender.holds_too_much:
+                self.fail(TOO_MUCH_UNREAD)
+                return
             self._queue(prefixed(message))
             self._finish_with(responses.ok(self.id))
             return
@@ -293,13 +299,15 @@ class Stream:
         """The next bytes for a DATA frame, from `pending`, which has some."""
         if self.pending is None:
             return b""
+        if self.stalled_s:
+            self.stalled_s = self.connection.loop.time()
         first = self.pending[0]
         if len(first) <= most_bytes:
             taken = bytes(self.pending.popleft())
         else:
             taken, self.pending[0] = bytes(first[:most_bytes]), first[most_bytes:]
         self.pending_bytes -= len(taken)
-        self.connection.sender.pending_bytes -= len(taken)
+        self.connection.sender.hold(-len(taken))
         if self._sent is not None and self.pending_bytes <= SEND_AHEAD:
             self._wake()
         return taken
@@ -320,7 +328,7 @@ class Stream:
             self.pending = deque()
         self.pending.append(memoryview(data))
         self.pending_bytes += len(data)
-        self.connection.sender.pending_bytes += len(data)
+        self.connection.sender.hold(len(data))
 
     def _finish_with(self, trailers: bytes) -> None:
         """What ends the response; sent when all before it is."""
@@ -328,6 +336,8 @@ class Stream:
         self._trailers = trailers
         self.heard_s = 0.0
         self.connection.sender.pump(self)
+        if self.pending:
+            self.stalled_s = self.connection.loop.time()
 
     def _end(self) -> None:
         """The response is complete."""
@@ -342,7 +352,7 @@ class Stream:
             self.connection.shared.buffered_bytes -= self._buffered
             self._buffered = 0
         if self.pending_bytes:
-            self.connection.sender.pending_bytes -= self.pending_bytes
+            self.connection.sender.hold(-self.pending_bytes)
             self.pending_bytes = 0
             self.pending = None
         self._wake()

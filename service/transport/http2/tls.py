@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from service.tls import CertificateFiles, Certificates
@@ -31,6 +32,12 @@ def server_context(files: CertificateFiles) -> ssl.SSLContext:
     return context
 
 
+def is_resumed(transport: asyncio.BaseTransport) -> bool:
+    """Whether a connection goes on with a session from before, so that its peer has shown no certificate."""
+    connection = transport.get_extra_info("ssl_object")
+    return connection is not None and bool(connection.session_reused)
+
+
 def _context(certificates: Certificates) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -40,6 +47,9 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
         context.load_cert_chain(chain, key)
     if certificates.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
+        # A session that is taken up again shows no certificate, and the roots may have changed since it did.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         context.load_verify_locations(cadata=certificates.client_ca.decode("ascii"))
     return context
 

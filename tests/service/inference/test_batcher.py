@@ -117,13 +117,27 @@ async def test_a_request_at_fault_harms_no_companion() -> None:
 
 async def test_one_more_than_the_queue_holds_is_told_to_come_back() -> None:
     model = Model()
+    model.gate.clear()
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=False, executor=executor, max_queue_size=2)
+        running = []
+        for value in range(2):  # as many runs as there may be
+            running.append(asyncio.create_task(ask(batcher, value)))
+            await asyncio.sleep(0.01)
+        waiting = [asyncio.create_task(ask(batcher, value)) for value in (2, 3)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(QueueFull, match=r"^Exceeds maximum queue size: 2 requests wait, at most 2 may$"):
+            await ask(batcher, 4)
+        model.gate.set()
+        assert await asyncio.gather(*running, *waiting) == [[0], [2], [4], [6]]
+        assert await ask(batcher, 7) == [14]
+
+
+async def test_a_burst_that_an_idle_model_can_take_is_not_refused_for_coming_in_one_tick() -> None:
+    model = Model()
     batcher = make(model, max_queue_size=2)
-    tasks = [asyncio.create_task(ask(batcher, value)) for value in range(3)]
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert answers[:2] == [[0], [2]]
-    assert isinstance(answers[2], QueueFull)
-    assert str(answers[2]) == "Exceeds maximum queue size: 2 requests wait, at most 2 may"
-    assert await ask(batcher, 7) == [14]
+    assert await asyncio.gather(*(ask(batcher, value) for value in range(7))) == [[2 * value] for value in range(7)]
+    assert model.runs == [[0, 1], [2, 3], [4, 5], [6]]
 
 
 async def test_nothing_that_has_expired_is_run() -> None:

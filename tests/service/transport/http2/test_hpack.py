@@ -224,6 +224,15 @@ def test_a_timeout_in_broken_huffman_code_is_noticed_in_a_block_that_was_seen(en
         check_closed(peer, Error.COMPRESSION_ERROR)
 
 
+@pytest.mark.parametrize("rest", [b"", b"\x03", b"\x05", b"\x7f"])
+def test_a_block_that_was_seen_is_noticed_to_be_cut_off_at_its_timeout(engines, rest) -> None:
+    with Peer(engines["http2"].port) as peer:
+        for stream in (1, 3, 5):
+            assert peer.ask(stream, GOOD + b"\x00\x0cgrpc-timeout\x03%dS" % (20 + stream)).status == 0
+        peer.send(wire.call(7, GOOD + b"\x00\x0cgrpc-timeout" + rest))
+        check_closed(peer, Error.COMPRESSION_ERROR)
+
+
 METHODS = {wire.ECHO: Unary(wire.ECHO.decode(), bytes, bytes, lambda request, context: request)}
 NAMES = st.sampled_from([b"x-a", b"x-b", b"user-agent", b"authorization", b"x-bin", b"traceparent"])
 VALUES = st.sampled_from([b"", b"v", b"AAAA", b"w" * 50, b"z" * 1500]) | st.binary(max_size=8).map(bytes.hex).map(

@@ -10,7 +10,7 @@ from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import hosted
 from tests.service.transport.http2.peer import Peer
 from tests.service.transport.http2.rows import check_goes_on, check_serves
-from tests.service.transport.http2.wire import Kind, Setting
+from tests.service.transport.http2.wire import Error, Kind, Setting
 
 MEGABYTE = 1_000_000
 HELD_AT_MOST = 8 * MEGABYTE
@@ -147,3 +147,27 @@ def test_many_small_messages_cost_little_more_than_their_bytes(engines) -> None:
         assert held_bytes < HELD_AT_MOST
         peer.send(wire.rst(1))
         check_goes_on(peer)
+
+
+def test_answers_that_no_window_takes_are_bounded(monkeypatch) -> None:
+    """However early the calls began: the rest is refused in words, which need no window."""
+    monkeypatch.setattr(abuse, "UNREAD_BYTES", 100_000)
+    block = wire.block(wire.request(wire.ECHO))
+    streams = range(1, 101, 2)
+    with hosted() as host:
+        with Peer(host.port, {Setting.INITIAL_WINDOW_SIZE: 0}) as peer:
+            peer.send(b"".join(wire.headers(stream, block) for stream in streams))
+            peer.send(b"".join(wire.data(stream, wire.message(b"x" * 10_000), end=True) for stream in streams))
+            assert peer.finish(streams[-1]).status == 8
+            assert host.engine._shared.unread.bytes <= 100_000 + 10_005
+            check_serves(host.port)
+        host.becomes(lambda _: host.engine._shared.unread.bytes == 0)
+
+
+def test_an_answer_that_is_not_let_go_is_given_up(monkeypatch) -> None:
+    monkeypatch.setattr(abuse, "WRITE_TIMEOUT_S", 0.1)
+    with hosted() as host, Peer(host.port, {Setting.INITIAL_WINDOW_SIZE: 0}) as peer:
+        peer.send(wire.call(1, wire.request(wire.ECHO)))
+        assert peer.finish(1).reset == Error.CANCEL
+        peer.send(wire.window_update(0, 1000))
+        check_serves(host.port)
