@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -45,6 +46,7 @@ def run_server(
             from service.workers.supervisor import supervise
 
             asyncio.run(supervise(config, count, on_ready))
+            _ignore_late_signals()
             return
         event_loop.run(_serve(config, on_ready, birth), transport=config.transport)
         _leave_stuck_threads()
@@ -55,10 +57,17 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Standing], None], bir
 
     if birth is None:
         await serve(config, on_ready)
-        return
-    from service.workers.membership import Membership
+    else:
+        from service.workers.membership import Membership
 
-    await serve(config, on_ready, Membership(birth))
+        await serve(config, on_ready, Membership(birth))
+    _ignore_late_signals()
+
+
+def _ignore_late_signals() -> None:
+    """It has drained. A signal that comes now (supervisors and shells send them twice) makes no failure of that."""
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _workers(config: ServerConfig) -> int:
