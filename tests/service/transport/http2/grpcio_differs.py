@@ -166,4 +166,9 @@ OTHERWISE = {
 }
 """Fails the call in another way: another code, or a status where the rule asks for a reset."""
 
-DIFFERS = CLOSES | IGNORES | OTHERWISE
+BY_CHANCE = {
+    "grpc grpc-timeout that has passed",
+}
+"""Keeps the rule or not, by which of two things comes first: a call without any time may still be answered."""
+
+DIFFERS = CLOSES | IGNORES | OTHERWISE | BY_CHANCE
