@@ -221,4 +221,7 @@ async def test_through_the_server(repository, serving, connect, token_files) -> 
         for token in (None, UNKNOWN):
             assert await outcomes(server, token) == ("OK", *unauthenticated * 5)
         assert await outcomes(server, INFERENCE) == (*["OK"] * 4, *denied * 2)
-        assert await outcomes(server, CONTROL) == (*["OK"] * 4, "UNIMPLEMENTED", "OK")
+        *allowed, changed, unloaded = await outcomes(server, CONTROL)
+        assert (*allowed, unloaded) == ("OK",) * 5
+        # Let through, to a process whose log may or may not be the server's to change.
+        assert changed in ("OK", "UNIMPLEMENTED")
