@@ -79,6 +79,10 @@ class Connection(asyncio.Protocol):
         self.sender.transport = cast("asyncio.Transport", transport)
         self.peer = peer.name(transport)
         peer.set_no_delay(transport)
+        if self.shared.is_stopping:
+            self.is_closed = True
+            self.sender.transport.abort()
+            return
         if not peer.has_agreed(transport):
             self.is_closed = True
             self.sender.transport.close()

@@ -135,6 +135,7 @@ class Http2Engine:
         deadline_s = shared.loop.time() + grace_s
         await self.drain(grace_s)
         gone = asyncio.Event()
+        shared.is_stopping = True
         shared.on_connection_gone = lambda: None if shared.connections else gone.set()
         for connection in list(shared.connections):
             connection.draining.refuse_streams()

@@ -50,6 +50,8 @@ class Shared:
         self.buffered_bytes = 0
         """Of requests that are not complete, or not read by their handlers."""
         self.on_connection_gone: Callable[[], None] | None = None
+        self.is_stopping = False
+        """Whoever comes now is sent away: a TLS handshake may end long after its connection was accepted."""
 
     def connection_gone(self) -> None:
         """Tell whoever waits for the last one."""

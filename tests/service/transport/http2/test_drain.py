@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+
+import pytest
+
+from service.tls import CertificateFiles
+from tests.certificates import Root
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import hosted
 from tests.service.transport.http2.peer import Peer
@@ -61,6 +68,33 @@ def test_an_idle_connection_is_closed_at_once() -> None:
         peer.read_to_end()
         assert {code for _, code, _ in peer.goaways} == {Error.NO_ERROR}
         stopped.result(30)
+
+
+def test_a_handshake_that_ends_after_the_stop_has_begun_holds_nothing_up(tmp_path) -> None:
+    root = Root(tmp_path)
+    pair = root.sign("server")
+    trusting = ssl.create_default_context(cafile=root.cert)
+    trusting.set_alpn_protocols(["h2"])
+    with hosted(certificates=CertificateFiles(pair.cert, pair.key, None)) as host:
+        here = ("127.0.0.1", host.port)
+        with (
+            trusting.wrap_socket(socket.create_connection(here), server_hostname="localhost") as early,
+            socket.create_connection(here) as late,
+        ):
+            early.sendall(wire.PREFACE + wire.settings() + HANG)
+            host.becomes(lambda handlers: handlers.running == 1)
+            stopped = host.start(host.engine.stop(30))
+            said = b""
+            while wire.ping(b"drain...") not in said:
+                said += early.recv(65536)
+            early.sendall(wire.frame(Kind.PING, Flag.ACK, 0, b"drain..."))
+            while said.count(b"server stopping") < 2:  # the second GOAWAY: from now on nobody is taken
+                said += early.recv(65536)
+            with pytest.raises(OSError), trusting.wrap_socket(late, server_hostname="localhost") as secured:  # noqa: PT011 - cut during the handshake or right after it
+                if not secured.recv(65536):
+                    raise ConnectionResetError
+            early.sendall(wire.rst(1))
+            stopped.result(10)
 
 
 def test_what_outlives_the_grace_is_cancelled_and_told_so() -> None:
