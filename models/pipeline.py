@@ -27,6 +27,7 @@ from models.evaluation import Evaluation, evaluate
 from models.events import EventSink, StageFinished, StageStarted, ignore
 from models.export import INPUT, export
 from models.goldens import Golden
+from models.history import HISTORY_FILE, History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
@@ -120,7 +121,15 @@ def run(
         detail.update(train=len(data.train), test=len(data.test))
 
     with _stage("train", on_event) as detail:
-        trained = train(recipe, data, on_event=on_event, checkpoint_dir=checkpoint_dir, resume=resume, stop=stop)
+        trained = train(
+            recipe,
+            data,
+            on_event=on_event,
+            checkpoint_dir=checkpoint_dir,
+            resume=resume,
+            curve_steps=curve_steps(recipe.steps),
+            stop=stop,
+        )
         detail.update(steps=trained.steps, weights_sha256=trained.weights_sha256)
 
     def leave_if_stopped() -> None:
@@ -156,7 +165,8 @@ def run(
     leave_if_stopped()  # the last chance: from here on there is a new version
     with _stage("publish", on_event) as detail:
         manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s)
-        path = publish(repository, name, model_bytes, goldens, manifest_for)
+        history = History.of(trained.history).to_json().encode()
+        path = publish(repository, name, model_bytes, goldens, manifest_for, lambda _: {HISTORY_FILE: history})
         version = int(path.name)
         detail.update(name=name, version=version, path=path)
 

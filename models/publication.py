@@ -20,7 +20,7 @@ from models.errors import PublicationError
 from models.goldens import Golden, write_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MODEL_NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or digit"
@@ -57,16 +57,23 @@ def check_model_name(name: str) -> None:
         raise PublicationError(f"model name: got {name!r}, expected {MODEL_NAME_RULE}")
 
 
+def no_files(manifest: Manifest) -> Mapping[str, bytes]:  # noqa: ARG001 - the signature of `publish`'s ``beside``
+    """Nothing beside the model, its manifest and its goldens."""
+    return {}
+
+
 def publish(
     repository: Path,
     name: str,
     model_bytes: bytes,
     goldens: Sequence[Golden],
     manifest_for: Callable[[int], Manifest],
+    beside: Callable[[Manifest], Mapping[str, bytes]] = no_files,
 ) -> Path:
     """Write a new version of a model and make it visible at once; returns its directory.
 
-    ``manifest_for`` is given the version number that the model will have. Two publishers at the same time get two
+    ``manifest_for`` is given the version number that the model will have, and ``beside`` that manifest; it answers with
+    further files by name, for people: no reader of a version needs them. Two publishers at the same time get two
     numbers. Whatever happens, nothing partial becomes visible.
 
     Raises:
@@ -81,7 +88,7 @@ def publish(
             (staging / MODEL_FILE).write_bytes(model_bytes)
             for golden in goldens:
                 write_golden(staging, golden)
-            return _place(staging, model_directory, manifest_for)
+            return _place(staging, model_directory, manifest_for, beside)
     except OSError as error:
         why = error.strerror or str(error)
         raise PublicationError(f"{name} could not be published to {repository}: {why}") from error
@@ -144,11 +151,19 @@ def _next_version(model_directory: Path) -> int:
     return version
 
 
-def _place(staging: Path, model_directory: Path, manifest_for: Callable[[int], Manifest]) -> Path:
+def _place(
+    staging: Path,
+    model_directory: Path,
+    manifest_for: Callable[[int], Manifest],
+    beside: Callable[[Manifest], Mapping[str, bytes]],
+) -> Path:
     for _ in range(_ATTEMPTS):
         version = _next_version(model_directory)
         target = model_directory / str(version)
-        (staging / MANIFEST_FILE).write_text(manifest_for(version).to_json(), encoding="utf-8")
+        manifest = manifest_for(version)
+        (staging / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        for file, content in beside(manifest).items():
+            (staging / file).write_bytes(content)
         _sync_tree(staging)
         try:
             # A rename onto a directory with content fails, so that the loser of a race takes the next number.

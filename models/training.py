@@ -29,7 +29,8 @@ from models.optimisers import WeightAverage, optimiser_for
 from models.threads import one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -65,9 +66,12 @@ def train(
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 5_000,
+    curve_steps: Iterable[int] = (),
     stop: Callable[[], bool] | None = None,
 ) -> TrainedNetwork:
     """Trains the recipe's network on ``data.train``; ``data.test`` is evaluated and reported, and decides nothing.
+
+    After ``curve_steps`` (see ``history``) every split is evaluated too, to be looked at; this decides nothing either.
 
     With a ``checkpoint_dir`` the state is kept there every ``checkpoint_every`` steps (0: only when stopped) and at the
     end; ``resume`` goes on from it. ``stop`` is asked before each step, see ``interruption.interruptible``.
@@ -83,7 +87,7 @@ def train(
         raise ValueError("resume needs a checkpoint_dir")
     started_s = time.perf_counter()
     with one_thread():
-        run = _Run(recipe, data)
+        run = _Run(recipe, data, frozenset(curve_steps))
         if resume and checkpoint_dir is not None:
             run.restore(checkpoints.load(checkpoint_dir))
         if checkpoint_dir is not None:
@@ -122,14 +126,14 @@ def train(
 class _Run:
     """The state of a run, and what one step does to it."""
 
-    def __init__(self, recipe: TrainingRecipe, data: Dataset) -> None:
+    def __init__(self, recipe: TrainingRecipe, data: Dataset, curve_steps: AbstractSet[int]) -> None:
         if recipe.validation >= len(data.train):
             raise InvalidRecipe("validation", recipe.validation, f"must be below {len(data.train):,}, all examples")
         train, validation = split(data.train, recipe.validation, VALIDATION_SEED)
         if recipe.batch_size > len(train):
             bound = f"must be at most {len(train):,}, the examples to train on"
             raise InvalidRecipe("batch_size", recipe.batch_size, bound)
-        self._recipe = recipe
+        self._recipe, self._curve_steps = recipe, curve_steps
         self._data_sha256 = dict(data.sha256)
         self._splits = {"train": train, "validation": validation, "test": data.test}
         self._epochs = _Epochs(train, recipe)
@@ -151,6 +155,11 @@ class _Run:
 
     @property
     def is_evaluation_due(self) -> bool:
+        return self._is_choice_due or self.step in self._curve_steps
+
+    @property
+    def _is_choice_due(self) -> bool:
+        """Whether the recipe itself asks for an evaluation now; those for a curve must not change when it stops."""
         every = self._recipe.evaluate_every
         return self.step == self._recipe.steps or (every > 0 and self.step % every == 0)
 
@@ -179,7 +188,7 @@ class _Run:
             if len(examples):
                 result = evaluate(self._network, examples)
                 evaluations.append(Evaluated(self.step, name, result.loss, result.accuracy))  # type: ignore[arg-type]  # the keys of _splits are the three literals
-                if name == "validation":
+                if name == "validation" and self._is_choice_due:
                     self._choose(result.loss)
         self.history += evaluations
         return evaluations

@@ -16,6 +16,7 @@ from models import events, provenance
 from models.artifact import Artifact
 from models.dataset import CANONICAL_SHA256, canonical
 from models.errors import InvalidRecipe, ProofFailed, PublicationError, TrainingInterrupted
+from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 
@@ -48,6 +49,7 @@ def test_the_version_is_complete(published):
     assert artifact.manifest is not None
     assert artifact.manifest.to_dict() == json.loads(json.dumps(published.manifest.to_dict()))
     assert sorted(path.name for path in published.path.iterdir()) == [
+        "history.json",
         "manifest.json",
         "model.onnx",
         "test_data_set_0",
@@ -86,6 +88,16 @@ def test_the_provenance_is_complete_and_private(published, tiny):
     text = (published.path / "manifest.json").read_text() + (published.path / "model.onnx").read_text("latin-1")
     for private in (socket.gethostname(), f"{Path.home()}/", str(published.path.parent), str(Path.cwd())):
         assert private not in text
+
+
+def test_the_history_leads_to_what_is_published(published):
+    history = History.read(published.path)
+    assert list(history.curves) == ["train", "test"]
+    for split, curve in history.curves.items():
+        assert curve.steps_N == curve_steps(200)
+        assert curve.accuracy_N[-1] == published.manifest.metrics[split]["accuracy"]
+        assert curve.loss_N[-1] == published.manifest.metrics[split]["loss"]
+    assert history.curves["test"].accuracy_N[0] < 0.3 < history.curves["test"].accuracy_N[-1]
 
 
 def test_the_lowering_changes_the_file_and_nothing_else(published, tiny, tmp_path, operators):

@@ -10,6 +10,7 @@ from models import checkpoint as checkpoints
 from models.dataset import Dataset, canonical, fresh
 from models.errors import CheckpointError, InvalidRecipe, TrainingDiverged, TrainingInterrupted
 from models.events import CheckpointSaved, Evaluated, Finished, Progress, Started
+from models.history import curve_steps
 from models.recipes import recipe
 
 torch = pytest.importorskip("torch")
@@ -135,6 +136,7 @@ def test_watching_changes_nothing(small, tmp_path):
         on_event=lambda event: None,
         checkpoint_dir=tmp_path,
         checkpoint_every=9,
+        curve_steps=curve_steps(60, points=20),
         stop=lambda: False,
     )
 
@@ -345,6 +347,21 @@ def test_the_test_set_decides_nothing(small):
     assert first.weights_sha256 == second.weights_sha256
     assert first.steps == second.steps
     assert first.history[-1] != second.history[-1]
+
+
+def test_the_steps_of_a_curve_decide_nothing(small, tmp_path):
+    chosen = early(early_stopping_patience=3)
+    plain, steps = train(chosen, small), curve_steps(chosen.steps)
+    with pytest.raises(TrainingInterrupted):
+        train(chosen, small, curve_steps=steps, checkpoint_dir=tmp_path, stop=stop_at(plain.steps + 31))
+    drawn = train(chosen, small, curve_steps=steps, checkpoint_dir=tmp_path, resume=True)
+
+    assert (drawn.weights_sha256, drawn.steps) == (plain.weights_sha256, plain.steps)
+    assert set(plain.history) < set(drawn.history)
+    last = max(event.step for event in plain.history)
+    every = set(range(20, last + 1, 20)) | {step for step in steps if step <= last}
+    for split in ("train", "validation", "test"):
+        assert [event.step for event in drawn.history if event.split == split] == sorted(every)
 
 
 def test_early_stopping_survives_an_interruption(small, tmp_path):

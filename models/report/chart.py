@@ -1,0 +1,150 @@
+"""Lines in a coordinate system, as SVG: what error, loss and the figures against a shift are drawn with.
+
+Colours are the page's: a line says whose it is, and the style sheet says what colour that is in light and in dark. A
+picture that is to stand alone takes the same rules along (`standalone`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from models.report.markup import Markup, element, join, number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Role: TypeAlias = Literal["conv", "fc"]
+"""Whose line it is: decides its colour, the same on the whole page."""
+
+WIDTH: Final = 440
+_HEIGHT: Final = 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 96, 14, 44
+_LABEL_GAP: Final = 16
+"""Least distance of two labels at the ends of lines."""
+
+STYLE: Final = """\
+svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;font-size:13px}
+svg{--ink:#1d2430;--soft:#5a6472;--grid:#e3e7ec;--conv:#1f66b8;--fc:#b9500f;--paper:#fff}
+@media (prefers-color-scheme:dark){
+svg{--ink:#e8ebf0;--soft:#a3adba;--grid:#343c48;--conv:#79b8ff;--fc:#ffa657;--paper:#161b22}}
+text{fill:var(--ink)}
+.soft{fill:var(--soft)}
+.grid{stroke:var(--grid)}
+.axis{stroke:var(--soft)}
+.line{fill:none;stroke-width:2.2;stroke-linejoin:round}
+.dashed{stroke-dasharray:5 4;stroke-width:1.8}
+.conv{stroke:var(--conv)}
+.fc{stroke:var(--fc)}
+text.conv{fill:var(--conv);stroke:none}
+text.fc{fill:var(--fc);stroke:none}
+.strong{font-weight:600}
+"""
+"""What a picture without a page needs; the page's style sheet has the same classes."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart. ValueError without points."""
+
+    label: str
+    """Written at its end."""
+    role: Role
+    points: Sequence[tuple[float, float]]
+    dashed: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.points:
+            raise ValueError(f"the line {self.label!r} has no points")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of values, and how they are told."""
+
+    title: str
+    low: float
+    high: float
+    ticks: Sequence[float]
+    tell: Callable[[float], str]
+
+    def place(self, value: float, start: float, end: float) -> float:
+        """Where a value lies between two pixels; values outside are drawn at the edge."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return start + (end - start) * share
+
+
+def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: str = "") -> Markup:
+    """An SVG of `WIDTH` x 300 with a label at the end of each line; ``title`` is read out, not drawn."""
+    left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
+    marks = [element("title", title)]
+    if description:
+        marks.append(element("desc", description))
+    for tick in y.ticks:
+        at = y.place(tick, bottom, top)
+        marks.append(element("line", x1=left, y1=at, x2=right, y2=at, class_="grid"))
+        marks.append(element("text", y.tell(tick), x=left - 7, y=at + 4.5, text_anchor="end", class_="soft"))
+    for tick in x.ticks:
+        at = x.place(tick, left, right)
+        marks.append(element("line", x1=at, y1=bottom, x2=at, y2=bottom + 4, class_="axis"))
+        marks.append(element("text", x.tell(tick), x=at, y=bottom + 19, text_anchor="middle", class_="soft"))
+    marks.append(element("line", x1=left, y1=bottom, x2=right, y2=bottom, class_="axis"))
+    marks.append(element("text", x.title, x=(left + right) / 2, y=_HEIGHT - 6, text_anchor="middle", class_="soft"))
+    marks.append(element("text", y.title, x=left + 6, y=top + 11, class_="soft"))
+    ends = [y.place(line.points[-1][1], bottom, top) for line in lines]
+    for line, label_y in zip(lines, spread(ends, _LABEL_GAP, top + 6, bottom), strict=True):
+        pixels = [(x.place(a, left, right), y.place(b, bottom, top)) for a, b in line.points]
+        style = f"line {line.role}{' dashed' if line.dashed else ''}"
+        marks.append(element("path", d=path(pixels), class_=style))
+        style = f"{line.role}{'' if line.dashed else ' strong'}"
+        marks.append(element("text", line.label, x=right + 6, y=label_y + 4.5, class_=style))
+    return picture(WIDTH, _HEIGHT, marks)
+
+
+def picture(width: float, height: float, marks: Iterable[Markup], **attributes: str) -> Markup:
+    """An SVG of so many units, scaled by whoever shows it; the first mark should be its title."""
+    return element(
+        "svg",
+        *marks,
+        xmlns="http://www.w3.org/2000/svg",
+        viewbox=f"0 0 {number(width)} {number(height)}",
+        role="img",
+        **{"class_": "picture", **attributes},
+    )
+
+
+def standalone(width: float, height: float, marks: Iterable[Markup]) -> Markup:
+    """An SVG file: marks on paper, with `STYLE`; light or dark as its reader is."""
+    style = element("style", Markup(STYLE))
+    paper = element("rect", width=width, height=height, fill="var(--paper)")
+    return join(picture(width, height, [style, paper, *marks], width=number(width), height=number(height)), "\n")
+
+
+def path(points: Iterable[tuple[float, float]]) -> str:
+    """The ``d`` of a line through points."""
+    return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
+
+
+def ticks(high: float, *, at_most: int = 5) -> tuple[float, ...]:
+    """Round numbers from 0 to ``high`` or just below it, 1, 2 or 5 times a power of ten apart."""
+    if not (math.isfinite(high) and high > 0):
+        raise ValueError(f"high must be above 0, got {high}")
+    step = 10.0 ** math.floor(math.log10(high / at_most))
+    step *= next(factor for factor in (1, 2, 5, 10) if factor * step * at_most >= high)
+    return tuple(step * index for index in range(int(high / step * (1 + 1e-9)) + 1))
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places as near to ``wanted`` as can be that lie ``gap`` apart, in the same order, between ``low`` and ``high``."""
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    places = [0.0] * len(wanted)
+    floor = low
+    for index in order:
+        places[index] = max(wanted[index], floor)
+        floor = places[index] + gap
+    ceiling = high
+    for index in reversed(order):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - gap
+    return places
