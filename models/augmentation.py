@@ -9,7 +9,7 @@ Shapes: B batch, L = 40 samples.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -51,26 +51,54 @@ class Augmentation:
                 bound = f"must be between 0 and {bounds[field.name]:g}"
                 raise InvalidRecipe(f"augmentation.{field.name}", value, bound)
 
-    def apply(self, x_BL: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-        """A distorted copy of a batch, each example in its own way; float32 (B, L) in and out.
+    def draw(self, batch: int, length: int, random: np.random.Generator) -> Distortions:
+        """What is to happen to each example of a batch.
 
         Takes the same number of draws from ``random`` whatever the strengths are.
         """
-        batch, length = x_BL.shape
         uniform_4B1 = random.uniform(-1, 1, (4, batch, 1)).astype(np.float32)
         noise_BL = random.standard_normal((batch, length), dtype=np.float32)
-        shift_B1 = self.shift_samples * uniform_4B1[0]
-        stretch_B1 = np.exp(self.stretch * uniform_4B1[1])
-        scale_B1 = 1 + self.scale * uniform_4B1[2]
-        slope_B1 = self.ramp * uniform_4B1[3]
-
-        y_BL = x_BL
-        if self.shift_samples or self.stretch:
-            ramp_BL = estimate_ramp(x_BL)
-            y_BL = move(x_BL - ramp_BL, shift_B1, stretch_B1) + ramp_BL
         noise_BL *= np.float32(self.noise)
-        augmented_BL: NDArray[np.float32] = y_BL * scale_B1 + slope_B1 * ramp_line(length) + noise_BL
-        return augmented_BL.astype(np.float32, copy=False)
+        return Distortions(
+            moves=bool(self.shift_samples or self.stretch),
+            shift_B1=self.shift_samples * uniform_4B1[0],
+            stretch_B1=np.exp(self.stretch * uniform_4B1[1]),
+            scale_B1=1 + self.scale * uniform_4B1[2],
+            slope_B1=self.ramp * uniform_4B1[3],
+            noise_BL=noise_BL,
+        )
+
+    def apply(self, x_BL: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+        """A distorted copy of a batch, each example in its own way; float32 (B, L) in and out."""
+        return distort(x_BL, self.draw(len(x_BL), x_BL.shape[1], random))
+
+
+class Distortions(NamedTuple):
+    """What happens to each example of a batch; all float32."""
+
+    moves: bool
+    """Whether anything is shifted or stretched; if not, ``shift_B1`` and ``stretch_B1`` do nothing."""
+    shift_B1: NDArray[np.float32]
+    """Samples to the right."""
+    stretch_B1: NDArray[np.float32]
+    """Factor."""
+    scale_B1: NDArray[np.float32]
+    """Factor."""
+    slope_B1: NDArray[np.float32]
+    """Rise of the ramp that is added, from the first sample to the last."""
+    noise_BL: NDArray[np.float32]
+    """What is added to each sample."""
+
+
+def distort(x_BL: NDArray[np.float32], distortions: Distortions) -> NDArray[np.float32]:
+    """A distorted copy of a batch; float32 (B, L) in and out. `models.fused.distortion` does the same."""
+    y_BL = x_BL
+    if distortions.moves:
+        ramp_BL = estimate_ramp(x_BL)
+        y_BL = move(x_BL - ramp_BL, distortions.shift_B1, distortions.stretch_B1) + ramp_BL
+    added_BL = distortions.slope_B1 * ramp_line(x_BL.shape[1])
+    distorted_BL: NDArray[np.float32] = y_BL * distortions.scale_B1 + added_BL + distortions.noise_BL
+    return distorted_BL.astype(np.float32, copy=False)
 
 
 def ramp_line(length: int) -> NDArray[np.float32]:

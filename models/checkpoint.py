@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE_NAME: Final = "checkpoint.npz"
-FORMAT: Final = 1
+FORMAT: Final = 2
+_READABLE: Final = (1, FORMAT)
+"""1 knew one engine only, torch."""
 _HEADER: Final = "header"
 
 
@@ -46,6 +48,8 @@ class Checkpoint:
     """Weights, average, optimiser state, best weights."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """Plain values: history of evaluations, early stopping."""
+    engine: str = "torch"
+    """Which engine made it: the other one keeps its arrays in another order."""
 
 
 def path_in(directory: Path) -> Path:
@@ -58,6 +62,7 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     header = {
         "format": FORMAT,
         "step": checkpoint.step,
+        "engine": checkpoint.engine,
         "recipe": checkpoint.recipe,
         "data_sha256": dict(checkpoint.data_sha256),
         "progress": checkpoint.progress,
@@ -108,9 +113,12 @@ def load(directory: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}") from error
     try:
         header = json.loads(arrays.pop(_HEADER).tobytes())
-        if header["format"] != FORMAT:
-            raise CheckpointError(f"checkpoint {path} has format {header['format']}, this version reads {FORMAT}")
-        checkpoint = Checkpoint(header["step"], header["recipe"], header["data_sha256"], arrays, header["progress"])
+        if header["format"] not in _READABLE:
+            raise CheckpointError(f"checkpoint {path} has format {header['format']}, this version reads up to {FORMAT}")
+        engine = header["engine"] if header["format"] > 1 else "torch"
+        checkpoint = Checkpoint(
+            header["step"], header["recipe"], header["data_sha256"], arrays, header["progress"], engine
+        )
         arrays_sha256 = header["arrays_sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {path} is damaged: its header cannot be read ({error})") from error

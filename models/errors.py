@@ -3,6 +3,7 @@
     ModelsError                 everything below: expected, carries a message for the user
     ├── InvalidRecipe           a recipe field is out of bounds or unknown (field, value, bound)
     ├── DatasetError            generated data do not have the published hash
+    ├── EngineUnavailable       the engine that was asked for cannot train this here
     ├── CheckpointError         a checkpoint is missing, damaged, of another run, or cannot be kept
     ├── TrainingDiverged        the loss is no longer a finite number; names the step
     ├── TrainingInterrupted     Ctrl-C, SIGTERM or SIGHUP; names the checkpoint that was left
@@ -38,6 +39,10 @@ class InvalidRecipe(ModelsError):
 
 class DatasetError(ModelsError):
     """The generated arrays differ from the published ones."""
+
+
+class EngineUnavailable(ModelsError):
+    """An engine that cannot train this recipe, or not with what is installed."""
 
 
 class CheckpointError(ModelsError):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from models.dataset import Examples
+    from models.engine import EngineChoice
     from models.lowering import Lowering
     from models.parity_report import ParityReport
     from models.recipes import TrainingRecipe
@@ -95,6 +96,7 @@ def run(
     repository: Path,
     publish_as: str | None = None,
     lowering: Lowering = DEFAULT_LOWERING,
+    engine: EngineChoice = "auto",
     data: Dataset | None = None,
     on_event: EventSink = ignore,
     checkpoint_dir: Path | None = None,
@@ -111,7 +113,8 @@ def run(
         PublicationError: the name or the repository cannot be used (noticed before training), or the disk refuses.
         ProofFailed: the exported file is not the trained network; carries the report, and nothing was published.
         TrainingInterrupted: ``stop`` said so, during training or between the stages after it.
-        InvalidRecipe, CheckpointError, TrainingDiverged, DatasetError: as `train` and `canonical` raise them.
+        InvalidRecipe, EngineUnavailable, CheckpointError, TrainingDiverged, DatasetError: as `train` and `canonical`
+            raise them.
     """
     name = default_name(recipe.network) if publish_as is None else publish_as
     _check_target(repository, name)
@@ -124,6 +127,7 @@ def run(
         trained = train(
             recipe,
             data,
+            engine=engine,
             on_event=on_event,
             checkpoint_dir=checkpoint_dir,
             resume=resume,
@@ -210,6 +214,7 @@ def _origin(trained: TrainedNetwork, data: Dataset, lowering: Lowering) -> dict[
         "recipe": trained.recipe.to_dict(),
         "seed": trained.recipe.seed,
         "steps": trained.steps,
+        "engine": trained.engine,
         "weights_sha256": trained.weights_sha256,
         "data_sha256": dict(data.sha256),
         **({"lowering": lowering} if spec.kind == "conv" else {}),

@@ -16,9 +16,9 @@ SOURCES = sorted(
 )
 
 TORCH_FREE = {
-    "architectures", "artifact", "augmentation", "batch_identity", "convolution", "dataset", "datatypes", "errors",
-    "events", "golden_proof", "goldens", "history", "onnx_session", "onnx_weights", "parity_report", "provenance",
-    "publication", "recipes", "reference", "tensor_spec", "writable",
+    "architectures", "artifact", "augmentation", "batch_identity", "batches", "convolution", "dataset", "datatypes",
+    "errors", "events", "golden_proof", "goldens", "history", "onnx_session", "onnx_weights", "parity_report",
+    "provenance", "publication", "recipes", "reference", "tensor_spec", "writable",
     *(f"report.{path.stem}" for path in (ROOT / "models" / "report").glob("[!_]*.py")),
 }  # fmt: skip
 """The part of models/ that the serving install can import."""

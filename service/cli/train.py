@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from models.architectures import ARCHITECTURES
+from models.engine import ENGINES
 from models.errors import InvalidRecipe, ModelsError, ProofFailed, PublicationError, TrainingInterrupted
 from models.lowering import DEFAULT_LOWERING, LOWERINGS
 from models.publication import check_model_name
@@ -20,6 +21,7 @@ from service.cli.output import OutputFailed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from models.engine import EngineChoice
     from models.events import Event, EventSink
     from models.lowering import Lowering
     from models.pipeline import PublishedModel
@@ -39,6 +41,18 @@ def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="What convolution layers become in the exported file: gemm (Gather and matrix products: faster for "
         "batches) or conv (Conv). The same function of the same weights.",
+    )(command)
+
+
+def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--engine``."""
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default="auto",
+        show_default=True,
+        help="Who takes the steps: fused (compiled for these networks at run time, by numba), torch (PyTorch, the "
+        "reference), or auto: fused where it can, and to resume the one that the checkpoint was made by.",
     )(command)
 
 
@@ -73,6 +87,7 @@ def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Where to publish the model.",
 )
 @lowering_option
+@engine_option
 @click.option("--name", help="Publish it under this name.  [default: mnist1d-NETWORK]")
 @click.option(
     "--checkpoint-dir",
@@ -90,6 +105,7 @@ def command(
     steps: int | None,
     repository: Path,
     lowering: Lowering,
+    engine: EngineChoice,
     name: str | None,
     checkpoint_dir: Path | None,
     resume: bool,
@@ -122,6 +138,7 @@ def command(
     again = ["mnist1d", "train", "--network", recipe.network, "--recipe", recipe_name]
     again += [word for override in given for word in ("--set", override)]
     again += ["--lowering", lowering] if _is_given("lowering") else []
+    again += ["--engine", engine] if _is_given("engine") else []
     again += ["--repository", str(repository), "--checkpoint-dir", str(checkpoint_dir)]
     again += [] if name is None else ["--name", name]
     published = train_and_publish(
@@ -129,6 +146,7 @@ def command(
         repository=repository,
         publish_as=name,
         lowering=lowering,
+        engine=engine,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         quiet=quiet,
@@ -181,6 +199,7 @@ def train_and_publish(
     repository: Path,
     publish_as: str | None = None,
     lowering: Lowering = DEFAULT_LOWERING,
+    engine: EngineChoice = "auto",
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
@@ -213,6 +232,7 @@ def train_and_publish(
                 repository=repository,
                 publish_as=publish_as,
                 lowering=lowering,
+                engine=engine,
                 on_event=_until_lost(on_event, lost),
                 checkpoint_dir=checkpoint_dir,
                 resume=resume,

@@ -15,9 +15,10 @@ from models.publication import versions
 from service.cli.console import Exit, fail, stdout
 from service.cli.options import config_from, repository_argument, server_options
 from service.cli.serve import check_addresses, run_server
-from service.cli.train import lowering_option
+from service.cli.train import engine_option, lowering_option
 
 if TYPE_CHECKING:
+    from models.engine import EngineChoice
     from models.lowering import Lowering
     from service.standing import Standing
 
@@ -31,20 +32,37 @@ NETWORKS = ("conv", "fc")
 @click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
 @click.option("--steps", type=click.IntRange(min=1), help="Other than the recipe's number of training steps.")
 @lowering_option
+@engine_option
 @server_options
-def command(repository: Path, recipe: str, seed: int, steps: int | None, lowering: Lowering, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name
+def command(
+    repository: Path,
+    recipe: str,
+    seed: int,
+    steps: int | None,
+    lowering: Lowering,
+    engine: EngineChoice,
+    **options: Any,  # noqa: ANN401 - click passes each option by name
+) -> None:
     """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
     if missing:
         # Whatever would keep the server from starting is told before the training, not after it.
         check_addresses(config_from(repository if repository.is_dir() else Path(), options))
     for network in missing:
-        _train(network, recipe, seed, steps, lowering, repository)
+        _train(network, recipe, seed, steps, lowering, engine, repository)
     config = config_from(repository, options)
     run_server(config, lambda standing: _print_next_steps(standing, config.host))
 
 
-def _train(network: str, recipe: str, seed: int, steps: int | None, lowering: Lowering, repository: Path) -> None:
+def _train(
+    network: str,
+    recipe: str,
+    seed: int,
+    steps: int | None,
+    lowering: Lowering,
+    engine: EngineChoice,
+    repository: Path,
+) -> None:
     if importlib.util.find_spec("torch") is None:
         fail(
             f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
@@ -59,6 +77,8 @@ def _train(network: str, recipe: str, seed: int, steps: int | None, lowering: Lo
         recipe,
         "--seed",
         str(seed),
+        "--engine",
+        engine,
         "--repository",
         str(repository),
     ]

@@ -119,7 +119,7 @@ def _rewrite(path, change) -> None:
         (lambda header, arrays: arrays["weights"].__setitem__(0, 9), "arrays do not have the recorded hash"),
         (lambda header, arrays: arrays.pop("weights"), "arrays do not have the recorded hash"),
         (lambda header, arrays: header.pop("step"), "header cannot be read"),
-        (lambda header, arrays: header.update(format=99), "format 99, this version reads 1"),
+        (lambda header, arrays: header.update(format=99), "format 99, this version reads up to 2"),
     ],
 )
 def test_contents_that_do_not_fit_are_refused(tmp_path, checkpoint, change, message):
