@@ -9,7 +9,7 @@ Shapes: B batch, L = 40 samples.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from models.errors import InvalidRecipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_RAMP_ENDS = 3
+RAMP_ENDS: Final = 3
 """Samples at either end whose means estimate the ramp."""
 
 
@@ -108,7 +108,7 @@ def ramp_line(length: int) -> NDArray[np.float32]:
 
 def estimate_ramp(x_BL: NDArray[np.float32]) -> NDArray[np.float32]:
     """The shear of each signal as a line (B, L): from the mean of its first 3 samples to that of its last 3."""
-    rise_B1 = x_BL[:, -_RAMP_ENDS:].mean(axis=1, keepdims=True) - x_BL[:, :_RAMP_ENDS].mean(axis=1, keepdims=True)
+    rise_B1 = x_BL[:, -RAMP_ENDS:].mean(axis=1, keepdims=True) - x_BL[:, :RAMP_ENDS].mean(axis=1, keepdims=True)
     ramp_BL: NDArray[np.float32] = rise_B1 * ramp_line(x_BL.shape[1])
     return ramp_BL
 
