@@ -1,19 +1,28 @@
-"""Steps per second of our training loop against the DataLoader-and-eager loop that most people write.
+"""Steps per second of our two engines against the DataLoader-and-eager loop that most people write.
 
     python benchmarks/training_speed.py [--network conv] [--recipe lecture] [--steps 2000] [--rounds 5]
+    python benchmarks/training_speed.py --whole
 
-Both loops do the same maths: same first weights, same batches in the same order, same optimiser, one thread. How far
-their weights lie apart after the first 50 steps is printed to show it. The rounds of the two alternate, so that a busy
-machine slows both; the ratio of the medians is what counts, and the only figure worth quoting. Exits with status 1 if
-the ratio is below --at-least.
+All loops do the same maths: same first weights, same batches in the same order, same optimiser, one thread. How far
+their weights lie apart after the first 50 steps is printed to show it. The rounds take turns, so that a busy machine
+slows all of them, and are measured by the processor time of this process; the ratio of the medians is what counts, and
+the only figure worth quoting. Exits with status 1 if that of the fused engine is below --at-least.
+
+--whole trains conv from nothing to its weights in new processes, as a user waits for it: the lecture's 100,000 steps
+with all evaluations and with compilation (nothing compiled is kept), and the 10,000 augmented steps of quick with and
+without compilation.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +38,8 @@ from models.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from models.engine import EngineName
 
 SAME_MATHS_STEPS = 50
 
@@ -78,20 +89,56 @@ def naive(chosen: TrainingRecipe) -> nn.Module:
                 return network
 
 
-def ours(chosen: TrainingRecipe) -> nn.Module:
-    return train(chosen, canonical()).network
+def by(engine: EngineName) -> Callable[[TrainingRecipe], nn.Module]:
+    def loop(chosen: TrainingRecipe) -> nn.Module:
+        return train(chosen, canonical(), engine=engine).network
+
+    return loop
+
+
+LOOPS: dict[str, Callable[[TrainingRecipe], nn.Module]] = {
+    "DataLoader and eager": naive,
+    "engine torch": by("torch"),
+    "engine fused": by("fused"),
+}
+USUAL, *_, FUSED = LOOPS
 
 
 def steps_per_s(loop: Callable[[TrainingRecipe], nn.Module], chosen: TrainingRecipe) -> float:
-    started_s = time.perf_counter()
+    started_s = time.process_time()
     loop(chosen)
-    return chosen.steps / (time.perf_counter() - started_s)
+    return chosen.steps / (time.process_time() - started_s)
 
 
-def largest_difference(chosen: TrainingRecipe) -> float:
+def largest_difference(loop: Callable[[TrainingRecipe], nn.Module], chosen: TrainingRecipe) -> float:
     short = chosen.replace(steps=SAME_MATHS_STEPS)
-    pairs = zip(naive(short).parameters(), ours(short).parameters(), strict=True)
+    pairs = zip(naive(short).parameters(), loop(short).parameters(), strict=True)
     return max((a - b).abs().max().item() for a, b in pairs)
+
+
+WHOLE = """
+import sys, time
+started = time.perf_counter(), time.process_time()
+from models.dataset import canonical
+from models.recipes import recipe
+from models.training import train
+trained = train(recipe(sys.argv[1], seed=0), canonical(), engine="fused")
+took = time.perf_counter() - started[0], time.process_time() - started[1]
+accuracy = trained.history[-1].accuracy
+print(f"{took[0]:6.1f} s, {took[1]:6.1f} s of processor time, {100 * accuracy:.1f} % of the test set")
+"""
+
+
+def whole_runs() -> None:
+    """As a user waits for it: Python, PyTorch and numba started, data made, compiled, trained, evaluated."""
+    with tempfile.TemporaryDirectory() as nothing_compiled, tempfile.TemporaryDirectory() as compiled:
+        for name, kept in (("lecture", nothing_compiled), ("quick", compiled), ("quick", compiled)):
+            state = "compiled before" if any(Path(kept).iterdir()) else "compiled now"
+            environment = {**os.environ, "NUMBA_CACHE_DIR": kept}
+            done = subprocess.run(
+                [sys.executable, "-c", WHOLE, name], env=environment, capture_output=True, text=True, check=True
+            )
+            print(f"conv, {name}, {RECIPES[name].steps:,} steps, {state:15}: {done.stdout.strip()}")
 
 
 def main() -> int:
@@ -100,26 +147,37 @@ def main() -> int:
     parser.add_argument("--recipe", choices=RECIPES, default="lecture", help="without augmentation and averaging here")
     parser.add_argument("--steps", type=int, default=2_000, help="steps of one round (default 2000)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each loop (default 5)")
-    parser.add_argument("--at-least", type=float, default=1.5, help="the ratio to reach (default 1.5)")
+    parser.add_argument("--at-least", type=float, help="the ratio to reach (default 12, fully connected 2)")
+    parser.add_argument("--whole", action="store_true", help="measure whole runs instead")
     arguments = parser.parse_args()
+    if arguments.whole:
+        whole_runs()
+        return 0
     torch.set_num_threads(1)
     canonical()
-    # The naive loop has neither augmentation nor averaging; evaluation is no part of either.
+    # The usual loop has neither augmentation nor averaging; evaluation is no part of any of them.
     chosen = recipe(arguments.recipe, network=arguments.network, steps=arguments.steps, evaluate_every=0, ema=0.0)
     chosen = chosen.replace(augmentation=None)
+    at_least = arguments.at_least
+    if at_least is None:
+        at_least = 12 if ARCHITECTURES[chosen.network].kind == "conv" else 2
 
     print(f"{chosen.network}, {chosen.name}, batch {chosen.batch_size}, 1 thread, torch {torch.__version__}")
-    print(f"largest difference of any weight after {SAME_MATHS_STEPS} steps: {largest_difference(chosen):.1e}")
-    speeds: dict[str, list[float]] = {"DataLoader and eager": [], "ours": []}
+    for name, loop in LOOPS.items():
+        if loop is not naive:
+            apart = largest_difference(loop, chosen)
+            print(f"{name}: largest difference of any weight after {SAME_MATHS_STEPS} steps: {apart:.1e}")
+    speeds: dict[str, list[float]] = {name: [] for name in LOOPS}
     for _ in range(arguments.rounds):
-        speeds["DataLoader and eager"].append(steps_per_s(naive, chosen))
-        speeds["ours"].append(steps_per_s(ours, chosen))
+        for name, loop in LOOPS.items():
+            speeds[name].append(steps_per_s(loop, chosen))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     for name, values in speeds.items():
-        print(f"{name:22} {medians[name]:8.0f} steps/s  (rounds {min(values):.0f} to {max(values):.0f})")
-    ratio = medians["ours"] / medians["DataLoader and eager"]
-    print(f"ratio {ratio:.2f}, to reach {arguments.at_least:g}")
-    return 0 if ratio >= arguments.at_least else 1
+        ratio = medians[name] / medians[USUAL]
+        print(f"{name:22} {medians[name]:8.0f} steps/s  (rounds {min(values):.0f} to {max(values):.0f})  x {ratio:.2f}")
+    ratio = medians[FUSED] / medians[USUAL]
+    print(f"ratio {ratio:.2f}, to reach {at_least:g}")
+    return 0 if ratio >= at_least else 1
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ class Engine(Protocol):
         """How many steps one call of ``advance`` should take: so many that the call costs nothing beside them."""
         ...
 
+    def prepare(self) -> None:
+        """Does what may take seconds before the first step."""
+        ...
+
     def distort(self, x_NL: NDArray[np.float32], distortions: Distortions) -> NDArray[np.float32]:
         """`augmentation.distort`, to the bit, as fast as the engine can."""
         ...

@@ -40,6 +40,9 @@ class TorchEngine:
         self._onehot_KK = torch.eye(CLASSES)
         self._answers: list[tuple[Tensor, Tensor]] = []
 
+    def prepare(self) -> None:
+        """See `models.engine.Engine`."""
+
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
         """See `models.engine.Engine`."""
         weights = self._gradients.weights

@@ -102,6 +102,7 @@ def train(
         if checkpoint_dir is not None:
             checkpoints.check_writable(checkpoint_dir)  # now, and not when there is something to lose
         on_event(Started(recipe.steps, run.step, recipe.to_dict()))
+        run.engine.prepare()
         meter = _Meter(recipe.steps, run.step, on_event)
 
         def save_checkpoint() -> Path | None:

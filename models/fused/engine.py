@@ -66,10 +66,9 @@ class FusedEngine:
         )
         self._batch_size = recipe.batch_size
         self._losses, self._rights, self._steps = 0.0, 0, 0
-        self._compile()
 
-    def _compile(self) -> None:
-        """No step at all: what takes seconds is done before the clock of the first step runs."""
+    def prepare(self) -> None:
+        """Compiles, unless that was done before: see `models.engine.Engine`."""
         x_SBL = np.empty((0, self._batch_size, LENGTH), np.float32)
         take_steps(self._network, self._update, x_SBL, np.empty((0, self._batch_size), np.int64), 0, np.empty(0))
 

@@ -18,7 +18,7 @@ DATA = {"train_x": "aa", "test_x": "bb"}
 @pytest.fixture
 def checkpoint() -> Checkpoint:
     arrays = {"weights": np.linspace(0, 1, 7, dtype=np.float32), "optimiser_mean": np.zeros(7, np.float32)}
-    return Checkpoint(5, RECIPE, DATA, arrays, {"best": {"loss": None}, "history": [{"loss": 0.1 + 0.2}]})
+    return Checkpoint(5, RECIPE, DATA, arrays, {"best": {"loss": None}, "history": [{"loss": 0.1 + 0.2}]}, "fused")
 
 
 def test_everything_comes_back_bit_for_bit(tmp_path, checkpoint):
@@ -27,6 +27,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path, checkpoint):
 
     assert path == checkpoints.path_in(tmp_path / "new" / "directory")
     assert (loaded.step, loaded.recipe, loaded.data_sha256) == (5, RECIPE, DATA)
+    assert loaded.engine == "fused"
     assert loaded.progress == checkpoint.progress
     assert set(loaded.arrays) == set(checkpoint.arrays)
     for name, array in checkpoint.arrays.items():
@@ -127,6 +128,16 @@ def test_contents_that_do_not_fit_are_refused(tmp_path, checkpoint, change, mess
 
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load(tmp_path)
+
+
+def test_the_first_format_knew_torch_only(tmp_path, checkpoint):
+    def as_it_was(header, arrays) -> None:
+        header.update(format=1)
+        del header["engine"]
+
+    _rewrite(checkpoints.save(checkpoint, tmp_path), as_it_was)
+
+    assert checkpoints.load(tmp_path).engine == "torch"
 
 
 def test_nothing_is_ever_unpickled(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import helper, numpy_helper
 from models import events, provenance
 from models.artifact import Artifact
 from models.dataset import CANONICAL_SHA256, canonical
+from models.engine import chosen
 from models.errors import InvalidRecipe, ProofFailed, PublicationError, TrainingInterrupted
 from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
@@ -83,6 +85,9 @@ def test_the_provenance_is_complete_and_private(published, tiny):
     assert (origin["seed"], origin["steps"]) == (0, 200)
     assert origin["data_sha256"] == dict(CANONICAL_SHA256)
     assert origin["libraries"]["torch"] == torch.__version__
+    assert origin["engine"] == chosen("auto", tiny("conv"))
+    if origin["engine"] == "fused":
+        assert origin["libraries"]["numba"] == metadata.version("numba")
     assert len(origin["weights_sha256"]) == 64
     assert origin["training_duration_s"] > 0
     text = (published.path / "manifest.json").read_text() + (published.path / "model.onnx").read_text("latin-1")

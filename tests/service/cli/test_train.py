@@ -136,6 +136,7 @@ def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_pat
             "recipe field 'name': got 'foo', cannot be set: --recipe chooses a recipe",
         ),
         (["--network", "fc", "--lowering", "conv"], "--lowering conv: the network fc has no convolution layers"),
+        (["--engine", "jax"], "'jax' is not one of 'auto', 'fused', 'torch'"),
         (["--lowering", "winograd"], "'winograd' is not one of 'gemm', 'conv'"),
         (["--name", "a/b"], "error: model name: got 'a/b', expected 1 to 128 letters"),
         (["--name", ""], "error: model name: got ''"),
@@ -210,7 +211,7 @@ def test_a_refuted_proof_shows_the_report_and_publishes_nothing(tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monkeypatch):
     arguments = [*TINY, "--set", "learning_rate=0.02", "--name", "my-net", "--repository", "a folder"]
-    arguments += ["--lowering", "conv"]
+    arguments += ["--lowering", "conv", "--engine", "torch"]
     with monkeypatch.context() as patch:
         stop_after(25, patch)
         stopped = train(*arguments)
@@ -227,10 +228,27 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monke
     (started,) = (line for line in lines if line["event"] == "started")
     assert started["start_step"] == 25
     assert lines[-1]["path"] == "a folder/my-net/1"
-    assert Artifact.load(Path(lines[-1]["path"])).manifest.provenance["lowering"] == "conv"
+    origin = Artifact.load(Path(lines[-1]["path"])).manifest.provenance
+    assert (origin["lowering"], origin["engine"]) == ("conv", "torch")
 
     straight = train(*arguments, "--json", "--checkpoint-dir", "another")
     assert json.loads(straight.stdout.splitlines()[-1])["weights_sha256"] == lines[-1]["weights_sha256"]
+
+
+def test_the_fused_engine_is_stopped_between_epochs_and_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    with monkeypatch.context() as patch:
+        stop_after(1, patch)
+        stopped = train(*TINY)
+    assert "training stopped after step 40: checkpoint left at" in stopped.stderr.replace("\n", " ")
+    refused = train(*TINY, "--resume", "--engine", "torch")
+    assert refused.exit_code == 1
+    assert "the checkpoint was made by the engine fused, this run uses torch" in refused.stderr.replace("\n", " ")
+
+    resumed = json.loads(train(*TINY, "--resume", "--json").stdout.splitlines()[-1])
+    straight = json.loads(train(*TINY, "--json", "--checkpoint-dir", "another").stdout.splitlines()[-1])
+    assert resumed["weights_sha256"] == straight["weights_sha256"]
+    assert Artifact.load(Path(resumed["path"])).manifest.provenance["engine"] == "fused"
 
 
 def test_ctrl_c_tells_programs_how_to_go_on(monkeypatch):
