@@ -42,9 +42,9 @@ test: $(VENV)/.installed-dev
 test-grpcio: $(VENV)/.installed-dev
 	$(BIN)/python $(PYTEST) --transport grpcio tests/service tests/integration tests/interop
 
-# The serving tests where there is neither torch nor scipy, as in a serving image.
+# The serving tests where there is neither torch nor numba nor scipy, as in a serving image.
 test-serving: $(VENV)-serving/.installed
-	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "onnxscript")))'
+	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "numba", "onnxscript")))'
 	$(VENV)-serving/bin/python $(PYTEST) -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
 
 $(VENV)-serving/.installed: pyproject.toml constraints.txt

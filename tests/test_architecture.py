@@ -67,7 +67,7 @@ def internal_imports(path: Path, *, lazy: bool = True) -> set[str]:
 # (who, must not import, why)
 RULES = [
     ("models", ("service", "grpc", "click"), "models knows nothing of services or command lines"),
-    ("service", ("torch", "onnxscript"), "serving never imports torch"),
+    ("service", ("torch", "onnxscript", "numba", "llvmlite"), "serving never imports torch or a compiler"),
     ("service.inference", ("service.training", "service.cli", "service.server", "grpc"), "a slice, free of transport"),
     (
         "service.transport",
@@ -125,10 +125,20 @@ def test_only_engines_know_grpcio() -> None:
     assert users == allowed
 
 
+def test_only_the_fused_engine_knows_numba() -> None:
+    users = {
+        module_name(path) for path in SOURCES if any(is_under(name, "numba", "llvmlite") for name in imports(path))
+    }
+    assert users
+    assert all(is_under(name, "models.fused") for name in users)
+    eager = {module_name(path) for path in SOURCES if "models.fused.engine" in internal_imports(path, lazy=False)}
+    assert eager == set(), "numba takes a while to import, and may be missing"
+
+
 def test_the_torch_free_part_of_models_is_torch_free_all_the_way_down() -> None:
     for name in TORCH_FREE:
         path = ROOT / "models" / f"{name.replace('.', '/')}.py"
-        assert not any(is_under(module, "torch", "onnxscript") for module in imports(path)), name
+        assert not any(is_under(module, "torch", "onnxscript", "numba", "llvmlite") for module in imports(path)), name
         needed = {module.removeprefix("models.") for module in internal_imports(path)} - {"models", "report"}
         assert needed <= TORCH_FREE, f"models.{name} imports {sorted(needed - TORCH_FREE)}"
 
@@ -174,7 +184,7 @@ def test_the_supervisor_of_workers_imports_nothing_large() -> None:
 
 def test_the_serving_modules_import_where_torch_cannot() -> None:
     program = (
-        "import sys; sys.modules['torch'] = None; sys.modules['onnxscript'] = None\n"
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnxscript', 'numba', 'llvmlite')))\n"
         "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
         "import service.cli.up, service.cli.prove, service.cli.bench, models.recipes, models.golden_proof\n"
         "print('fine')"
