@@ -93,14 +93,14 @@ def repeated(builder: ir.IRBuilder, b: ir.Value, at: ir.Value) -> ir.Value:
 def multiply_add(
     builder: ir.IRBuilder, tile: ir.Value, a: ir.Value, a_at: ir.Value, a_row: ir.Value, b: ir.Value, b_at: ir.Value
 ) -> ir.Value:
-    """``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, rounded once."""
+    """``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, rounded once where the processor can."""
     b_row = _load(builder, b, b_at)
     rows = []
     for sums in _rows(builder, tile):
         number = builder.load(builder.gep(a, [a_at]))
         lanes = builder.insert_element(_UNDEFINED, number, _FIRST_LANE)
         lanes = builder.shuffle_vector(lanes, _UNDEFINED, _ONLY_FIRST_LANE)
-        rows.append(_fused_multiply_add(builder, lanes, b_row, sums))
+        rows.append(_multiply_add(builder, lanes, b_row, sums))
         a_at = builder.add(a_at, a_row)
     return _packed(builder, rows)
 
@@ -172,7 +172,7 @@ def _where_positive(builder: ir.IRBuilder, what: ir.Value, numbers: ir.Value) ->
     return builder.select(builder.fcmp_ordered(">", what, _ZERO), numbers, _ZERO)
 
 
-def _fused_multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{COLUMNS}f32")
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{COLUMNS}f32")
     return builder.call(function, [a, b, c])
