@@ -93,7 +93,7 @@ def repeated(builder: ir.IRBuilder, b: ir.Value, at: ir.Value) -> ir.Value:
 def multiply_add(
     builder: ir.IRBuilder, tile: ir.Value, a: ir.Value, a_at: ir.Value, a_row: ir.Value, b: ir.Value, b_at: ir.Value
 ) -> ir.Value:
-    """``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, rounded once where the processor can."""
+    """``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, fused if the processor can."""
     b_row = _load(builder, b, b_at)
     rows = []
     for sums in _rows(builder, tile):
