@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import models
 
-LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxscript", "onnxruntime", "numba", "llvmlite")
+LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxscript", "onnxruntime", "numba")
 """Distributions whose versions can change a weight or a byte of the exported file."""
 _GIT_TIMEOUT_S: Final = 10
 

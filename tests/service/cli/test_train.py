@@ -235,12 +235,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monke
     assert json.loads(straight.stdout.splitlines()[-1])["weights_sha256"] == lines[-1]["weights_sha256"]
 
 
-def test_the_fused_engine_is_stopped_between_epochs_and_goes_on(tmp_path, monkeypatch):
+def test_the_fused_engine_is_stopped_and_goes_on(tmp_path, monkeypatch):
     pytest.importorskip("numba")
     with monkeypatch.context() as patch:
         stop_after(1, patch)
         stopped = train(*TINY)
-    assert "training stopped after step 40: checkpoint left at" in stopped.stderr.replace("\n", " ")
+    assert "training stopped after step 1: checkpoint left at" in stopped.stderr.replace("\n", " ")  # the curve's first
     refused = train(*TINY, "--resume", "--engine", "torch")
     assert refused.exit_code == 1
     assert "the checkpoint was made by the engine fused, this run uses torch" in refused.stderr.replace("\n", " ")
