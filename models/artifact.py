@@ -1,7 +1,8 @@
 """What a published model is: one ONNX file, a manifest, and goldens. The seam between training and serving.
 
-``<repository>/<name>/<version>/`` holds ``model.onnx``, ``manifest.json`` and ``test_data_set_N/``. A directory with
-only a ``model.onnx`` is an artifact too; it says that it is unproven. Torch-free: the server imports this file.
+``<repository>/<name>/<version>/`` holds ``model.onnx``, ``manifest.json`` and ``test_data_set_N/``; what else may lie
+there, ``history.json`` and ``report.html``, is for people, and no server reads it. A directory with only a
+``model.onnx`` is an artifact too; it says that it is unproven. Torch-free: the server imports this file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How a run came to its result: loss and accuracy on every split, step after step. Kept beside the manifest.
 
-The curve of a run has about as many points whatever its length, close together at the start, where most happens. What is
-measured on the way to a curve decides nothing: neither the weights nor when training stops. Torch-free.
+The curve of a run has about as many points whatever its length, close together at the start, where most happens. What
+is measured on the way to a curve decides nothing: neither the weights nor when training stops. Torch-free.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPLITS: Final = ("train", "validation", "test")
 CURVE_POINTS: Final = 60
 """Evaluations of a run for its curve."""
 _CROWDING: Final = 1.5
-"""Points lie evenly along the 1.5th root of the steps: the first gap is a fifth of a percent of the run, the last 2.5."""
+"""Points lie evenly along the 1.5th root of the steps: the first gap is 0.2 percent of the run, the last one 2.5."""
 
 
 def curve_steps(steps: int, points: int = CURVE_POINTS) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ class Curve:
         return len(self.steps_N)
 
     @property
-    def error_N(self) -> tuple[float, ...]:
+    def error_N(self) -> tuple[float, ...]:  # noqa: N802 - a shape in its name, as the fields have
         """Share that was wrong, 0 to 1."""
         return tuple(1 - accuracy for accuracy in self.accuracy_N)
 

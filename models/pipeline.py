@@ -32,6 +32,8 @@ from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.publication import check_model_name, publish
+from models.report.page import REPORT_FILE, page
+from models.report.subject import Subject, pair_of
 from models.threads import one_thread
 from models.training import TrainedNetwork, train
 from models.writable import why_not_writable
@@ -169,8 +171,8 @@ def run(
     leave_if_stopped()  # the last chance: from here on there is a new version
     with _stage("publish", on_event) as detail:
         manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s)
-        history = History.of(trained.history).to_json().encode()
-        path = publish(repository, name, model_bytes, goldens, manifest_for, lambda _: {HISTORY_FILE: history})
+        beside = _beside(repository, model_bytes, History.of(trained.history), data)
+        path = publish(repository, name, model_bytes, goldens, manifest_for, beside)
         version = int(path.name)
         detail.update(name=name, version=version, path=path)
 
@@ -187,6 +189,18 @@ def record_goldens(network: nn.Module, examples: Examples) -> list[Golden]:
         goldens.append(Golden(f"test_data_set_{index}", {INPUT: x_BL}, outputs))
         start += batch
     return goldens
+
+
+def _beside(
+    repository: Path, model_bytes: bytes, history: History, data: Dataset
+) -> Callable[[Manifest], Mapping[str, bytes]]:
+    """Given the manifest, what lies beside it for people: the history of the run, and its report."""
+
+    def files(manifest: Manifest) -> Mapping[str, bytes]:
+        pair = pair_of(Subject.of(manifest, model_bytes, history), repository, data.test)
+        return {HISTORY_FILE: history.to_json().encode(), REPORT_FILE: page(pair).encode()}
+
+    return files
 
 
 # ---- the manifest ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.artifact import MANIFEST_FILE, MODEL_FILE, Manifest
-from models.errors import PublicationError
+from models.errors import ArtifactError, PublicationError
 from models.goldens import Golden, write_golden
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ def versions(model_directory: Path) -> list[int]:
     )
 
 
+def version_directory(path: Path) -> Path:
+    """``path`` itself if there is a model in it, else the latest version below it; ArtifactError if neither."""
+    if (path / MODEL_FILE).exists():
+        return path
+    published = versions(path)
+    if not published:
+        raise ArtifactError(f"{path} holds neither a {MODEL_FILE} nor versions of a model")
+    return path / str(published[-1])
+
+
 def _entries(directory: Path) -> list[Path]:
     # Not asked beforehand whether it exists: a publisher that fails removes the directory it made.
     try:
@@ -55,6 +65,27 @@ def check_model_name(name: str) -> None:
     """PublicationError unless a model can be called so."""
     if not MODEL_NAME.fullmatch(name):
         raise PublicationError(f"model name: got {name!r}, expected {MODEL_NAME_RULE}")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file that lies beside a published version, or anywhere: whoever looks finds the old one or the new one.
+
+    PublicationError if the disk refuses; then nothing has changed.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):  # the first failure is the one to tell
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise PublicationError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 def no_files(manifest: Manifest) -> Mapping[str, bytes]:  # noqa: ARG001 - the signature of `publish`'s ``beside``

@@ -20,7 +20,7 @@ Role: TypeAlias = Literal["conv", "fc"]
 
 WIDTH: Final = 440
 _HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 96, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 100, 14, 44
 _LABEL_GAP: Final = 16
 """Least distance of two labels at the ends of lines."""
 
@@ -102,23 +102,19 @@ def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: s
     return picture(WIDTH, _HEIGHT, marks)
 
 
-def picture(width: float, height: float, marks: Iterable[Markup], **attributes: str) -> Markup:
+def picture(width: float, height: float, marks: Iterable[Markup], *, class_: str = "picture") -> Markup:
     """An SVG of so many units, scaled by whoever shows it; the first mark should be its title."""
-    return element(
-        "svg",
-        *marks,
-        xmlns="http://www.w3.org/2000/svg",
-        viewbox=f"0 0 {number(width)} {number(height)}",
-        role="img",
-        **{"class_": "picture", **attributes},
-    )
+    return element("svg", *marks, viewBox=f"0 0 {number(width)} {number(height)}", role="img", class_=class_)
 
 
 def standalone(width: float, height: float, marks: Iterable[Markup]) -> Markup:
     """An SVG file: marks on paper, with `STYLE`; light or dark as its reader is."""
     style = element("style", Markup(STYLE))
     paper = element("rect", width=width, height=height, fill="var(--paper)")
-    return join(picture(width, height, [style, paper, *marks], width=number(width), height=number(height)), "\n")
+    box = f"0 0 {number(width)} {number(height)}"
+    namespace = "http://www.w3.org/2000/svg"
+    svg = element("svg", style, paper, *marks, xmlns=namespace, viewBox=box, width=width, height=height, role="img")
+    return join(svg, "\n")
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -136,7 +132,7 @@ def ticks(high: float, *, at_most: int = 5) -> tuple[float, ...]:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near to ``wanted`` as can be that lie ``gap`` apart, in the same order, between ``low`` and ``high``."""
+    """Places near to ``wanted``, ``gap`` apart, in the same order, between ``low`` and ``high``."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     places = [0.0] * len(wanted)
     floor = low

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from models.report.chart import Axis, Line, chart, ticks
+from models.report.markup import join
+from models.report.section import Section, figure, paragraph, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,8 +14,11 @@ if TYPE_CHECKING:
     from models.history import Curve, History
     from models.report.chart import Role
     from models.report.markup import Markup
+    from models.report.subject import Pair
 
-Quantity = Literal["error", "loss"]
+Quantity: TypeAlias = Literal["error", "loss"]
+
+_QUANTITIES: Final[tuple[Quantity, ...]] = ("error", "loss")
 
 _SMALLEST_LOSS_SCALE: Final = 0.5
 _DASHED: Final = {"train": True, "validation": True, "test": False}
@@ -96,3 +101,52 @@ def _tell(quantity: Quantity, value: float) -> str:
 def _loss_axis(curves: Sequence[Curve]) -> Axis:
     high = 1.05 * max(_SMALLEST_LOSS_SCALE, *(loss for curve in curves for loss in curve.loss_N))
     return Axis("loss, nats", 0, high, ticks(high), lambda value: f"{value:g}")
+
+
+# ---- the section -------------------------------------------------------------------------------------------------
+
+
+def section(pair: Pair) -> Section:
+    """Error and loss of both networks, or why there are none."""
+    runs = [(subject.kind, subject.role, subject.history) for subject in pair.subjects]
+    drawn = [(title, role, history) for title, role, history in runs if history is not None and history.curves]
+    if not drawn:
+        return Section("curves", "How it was learnt", paragraph("This version kept no history of its training."))
+    parts = [
+        paragraph(
+            "Share of the examples that are classified wrongly, after so many updates of the weights: of those that the "
+            "network is trained on (dashed), and of the test examples that it never sees."
+        ),
+        *(
+            side_by_side(
+                *(
+                    figure(svg, title=f"{title}: {quantity}", role=role)
+                    for (title, role, _), svg in zip(drawn, curve_charts(drawn, quantity), strict=True)
+                )
+            )
+            for quantity in _QUANTITIES
+        ),
+        *(paragraph(remark) for title, _, history in drawn for remark in overfitting(title, history)),
+    ]
+    parts += [
+        paragraph(f"The {title} one kept no history of its training.", note=True)
+        for title, _, history in runs
+        if history is None or not history.curves
+    ]
+    parts.append(paragraph("The test set is only looked at: nothing was chosen by it.", note=True))
+    return Section("curves", "How they learnt" if len(drawn) > 1 else "How it learnt", join(*parts))
+
+
+def overfitting(title: str, history: History) -> list[str]:
+    """A sentence if the test loss rose again by more than a tenth after its lowest point."""
+    curve = history.curves.get("test")
+    if curve is None or not len(curve):
+        return []
+    lowest = min(range(len(curve)), key=lambda index: curve.loss_N[index])
+    if curve.loss_N[-1] <= 1.1 * curve.loss_N[lowest]:
+        return []
+    return [
+        f"The test loss of the {title} net is lowest, {curve.loss_N[lowest]:.2f}, after {curve.steps_N[lowest]:,} steps "
+        f"and ends at {curve.loss_N[-1]:.2f}, while its test error goes from {100 * curve.error_N[lowest]:.1f} to "
+        f"{100 * curve.error_N[-1]:.1f} %: it grows surer of its mistakes. That is overfitting."
+    ]

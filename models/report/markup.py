@@ -41,8 +41,6 @@ def _attribute(key: str, value: Attribute) -> str:
     if value is None or value is False:
         return ""
     name = key.rstrip("_").replace("_", "-")
-    if name == "viewbox":
-        name = "viewBox"  # SVG's one name here that is no lower case
     if value is True:
         return f" {name}"
     return f' {name}="{escape(number(value) if isinstance(value, int | float) else value)}"'

@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("service.cli.up", "Train what is missing with a quick recipe, then serve."),
     "train": ("service.cli.train", "Train a network, export it, prove the export, publish it."),
     "prove": ("service.cli.prove", "Prove a published model again, or any ONNX file against goldens."),
+    "report": ("service.cli.report", "Write the report of a published version again."),
     "serve": ("service.cli.serve", "Serve a model repository over gRPC."),
     "predict": ("service.cli.predict", "Send examples to a running server."),
     "bench": ("service.cli.bench", "Measure how fast a server answers."),

@@ -61,8 +61,10 @@ def command(
     mnist1d prove repository/mnist1d-conv/1 --replay-only
     mnist1d prove model.onnx --goldens test_data_set_0 --atol 1e-4
     """
+    from models.publication import version_directory
+
     try:
-        directory = None if path.is_file() else _version_directory(path)
+        directory = None if path.is_file() else version_directory(path)
         if directory is not None and _has_manifest(directory):
             if golden_folders or atol is not None or rtol is not None:
                 fail("--goldens, --atol and --rtol are for plain ONNX files; this version has its own", Exit.USAGE)
@@ -84,19 +86,6 @@ def command(
     _show(report, subject, as_json=as_json)
     if not report["passed"]:
         raise click.exceptions.Exit(int(Exit.REFUTED))
-
-
-def _version_directory(path: Path) -> Path:
-    """``path`` itself if there is a model in it, else the latest version below it; ArtifactError if neither."""
-    from models.artifact import MODEL_FILE
-    from models.publication import versions
-
-    if (path / MODEL_FILE).exists():
-        return path
-    published = versions(path)
-    if not published:
-        raise ArtifactError(f"{path} holds neither a {MODEL_FILE} nor versions of a model")
-    return path / str(published[-1])
 
 
 def _has_manifest(directory: Path) -> bool:

@@ -54,6 +54,7 @@ def test_the_version_is_complete(published):
         "history.json",
         "manifest.json",
         "model.onnx",
+        "report.html",
         "test_data_set_0",
         "test_data_set_1",
         "test_data_set_2",

@@ -1,0 +1,71 @@
+"""The parts that sections of the page are made of: headings, paragraphs, figures side by side, tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from models.report.markup import Markup, element, join
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True)
+class Section:
+    """One step of the lesson."""
+
+    key: str
+    """Its anchor in the page."""
+    title: str
+    body: Markup
+
+    def markup(self) -> Markup:
+        """With its heading."""
+        return element("section", element("h2", self.title), self.body, id=self.key)
+
+
+def paragraph(*text: str, note: bool = False) -> Markup:
+    """Plain text, or with marks in it; a note is smaller."""
+    return element("p", *text, class_="note" if note else None)
+
+
+def figure(picture: Markup, caption: str = "", *, title: str = "", role: str = "") -> Markup:
+    """A picture below its title, in its network's colour, and above its caption."""
+    parts = [element("h3", title, class_=role or None)] if title else []
+    parts.append(picture)
+    if caption:
+        parts.append(element("figcaption", caption))
+    return element("figure", *parts)
+
+
+def side_by_side(*figures: Markup) -> Markup:
+    """In columns where there is room, below each other where there is not."""
+    return element("div", *figures, class_="columns")
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> Markup:
+    """A table that scrolls by itself on a narrow screen; columns of ``numeric`` are set right."""
+
+    def row(cells: Sequence[str], kind: str) -> Markup:
+        return element(
+            "tr",
+            *(
+                element(
+                    kind, cell, class_="number" if index in numeric else None, scope="col" if kind == "th" else None
+                )
+                for index, cell in enumerate(cells)
+            ),
+        )
+
+    body = element("tbody", *(row(cells, "td") for cells in rows))
+    parts = [element("caption", caption)] if caption else []
+    parts += [element("thead", row(head, "th"))] if head else []
+    return element(
+        "div", element("table", *parts, body), class_="scroll", tabindex=0, role="region", aria_label=caption
+    )
+
+
+def folded(summary: str, *content: str) -> Markup:
+    """Content that is shown when it is asked for."""
+    return element("details", element("summary", summary), join(*content))

@@ -1,0 +1,204 @@
+"""What a report is about: a published network as its own files describe it, and the one it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from models import reference
+from models.architectures import ARCHITECTURES
+from models.artifact import Artifact, read_manifest
+from models.convolution import ConvLayer, linear, relu, softmax, toeplitz
+from models.dataset import CANONICAL_SHA256, SAMPLES, canonical
+from models.errors import ArtifactError
+from models.history import History
+from models.onnx_weights import weights_of
+from models.publication import model_names, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.architectures import Architecture
+    from models.artifact import Manifest
+    from models.convolution import Array
+    from models.dataset import Examples
+    from models.reference import Weights
+    from models.report.chart import Role
+
+LAYER: Final = ConvLayer(kernel=3, stride=2)
+"""The geometry of all convolution layers: lengths 40, 19, 9, 4."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One version of a network of this project, able to answer: in NumPy, from the weights inside its ONNX file."""
+
+    manifest: Manifest
+    architecture: Architecture
+    weights: Weights
+    history: History | None
+    """None for a version that kept none."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, model_bytes: bytes, history: History | None) -> Subject:
+        """What these three tell. ArtifactError if they are of no network of this project."""
+        name = network_name(manifest)
+        if name not in ARCHITECTURES:
+            raise ArtifactError(
+                f"{manifest.name} is no network of this project, and only those can be reported on: its manifest "
+                f"names {'none' if name is None else repr(name)}, known are {', '.join(ARCHITECTURES)}"
+            )
+        subject = cls(manifest, ARCHITECTURES[name], weights_of(model_bytes), history)
+        try:
+            reference.logits(subject.architecture, subject.weights, np.zeros((1, SAMPLES)))
+        except (ValueError, IndexError) as error:
+            raise ArtifactError(f"{manifest.name} does not hold the weights of {name}: {error}") from error
+        return subject
+
+    @classmethod
+    def read(cls, directory: Path) -> Subject:
+        """A published version. ArtifactError if its files are damaged, or those of no network of this project."""
+        artifact = Artifact.load(directory)
+        if artifact.manifest is None:
+            raise ArtifactError(f"{directory} has no manifest: nothing is known of it to report")
+        return cls.of(artifact.manifest, artifact.model_bytes, History.read(directory))
+
+    @property
+    def role(self) -> Role:
+        """Which of the two kinds it is."""
+        return "conv" if self.architecture.kind == "conv" else "fc"
+
+    @property
+    def kind(self) -> str:
+        """The kind in words."""
+        return {"conv": "convolutional", "fc": "fully connected"}[self.role]
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The provenance of the manifest."""
+        return self.manifest.provenance
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Fields of the recipe; empty where the manifest tells of none."""
+        recipe = self.origin.get("recipe")
+        return recipe if isinstance(recipe, dict) else {}
+
+    @cached_property
+    def _layers(self) -> tuple[tuple[Array, Array], ...]:
+        """(matrix, bias) of every layer, convolutions as the matrices that they are: fast for many signals at once."""
+        names = list(dict.fromkeys(key.partition(".")[0] for key in self.weights))
+        layers, length = [], SAMPLES
+        for name in names:
+            weight, bias = (self.weights[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))
+            if weight.ndim == 3:
+                weight, bias = toeplitz(weight, bias, length, stride=LAYER.stride)
+                length = LAYER.output_length(length)
+            layers.append((weight, bias))
+        return tuple(layers)
+
+    def hidden(self, x_BL: NDArray[Any]) -> tuple[Array, ...]:
+        """(B, 40) -> the answers of the hidden layers, (B, C, L) of a convolution or (B, I), float32."""
+        answers, h_BI = [], x_BL.astype(np.float32)
+        channels = self.architecture.channels
+        for matrix, bias in self._layers[:-1]:
+            h_BI = linear(h_BI, matrix, bias, activation=relu)
+            answers.append(h_BI if channels is None else h_BI.reshape(len(h_BI), channels, -1))
+        return tuple(answers)
+
+    def probabilities(self, x_BL: NDArray[Any]) -> Array:
+        """(B, 40) -> (B, 10) float32."""
+        return softmax(linear(self.hidden(x_BL)[-1].reshape(len(x_BL), -1), *self._layers[-1]))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A convolutional net and its fully connected twin, one of them the run that is reported on."""
+
+    own: Subject
+    other: Subject | None
+    """None if there is no other yet; then ``why_alone`` says so."""
+    why_alone: str = ""
+    test: Examples | None = None
+    """The examples that are shown; the canonical test set unless given."""
+
+    @property
+    def conv(self) -> Subject | None:
+        """The convolutional one of the two."""
+        return next((subject for subject in self.subjects if subject.role == "conv"), None)
+
+    @property
+    def fc(self) -> Subject | None:
+        """The fully connected one."""
+        return next((subject for subject in self.subjects if subject.role == "fc"), None)
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        """One or both, the convolutional one first."""
+        both = [self.own] if self.other is None else [self.own, self.other]
+        return tuple(sorted(both, key=lambda subject: subject.role != "conv"))
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The examples that are shown."""
+        return canonical().test if self.test is None else self.test
+
+    @cached_property
+    def probabilities_BK(self) -> Mapping[str, Array]:
+        """The answers to all examples, by role."""
+        return {subject.role: subject.probabilities(self.examples.x_BL) for subject in self.subjects}
+
+    @property
+    def have_foreign_data(self) -> bool:
+        """Whether one of the networks was trained and measured on other data than the examples here belong to."""
+        hashes = [subject.origin.get("data_sha256") for subject in self.subjects]
+        if self.test is None:
+            hashes.append(dict(CANONICAL_SHA256))
+        return any(other != hashes[0] for other in hashes)
+
+
+def pair_of(own: Subject, repository: Path, test: Examples | None = None) -> Pair:
+    """``own``, with the newest published version of its counterpart in ``repository``."""
+    wanted = counterpart_name(own.architecture)
+    problem = ""
+    for directory in _newest_first(repository, wanted):
+        try:
+            return Pair(own, Subject.read(directory), test=test)
+        except ArtifactError as error:
+            problem = problem or f" ({directory.parent.name} version {directory.name} cannot be read: {error})"
+    return Pair(own, None, f"There is no published version of its counterpart {wanted} beside it yet{problem}.", test)
+
+
+def counterpart_name(architecture: Architecture) -> str:
+    """The network that this one is compared with: its twin, or the one whose twin it is."""
+    if architecture.baseline is not None:
+        return architecture.baseline
+    return next(name for name, other in ARCHITECTURES.items() if other.baseline == architecture.name)
+
+
+def network_name(manifest: Manifest) -> str | None:
+    """The architecture that a manifest says it is of; None if it says none."""
+    network = manifest.provenance.get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _newest_first(repository: Path, network: str) -> Iterator[Path]:
+    """Directories of the versions of a network, whatever they are published as, the one made last first."""
+    found = []
+    for model in model_names(repository):
+        for version in versions(repository / model):
+            directory = repository / model / str(version)
+            try:
+                manifest = read_manifest(directory)
+            except ArtifactError:
+                continue
+            if network_name(manifest) == network:
+                found.append((manifest.created, version, directory))
+    return (directory for _, _, directory in sorted(found, reverse=True))
