@@ -29,14 +29,14 @@ def section(pair: Pair) -> Section:
                 matrix(counts_KK, subject.role, subject.kind), worst(counts_KK), title=subject.kind, role=subject.role
             )
         )
-    text = "Rows are the true digit, columns the answer; the diagonal is right. Stronger colour is a larger share of its row."
+    text = "Rows are the true digit, columns the answer; the diagonal is right. Strong colour is a large share."
     return Section("confusion", "What is taken for what", join(paragraph(text), side_by_side(*figures)))
 
 
 def confusion(pair: Pair, role: Role) -> NDArray[np.int64]:
     """(10, 10): how many examples of the row's digit were taken for the column's."""
     counts_KK = np.zeros((10, 10), np.int64)
-    np.add.at(counts_KK, (pair.examples.y_B, pair.probabilities_BK[role].argmax(axis=1)), 1)
+    np.add.at(counts_KK, (pair.examples.y_B, pair.answers[role].argmax(axis=1)), 1)
     return counts_KK
 
 

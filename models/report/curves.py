@@ -114,8 +114,8 @@ def section(pair: Pair) -> Section:
         return Section("curves", "How it was learnt", paragraph("This version kept no history of its training."))
     parts = [
         paragraph(
-            "Share of the examples that are classified wrongly, after so many updates of the weights: of those that the "
-            "network is trained on (dashed), and of the test examples that it never sees."
+            "Share of the examples that are classified wrongly, after so many updates of the weights: of those that a "
+            "network is trained on (dashed), and of the test examples, which it never sees."
         ),
         *(
             side_by_side(
@@ -145,8 +145,9 @@ def overfitting(title: str, history: History) -> list[str]:
     lowest = min(range(len(curve)), key=lambda index: curve.loss_N[index])
     if curve.loss_N[-1] <= 1.1 * curve.loss_N[lowest]:
         return []
-    return [
-        f"The test loss of the {title} net is lowest, {curve.loss_N[lowest]:.2f}, after {curve.steps_N[lowest]:,} steps "
-        f"and ends at {curve.loss_N[-1]:.2f}, while its test error goes from {100 * curve.error_N[lowest]:.1f} to "
-        f"{100 * curve.error_N[-1]:.1f} %: it grows surer of its mistakes. That is overfitting."
-    ]
+    sentence = (
+        f"The test loss of the {title} net is lowest, {curve.loss_N[lowest]:.2f}, after {curve.steps_N[lowest]:,} "
+        f"steps and ends at {curve.loss_N[-1]:.2f}, while its test error goes from {100 * curve.error_N[lowest]:.1f} "
+        f"to {100 * curve.error_N[-1]:.1f}\N{NO-BREAK SPACE}%: it grows surer of its mistakes. That is overfitting."
+    )
+    return [sentence]

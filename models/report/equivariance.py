@@ -20,7 +20,10 @@ from models.report.signal import trace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from models.convolution import Array
+    from models.report.chart import Role
     from models.report.shifting import ShiftFigures
     from models.report.subject import Pair, Subject
 
@@ -42,15 +45,16 @@ class _Response:
     digit: int
 
     @property
-    def _unmoved_CL(self) -> Array:
-        return self.maps_SCL[SHIFTS.index(0)]
+    def _unmoved(self) -> Array:
+        unmoved_CL: Array = self.maps_SCL[SHIFTS.index(0)]
+        return unmoved_CL
 
     def remark(self, at: int, role: str) -> str:
         """What the map is, compared with the unmoved one."""
         shift = SHIFTS[at]
         if shift == 0:
             return "Not moved: the same map."
-        off = difference_to_moved(self._unmoved_CL, self.maps_SCL[at], shift)
+        off = difference_to_moved(self._unmoved, self.maps_SCL[at], shift)
         if off is None:
             return (
                 "An odd shift falls between two steps of the stride of 2: no column is a moved copy."
@@ -88,7 +92,7 @@ def shown_examples(pair: Pair) -> list[int]:
     right_B = np.ones(len(y_B), bool)
     level_BL = without_ramp(pair.examples.x_BL)
     for subject in pair.subjects:
-        right_B &= pair.probabilities_BK[subject.role].argmax(axis=1) == y_B
+        right_B &= pair.answers[subject.role].argmax(axis=1) == y_B
         right_B &= subject.probabilities(level_BL).argmax(axis=1) == y_B
     seen: dict[int, int] = {}
     for index in np.flatnonzero(right_B):
@@ -98,8 +102,8 @@ def shown_examples(pair: Pair) -> list[int]:
 
 def _introduction(pair: Pair) -> str:
     conv = (
-        "A convolution treats every place alike, so when the input moves, its map moves along: it is equivariant. With a "
-        "stride of 2 that is exact for every second shift, and the map moves half as far. "
+        "A convolution treats every place alike, so when the input moves, its map moves along: it is equivariant. With "
+        "a stride of 2 that is exact for every second shift, and the map moves half as far. "
     )
     fc = "A fully connected layer knows no places: to it a moved digit is 40 other numbers, and its units answer anew. "
     how = (
@@ -157,7 +161,7 @@ def _demonstration(pair: Pair, indices: list[int]) -> Markup:
     )
 
 
-def _responses(subject: Subject, level_BL: Array, digits_B: Array) -> list[_Response]:
+def _responses(subject: Subject, level_BL: NDArray[Any], digits_B: NDArray[np.int64]) -> list[_Response]:
     """One for each example."""
     x_BSL = np.stack([moved(level_BL, shift) for shift in SHIFTS], axis=1)
     return [
@@ -272,7 +276,7 @@ def _script_text(data: Mapping[str, Any]) -> Markup:
 # ---- over all examples -------------------------------------------------------------------------------------------
 
 
-def _all_examples(pair: Pair, figures: Mapping[str, ShiftFigures]) -> list[Markup]:
+def _all_examples(pair: Pair, figures: Mapping[Role, ShiftFigures]) -> list[Markup]:
     x = Axis("samples moved", MEASURED[0], MEASURED[-1], (-10, -5, 0, 5, 10), lambda value: f"{value:g}")
     y = Axis("%", 0, 100, (0, 20, 40, 60, 80, 100), lambda value: f"{value:.0f}")
     count = len(pair.examples)
@@ -317,7 +321,7 @@ def _row(figures: ShiftFigures, at: int) -> tuple[float, float]:
     return figures.accuracy_S[at], figures.agreement_S[at]
 
 
-def _conclusion(pair: Pair, figures: Mapping[str, ShiftFigures]) -> str:
+def _conclusion(pair: Pair, figures: Mapping[Role, ShiftFigures]) -> str:
     pairs = [MEASURED.index(-2), MEASURED.index(2)]
 
     def mean(values: tuple[float, ...]) -> float:

@@ -39,14 +39,14 @@ def section(pair: Pair) -> Section:
 
 def first_right_of_each_digit(pair: Pair) -> list[int]:
     """Indices of test examples, by digit; a digit that the network never gets right has none."""
-    answers_B, y_B = pair.probabilities_BK[pair.own.role].argmax(axis=1), pair.examples.y_B
+    answers_B, y_B = pair.answers[pair.own.role].argmax(axis=1), pair.examples.y_B
     found = (np.flatnonzero((y_B == digit) & (answers_B == digit)) for digit in range(10))
     return [int(right[0]) for right in found if len(right)]
 
 
 def surest_mistakes(pair: Pair) -> list[int]:
     """Indices of test examples that are wrong, the most probable wrong answers first; at most `MISTAKES`."""
-    p_BK, y_B = pair.probabilities_BK[pair.own.role], pair.examples.y_B
+    p_BK, y_B = pair.answers[pair.own.role], pair.examples.y_B
     wrong = np.flatnonzero(p_BK.argmax(axis=1) != y_B)
     order = np.argsort(-p_BK[wrong].max(axis=1), kind="stable")
     return [int(index) for index in wrong[order[:MISTAKES]]]
@@ -61,7 +61,7 @@ def _example(pair: Pair, index: int) -> Markup:
     title = element("title", f"test example {index}, a {digit}")
     low, high = float(signal_L.min()), float(signal_L.max())
     line = trace(signal_L, left=4, top=4, step=152 / 39, height=62, low=low, high=high, class_="signal")
-    answers = [_answer(pair, role, index, digit) for role in pair.probabilities_BK]
+    answers = [_answer(pair, role, index, digit) for role in pair.answers]
     return element(
         "figure",
         picture(160, 70, [title, line]),
@@ -70,7 +70,7 @@ def _example(pair: Pair, index: int) -> Markup:
 
 
 def _answer(pair: Pair, role: str, index: int, digit: int) -> Markup:
-    p_K = pair.probabilities_BK[role][index]
+    p_K = pair.answers[role][index]
     said = int(p_K.argmax())
     name = {"conv": "conv", "fc": "full"}[role]
     verdict = "✓" if said == digit else "✗"
@@ -79,7 +79,7 @@ def _answer(pair: Pair, role: str, index: int, digit: int) -> Markup:
 
 
 def _who_is_right(pair: Pair) -> Markup:
-    right = {role: p_BK.argmax(axis=1) == pair.examples.y_B for role, p_BK in pair.probabilities_BK.items()}
+    right = {role: p_BK.argmax(axis=1) == pair.examples.y_B for role, p_BK in pair.answers.items()}
     conv_B, fc_B = right["conv"], right["fc"]
     return paragraph(
         f"Of {len(conv_B):,} test examples both get {int((conv_B & fc_B).sum())} right and "

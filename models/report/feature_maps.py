@@ -32,16 +32,16 @@ def section(pair: Pair) -> Section:
         return Section("feature-maps", title, paragraph(text))
     index = example(pair)
     text = (
-        f"test[{index}], a {pair.examples.y_B[index]}. Each row is a channel, each cell a unit, drawn below the middle of "
-        "what it sees; the stronger the colour, the stronger its answer. Cells grow because a stride of 2 halves their "
-        "number; the last layer's few answers are what the linear layer decides by."
+        f"test[{index}], a {pair.examples.y_B[index]}. Each row is a channel, each cell a unit, drawn below the middle "
+        "of what it sees; the stronger the colour, the stronger its answer. Cells grow because a stride of 2 halves "
+        "their number; the last layer's few answers are what the linear layer decides by."
     )
     return Section("feature-maps", title, join(paragraph(text), figure(drawing(pair, index))))
 
 
 def example(pair: Pair) -> int:
     """The first test example that the own network gets right; 0 if there is none."""
-    return int(np.argmax(pair.probabilities_BK[pair.own.role].argmax(axis=1) == pair.examples.y_B))
+    return int(np.argmax(pair.answers[pair.own.role].argmax(axis=1) == pair.examples.y_B))
 
 
 def drawing(pair: Pair, index: int) -> Markup:
@@ -72,7 +72,7 @@ def drawing(pair: Pair, index: int) -> Markup:
         marks.append(element("text", " × ".join(map(str, map_CL.shape)), x=0, y=top + height / 2 + 16, class_="soft"))
         marks += cells(map_CL, left=left, top=top, width=width, height=_ROW, positive="fill conv")
         top += height + _GAP
-    marks += _probabilities(pair.probabilities_BK[pair.own.role][index], int(pair.examples.y_B[index]), top)
+    marks += _probabilities(pair.answers[pair.own.role][index], int(pair.examples.y_B[index]), top)
     return element("div", picture(_WIDTH, top + _BARS + 22, marks, class_="picture fields"), class_="scroll")
 
 

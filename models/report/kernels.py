@@ -30,8 +30,8 @@ def section(pair: Pair) -> Section:
     else:
         parts.append(
             paragraph(
-                "A fully connected net has no kernels: each unit has a weight of its own for each of the 40 samples, and "
-                "no weight is used twice. So there is its first layer to be looked at, and no kernels."
+                "A fully connected net has no kernels: each unit has a weight of its own for each of the 40 samples, "
+                "and no weight is used twice. So there is its first layer to be looked at, and no kernels."
             )
         )
     parts += _first_layers(pair)
@@ -42,12 +42,12 @@ def _kernels(conv: Subject) -> list[Markup]:
     first, *further = (conv.weights[f"conv{layer}.weight"] for layer in (1, 2, 3))
     channels = len(first)
     text = (
-        f"All that the first layer knows: {channels} kernels of 3 numbers, the same ones at every position. Equal signs "
-        "make a kernel that smooths, opposite ones a kernel that answers to a slope."
+        f"All that the first layer knows: {channels} kernels of 3 numbers, the same ones at every position. Equal "
+        "signs make a kernel that smooths, opposite ones a kernel that answers to a slope."
     )
     caption = (
-        f"A row for each of the {channels} outputs, a column for each tap of each input: green for positive, purple for "
-        "negative weights."
+        f"A row for each of the {channels} outputs, a column for each tap of each input: green for positive, purple "
+        "for negative weights."
     )
     return [
         paragraph(text),

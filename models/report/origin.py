@@ -20,8 +20,8 @@ def section(pair: Pair) -> Section:
     """Everything that decides the file's content, of both networks."""
     parts = [
         paragraph(
-            "The same recipe, seed and data give the same weights on the same machine, bit for bit. The test examples are "
-            "part of no choice."
+            "The same recipe, seed and data give the same weights on the same machine, bit for bit. The test examples "
+            "are part of no choice."
         )
     ]
     for subject in pair.subjects:

@@ -21,8 +21,8 @@ def section(pair: Pair) -> Section:
         return Section("proof", title, paragraph("The manifest of this version keeps no proof."))
     verdict = "Proven" if report.get("passed") else "Refuted"
     text = (
-        f"{verdict}: {report.get('summary')}. The published file was compared with the PyTorch network that it was made "
-        "from, and with independent opinions on the same weights, within tolerances that were set beforehand."
+        f"{verdict}: {report.get('summary')}. The published file was compared with the PyTorch network that it was "
+        "made from, and with independent opinions on the same weights, within tolerances that were set beforehand."
     )
     rows = [(check["name"], _mark(check["passed"]), check["detail"]) for check in checks]
     parts = [paragraph(text), table("Checks", ("check", "", "found"), rows)]

@@ -64,10 +64,11 @@ def section(pair: Pair) -> Section:
         else f" Sample {last + 1}, the last, is seen by none of them: the strides end before it."
     )
     text = (
-        f"A unit of a convolution layer looks at 3 neighbours in the layer before it, and the next unit starts 2 further on. So it sees {widths[0]} samples "
-        f"of the input in the first layer, {widths[1]} in the second, {widths[2]} in the third: small things first, then "
-        f"what is made of them.{unseen} A unit of the fully connected net sees all {SAMPLES} samples from the first layer "
-        "on, and has to learn for itself which of them are neighbours."
+        f"A unit of a convolution layer looks at {LAYER.kernel} neighbours in the layer before it, and the next unit "
+        f"starts {LAYER.stride} further on. So it sees {widths[0]} samples of the input in the first layer, "
+        f"{widths[1]} in the second, {widths[2]} in the third: small things first, then what is made of them.{unseen} "
+        f"A unit of the fully connected net sees all {SAMPLES} samples from the first layer on, and "
+        "has to learn for itself which of them are neighbours."
     )
     hint = "Point at a unit, or move to it with the tab key, to see its field."
     drawn = figure(drawing(pair.examples.x_BL[0]), hint)

@@ -49,7 +49,7 @@ class Subject:
     def of(cls, manifest: Manifest, model_bytes: bytes, history: History | None) -> Subject:
         """What these three tell. ArtifactError if they are of no network of this project."""
         name = network_name(manifest)
-        if name not in ARCHITECTURES:
+        if name is None or name not in ARCHITECTURES:
             raise ArtifactError(
                 f"{manifest.name} is no network of this project, and only those can be reported on: its manifest "
                 f"names {'none' if name is None else repr(name)}, known are {', '.join(ARCHITECTURES)}"
@@ -150,8 +150,8 @@ class Pair:
         return canonical().test if self.test is None else self.test
 
     @cached_property
-    def probabilities_BK(self) -> Mapping[str, Array]:
-        """The answers to all examples, by role."""
+    def answers(self) -> Mapping[str, Array]:
+        """The probabilities (B, 10) of all examples, by role."""
         return {subject.role: subject.probabilities(self.examples.x_BL) for subject in self.subjects}
 
     @property

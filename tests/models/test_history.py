@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_the_curve_of_a_run_has_about_as_many_points_whatever_its_length(steps):
 
 def test_points_are_closest_at_the_start_and_never_far_apart():
     points = (0, *curve_steps(100_000))
-    gaps = [later - earlier for earlier, later in zip(points, points[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(points)]
 
     assert gaps == sorted(gaps)
     assert gaps[0] < 250
