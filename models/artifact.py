@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+HISTORY_FILE = "history.json"
+REPORT_FILE = "report.html"
+FOR_PEOPLE = frozenset({HISTORY_FILE, REPORT_FILE})
+"""What may lie in a version's directory without being part of the model; it may come and change at any time."""
 FORMAT_VERSION = 1
 GLANCE_BYTES = 16 * 1024 * 1024
 """Files up to this size are hashed where a listing looks at them: 16 MiB take about 10 ms."""

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from models.artifact import HISTORY_FILE
 from models.errors import ArtifactError
 from models.goldens import read_regular
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from models.events import Evaluated
 
-HISTORY_FILE: Final = "history.json"
 FORMAT_VERSION: Final = 1
 SPLITS: Final = ("train", "validation", "test")
 CURVE_POINTS: Final = 60

@@ -19,7 +19,7 @@ import torch
 
 from models import provenance
 from models.architectures import architecture
-from models.artifact import Manifest
+from models.artifact import HISTORY_FILE, REPORT_FILE, Manifest
 from models.checkpoint import path_in
 from models.dataset import CLASSES, Dataset, canonical
 from models.errors import ProofFailed, PublicationError, TrainingInterrupted
@@ -27,12 +27,12 @@ from models.evaluation import Evaluation, evaluate
 from models.events import EventSink, StageFinished, StageStarted, ignore
 from models.export import INPUT, export
 from models.goldens import Golden
-from models.history import HISTORY_FILE, History, curve_steps
+from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.publication import check_model_name, publish
-from models.report.page import REPORT_FILE, page
+from models.report.page import page
 from models.report.subject import Subject, pair_of
 from models.threads import one_thread
 from models.training import TrainedNetwork, train

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models.report.chart import picture
 from models.report.markup import Markup, element, join
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.report.subject import Pair, Subject
+
+_HARDLY_ANY: Final = 0.005
 
 
 def headline(pair: Pair) -> Markup:
@@ -57,8 +59,10 @@ def _summary(pair: Pair) -> str:
         f"{percent(fc_error)}."
     )
     trained = [error_of(subject, "train") for subject in (conv, fc)]
-    if all(error is not None and error < 0.002 for error in trained):
-        sentence += " On the examples that they were trained on, neither makes mistakes."
+    if all(error == 0 for error in trained):
+        sentence += " On the examples that they were trained on, neither makes a single mistake."
+    elif all(error is not None and error < _HARDLY_ANY for error in trained):
+        sentence += " On the examples that they were trained on, both are right almost everywhere."
     return sentence
 
 

@@ -29,7 +29,6 @@ from models.report.markup import Markup, element, join
 if TYPE_CHECKING:
     from models.report.subject import Pair
 
-REPORT_FILE: Final = "report.html"
 _HERE: Final = Path(__file__).parent
 _SECTIONS: Final = (
     curves.section,

@@ -33,8 +33,9 @@ def command(path: Path, output: Path | None, *, as_json: bool) -> None:
     mnist1d report repository/mnist1d-conv
     mnist1d report repository/mnist1d-conv/1 --output lesson.html
     """
+    from models.artifact import REPORT_FILE
     from models.publication import replace_file, version_directory
-    from models.report.page import REPORT_FILE, page
+    from models.report.page import page
     from models.report.subject import Subject, pair_of
 
     try:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
-from models.artifact import MANIFEST_FILE, MODEL_FILE, Artifact
+from models.artifact import FOR_PEOPLE, MANIFEST_FILE, MODEL_FILE, Artifact
 from models.errors import ArtifactError, GoldenMismatch
 from service.errors import InferenceFailed
 from service.inference.batcher import Batching
@@ -45,14 +46,16 @@ def runner_factory(executor: Executor | None = None, batching: Batching | None =
 
 
 def mark_of(directory: Path, max_batch_size: int | None) -> Hashable:
-    """What a version would be loaded from, without reading it: a few `stat` calls.
+    """What a version would be loaded from, without reading it: a look at its directory and a few `stat` calls.
 
-    Two equal marks mean the same files, as far as inode, size and times can tell.
+    Two equal marks mean the same files, as far as inode, size and times can tell; what lies beside them for people does
+    not count.
     """
     return (
         str(directory),
         max_batch_size,
-        *(_stat(path) for path in (directory, directory / MODEL_FILE, directory / MANIFEST_FILE)),
+        _listing(directory),
+        *(_stat(path) for path in (directory / MODEL_FILE, directory / MANIFEST_FILE)),
     )
 
 
@@ -120,6 +123,19 @@ def _cause(error: ArtifactError | InferenceFailed) -> Cause:
     if isinstance(error, GoldenMismatch):
         return Cause.GOLDEN_MISMATCH
     return Cause.PROOF_REQUIRED if isinstance(error, ProofMissing) else Cause.ARTIFACT_INVALID
+
+
+def _listing(directory: Path) -> frozenset[tuple[str, int]] | None:
+    """Names and inodes of what belongs to a version: hidden names are those of files that are still being written."""
+    try:
+        with os.scandir(directory) as entries:
+            return frozenset(
+                (entry.name, entry.inode())
+                for entry in entries
+                if entry.name not in FOR_PEOPLE and not entry.name.startswith(".")
+            )
+    except OSError:
+        return None
 
 
 def _stat(path: Path) -> tuple[int, int, int, int] | None:

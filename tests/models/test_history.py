@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from models.artifact import HISTORY_FILE
 from models.errors import ArtifactError
 from models.events import Evaluated
-from models.history import CURVE_POINTS, HISTORY_FILE, Curve, History, curve_steps
+from models.history import CURVE_POINTS, Curve, History, curve_steps
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 60, 200, 4_000, 10_000, 100_000, 100_000_000])

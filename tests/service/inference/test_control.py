@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from models.publication import replace_file
 from service.errors import ControlNotAllowed, InvalidRequest, LoadFailed, LoadRefused, ServerStopping
 from service.inference.control import RepositoryControl
 from service.inference.control_mode import Mode, start_names
@@ -88,6 +89,21 @@ async def test_polling_notices_what_comes_changes_and_goes(repository) -> None:
         await under.until({"a": [2], "b": [1]})
         shutil.rmtree(repository / "b")
         await under.until({"a": [2]})
+
+
+async def test_what_is_written_beside_a_version_for_people_is_no_change_of_it(repository) -> None:
+    directory = publish_affine(repository, "a")
+    async with Controlled(repository, Mode.NONE) as controlled:
+        (before,) = controlled.repository.models["a"].ready
+        for _ in range(2):
+            replace_file(directory / "report.html", b"<p>a lesson</p>")
+            (directory / "history.json").write_text("{")
+            await controlled.control.rescan()
+            assert controlled.repository.models["a"].ready[0] is before
+        # the control: what belongs to it is noticed
+        (directory / "test_data_set_3").mkdir()
+        await controlled.control.rescan()
+        assert controlled.repository.models["a"].ready[0] is not before
 
 
 async def test_a_poll_that_fails_is_not_the_last_one(repository, monkeypatch, caplog) -> None:
