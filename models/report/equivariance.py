@@ -154,6 +154,7 @@ def _demonstration(pair: Pair, indices: list[int]) -> Markup:
     return element(
         "div",
         controls,
+        element("noscript", paragraph("Without its script the page shows this one shift.", note=True)),
         _signal(level_BL[0]),
         element("div", *panels, class_="columns"),
         element("script", _script_text(data), type="application/json", id="shift-data"),

@@ -69,6 +69,11 @@
   }
 }
 
+// On paper nothing can be unfolded.
+window.addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
+
 // Receptive fields: the field of the unit that is pointed at, or has the focus, takes its layer's place.
 for (const unit of document.querySelectorAll(".unit")) {
   const point = () => {

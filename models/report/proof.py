@@ -10,28 +10,36 @@ from models.report.section import Section, paragraph, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from models.report.markup import Markup
     from models.report.subject import Pair
 
 
 def section(pair: Pair) -> Section:
     """Every check, and how far the opinions on its values lie apart."""
     report, title = pair.own.manifest.parity, "The proof"
-    checks = report.get("checks")
-    if not isinstance(checks, list) or not checks:
+    if not report.get("checks"):
         return Section("proof", title, paragraph("The manifest of this version keeps no proof."))
+    try:
+        return Section("proof", title, _told(report))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        # A manifest keeps its proof as it was written, by this program or by another.
+        return Section("proof", title, paragraph("The manifest of this version keeps a proof in a form unknown here."))
+
+
+def _told(report: Mapping[str, Any]) -> Markup:
     verdict = "Proven" if report.get("passed") else "Refuted"
     text = (
         f"{verdict}: {report.get('summary')}. The published file was compared with the PyTorch network that it was "
         "made from, and with independent opinions on the same weights, within tolerances that were set beforehand."
     )
-    rows = [(check["name"], _mark(check["passed"]), check["detail"]) for check in checks]
+    rows = [(check["name"], _mark(check["passed"]), check["detail"]) for check in report["checks"]]
     parts = [paragraph(text), table("Checks", ("check", "", "found"), rows)]
     values = list(value_rows(report))
     if values:
         sizes = ", ".join(str(size) for size in report["batch_sizes"])
         head = ("output", "against", "difference", "allowed", "largest class", "")
         parts.append(table(f"Values, in batches of {sizes}", head, values, numeric=(2, 3)))
-    return Section("proof", title, join(*parts))
+    return join(*parts)
 
 
 def value_rows(report: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:

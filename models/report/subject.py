@@ -193,7 +193,11 @@ def _newest_first(repository: Path, network: str) -> Iterator[Path]:
     """Directories of the versions of a network, whatever they are published as, the one made last first."""
     found = []
     for model in model_names(repository):
-        for version in versions(repository / model):
+        try:
+            published = versions(repository / model)
+        except OSError:
+            continue  # a model that may not be looked at is nobody's counterpart
+        for version in published:
             directory = repository / model / str(version)
             try:
                 manifest = read_manifest(directory)

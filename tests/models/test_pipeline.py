@@ -21,6 +21,8 @@ from models.errors import InvalidRecipe, ProofFailed, PublicationError, Training
 from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
+from models.report.page import page
+from models.report.subject import Subject, pair_of
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
@@ -104,6 +106,13 @@ def test_the_history_leads_to_what_is_published(published):
         assert curve.accuracy_N[-1] == published.manifest.metrics[split]["accuracy"]
         assert curve.loss_N[-1] == published.manifest.metrics[split]["loss"]
     assert history.curves["test"].accuracy_N[0] < 0.3 < history.curves["test"].accuracy_N[-1]
+
+
+def test_the_report_is_the_one_that_can_be_made_again_from_the_files(published):
+    written = (published.path / "report.html").read_text()
+    assert "<h1>mnist1d-conv, version 1</h1>" in written
+    assert "no published version of its counterpart fc" in written
+    assert page(pair_of(Subject.read(published.path), published.path.parent.parent)) == written
 
 
 def test_the_lowering_changes_the_file_and_nothing_else(published, tiny, tmp_path, operators):

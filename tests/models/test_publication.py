@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import time
@@ -13,7 +14,7 @@ import pytest
 from models.artifact import Artifact
 from models.errors import ArtifactError, PublicationError
 from models.goldens import Golden
-from models.publication import model_names, publish, versions
+from models.publication import model_names, publish, replace_file, version_directory, versions
 from tests.conftest import affine_model, goldens_for, publish_affine
 
 
@@ -244,6 +245,65 @@ class TestFailure:
         with pytest.raises(ArtifactError, match="test_data_set_0 records no outputs"):
             publish_affine(repository, goldens=[Golden("test_data_set_0", {"x": np.ones(1)}, {})])
         assert tree(repository) == before
+
+
+class TestBeside:
+    """Files for people, published with the version or written later."""
+
+    def publish(self, repository: Path, beside) -> Path:
+        manifest = Artifact.load(publish_affine(repository, "other")).manifest
+        model = affine_model()
+        return publish(
+            repository,
+            "affine",
+            model,
+            goldens_for(model),
+            lambda version: dataclasses.replace(manifest, name="affine", version=version),
+            beside,
+        )
+
+    def test_they_are_given_the_manifest_of_the_version_that_they_lie_in(self, repository):
+        def beside(manifest):
+            return {"report.html": f"version {manifest.version}".encode(), "history.json": b"{}"}
+
+        self.publish(repository, beside)
+        second = self.publish(repository, beside)
+        assert (second / "report.html").read_bytes() == b"version 2"
+        assert (second / "history.json").read_bytes() == b"{}"
+        assert load_all(repository, "affine") == [1, 2]
+
+    def test_one_that_cannot_be_made_or_written_leaves_nothing(self, repository, monkeypatch):
+        def failing(manifest):
+            raise ArtifactError("no")
+
+        with pytest.raises(ArtifactError, match="no"):
+            self.publish(repository, failing)
+        for number in range(15, 17):  # after the model and the goldens of two versions
+            with monkeypatch.context() as patch:
+                fail_on_call(patch, Path, "write_bytes", number, errno.ENOSPC)
+                with pytest.raises(PublicationError, match="No space left"):
+                    self.publish(repository, lambda _: {"history.json": b"{}", "report.html": b"12"})
+        assert not (repository / "affine").exists()
+
+    def test_one_is_replaced_as_a_whole_or_not_at_all(self, repository, monkeypatch):
+        path = publish_affine(repository) / "report.html"
+        replace_file(path, b"first")
+        replace_file(path, b"second")
+        before = tree(repository)
+        with monkeypatch.context() as patch:
+            fail_on_call(patch, os, "fsync", 1, errno.ENOSPC)
+            with pytest.raises(PublicationError, match=r"report\.html could not be written: No space left"):
+                replace_file(path, b"third")
+        assert path.read_bytes() == b"second"
+        assert tree(repository) == before
+
+    def test_which_version_a_path_means(self, repository):
+        with pytest.raises(ArtifactError, match=r"holds neither a model\.onnx nor versions of a model"):
+            version_directory(repository)
+        for _ in range(10):
+            publish_affine(repository)
+        assert version_directory(repository / "affine") == repository / "affine" / "10"
+        assert version_directory(repository / "affine" / "9") == repository / "affine" / "9"
 
 
 def grow_old(directory: Path, age_s: float) -> None:
