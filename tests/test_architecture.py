@@ -186,7 +186,8 @@ def test_the_serving_modules_import_where_torch_cannot() -> None:
     program = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnxscript', 'numba', 'llvmlite')))\n"
         "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
-        "import service.cli.up, service.cli.prove, service.cli.bench, models.recipes, models.golden_proof\n"
+        "import service.cli.up, service.cli.prove, service.cli.bench, service.cli.report, models.report.page\n"
+        "import models.recipes, models.golden_proof\n"
         "print('fine')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
