@@ -14,7 +14,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # A file's tests stay together, and with them what they start once for all of them.
 PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-PROTOS := open_inference health
+PROTOS := open_inference health training
 NODE   := tests/interop/node
 FUZZ_S ?= 600
 
@@ -85,11 +85,11 @@ format: $(VENV)/.installed-dev
 # client stubs are ordinary generated code. The virtual path makes protoc write `from service.pb import ...`.
 protos: $(VENV)/.installed-dev
 	@for name in $(PROTOS); do \
-	  $(BIN)/python -m grpc_tools.protoc -Iprotos --descriptor_set_out=service/pb/$$name.binpb protos/$$name.proto && \
+	  $(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out=service/pb/$$name.binpb protos/$$name.proto && \
 	  printf '"""Messages of protos/%s.proto; see service/pb/__init__.py."""\n\nfrom service.pb import load\n\nglobals().update(load("%s"))\n' $$name $$name \
 	    > service/pb/$${name}_pb2.py || exit 1; \
 	done
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos \
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos -Iprotos \
 	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
 
 # FUZZ_S says for how many seconds.
