@@ -10,6 +10,7 @@
     ├── ArtifactError           a published model is incomplete, damaged or not servable
     │   └── GoldenMismatch      its goldens do not replay within their tolerance
     ├── ProofFailed             a parity check failed; carries the report; nothing was published
+    ├── GateNotMet              another version is better on the held-out examples; nothing was published
     └── PublicationError        the repository cannot take the new version
 
 Anything else that is raised is a defect.
@@ -84,6 +85,14 @@ class ProofFailed(ModelsError):
 
     def __init__(self, message: str, report: dict[str, Any]) -> None:
         self.report = report
+        super().__init__(message)
+
+
+class GateNotMet(ModelsError):
+    """The trained model is not good enough to be published; ``decision`` has the numbers."""
+
+    def __init__(self, message: str, decision: dict[str, Any]) -> None:
+        self.decision = decision
         super().__init__(message)
 
 

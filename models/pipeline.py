@@ -22,20 +22,22 @@ from models.architectures import architecture
 from models.artifact import HISTORY_FILE, REPORT_FILE, Manifest
 from models.checkpoint import path_in
 from models.dataset import CLASSES, Dataset, canonical
-from models.errors import ProofFailed, PublicationError, TrainingInterrupted
+from models.errors import GateNotMet, ProofFailed, PublicationError, TrainingInterrupted
 from models.evaluation import Evaluation, evaluate
 from models.events import EventSink, StageFinished, StageStarted, ignore
 from models.export import INPUT, export
+from models.gate import check_can_be_compared, decide
 from models.goldens import Golden
 from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.publication import check_model_name, publish
+from models.published_run import RUN_KEY
 from models.report.page import page
 from models.report.subject import Subject, pair_of
 from models.threads import one_thread
-from models.training import TrainedNetwork, train
+from models.training import CHECKPOINT_EVERY, TrainedNetwork, train
 from models.writable import why_not_writable
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
     from models.dataset import Examples
     from models.engine import EngineChoice
+    from models.gate import Gate
     from models.lowering import Lowering
     from models.parity_report import ParityReport
     from models.recipes import TrainingRecipe
@@ -103,23 +106,30 @@ def run(
     on_event: EventSink = ignore,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     stop: Callable[[], bool] | None = None,
+    run_id: str | None = None,
+    gate: Gate | None = None,
 ) -> PublishedModel:
     """Train ``recipe`` and publish the result as the next version of ``publish_as``.
 
     ``lowering`` says what convolution layers become in the file, and changes nothing else; the manifest names it where
-    there are any. ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume`` and ``stop`` are
-    those of `train`. Events of every stage go to ``on_event``.
+    there are any. ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume``,
+    ``checkpoint_every`` and ``stop`` are those of `train`. Events of every stage go to ``on_event``. ``run_id`` is kept
+    in the manifest, for `published_run.find`. ``gate`` is asked for a version to compare with when all else is done.
 
     Raises:
         PublicationError: the name or the repository cannot be used (noticed before training), or the disk refuses.
         ProofFailed: the exported file is not the trained network; carries the report, and nothing was published.
+        GateNotMet: the version that ``gate`` names is better on the held-out examples, and nothing was published.
         TrainingInterrupted: ``stop`` said so, during training or between the stages after it.
         InvalidRecipe, EngineUnavailable, CheckpointError, TrainingDiverged, DatasetError: as `train` and `canonical`
             raise them.
     """
     name = default_name(recipe.network) if publish_as is None else publish_as
     _check_target(repository, name)
+    if gate is not None:
+        check_can_be_compared(recipe)
 
     with _stage("data", on_event) as detail:
         data = canonical() if data is None else data
@@ -134,6 +144,7 @@ def run(
             checkpoint_dir=checkpoint_dir,
             resume=resume,
             curve_steps=curve_steps(recipe.steps),
+            checkpoint_every=checkpoint_every,
             stop=stop,
         )
         detail.update(steps=trained.steps, weights_sha256=trained.weights_sha256)
@@ -168,9 +179,19 @@ def run(
     if not parity.passed:
         raise ProofFailed(f"nothing was published: {parity.summary}", parity.to_dict())
 
+    decision = None
+    if gate is not None:
+        with _stage("gate", on_event) as detail:
+            decision = decide(gate(), metrics, origin)
+            detail.update(decision.to_dict())
+        if not decision.is_met:
+            raise GateNotMet(f"nothing was published: {decision.summary}", decision.to_dict())
+
     leave_if_stopped()  # the last chance: from here on there is a new version
     with _stage("publish", on_event) as detail:
-        manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s)
+        about_run = {RUN_KEY: run_id, "gate": None if decision is None else decision.to_dict()}
+        about_run = {key: value for key, value in about_run.items() if value is not None}
+        manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s, about_run)
         beside = _beside(repository, model_bytes, History.of(trained.history), data)
         path = publish(repository, name, model_bytes, goldens, manifest_for, beside)
         version = int(path.name)
@@ -254,8 +275,9 @@ def _manifest(
     parity: ParityReport,
     origin: Mapping[str, Any],
     duration_s: float,
+    about_run: Mapping[str, Any],
 ) -> Callable[[int], Manifest]:
-    """Given a version number, the manifest with it."""
+    """Given a version number, the manifest with it. What is ``about_run`` alone is not in the model's own file."""
     model = open_model(model_bytes)
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -273,7 +295,7 @@ def _manifest(
             labels={spec.name: LABELS for spec in model.outputs},
             metrics=metrics,
             parity=parity.to_dict(),
-            provenance={**origin, "training_duration_s": round(duration_s, 3)},
+            provenance={**origin, "training_duration_s": round(duration_s, 3), **about_run},
         )
 
     return manifest_for

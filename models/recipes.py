@@ -104,6 +104,14 @@ class TrainingRecipe:
             if isinstance(value, bool) or not isinstance(value, expected):
                 raise InvalidRecipe(field.name, value, f"must be {_KINDS[expected]}")
 
+    def check_fits(self, examples: int) -> None:
+        """InvalidRecipe unless a training set of so many examples is enough for it."""
+        if self.validation >= examples:
+            raise InvalidRecipe("validation", self.validation, f"must be below {examples:,}, all examples")
+        if self.batch_size > examples - self.validation:
+            bound = f"must be at most {examples - self.validation:,}, the examples to train on"
+            raise InvalidRecipe("batch_size", self.batch_size, bound)
+
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of the update that takes ``step`` (0 is the first) to ``step + 1``."""
         warmup_steps = min(self.warmup_steps, self.steps // 8)

@@ -21,7 +21,7 @@ from models.batches import Epochs
 from models.checkpoint import Checkpoint
 from models.dataset import split
 from models.engine import ENGINES, chosen, engine_for
-from models.errors import CheckpointError, InvalidRecipe, TrainingDiverged, TrainingInterrupted
+from models.errors import CheckpointError, TrainingDiverged, TrainingInterrupted
 from models.evaluation import evaluate
 from models.events import CheckpointSaved, Evaluated, EventSink, Finished, Progress, Started, ignore
 from models.networks import build, weights_sha256
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 VALIDATION_SEED: Final = 0
 """Which examples are held out: the same ones whatever the recipe's seed, so that runs can be compared."""
 REPORT_EVERY_S: Final = 0.1
+CHECKPOINT_EVERY: Final = 5_000
+"""Steps between two checkpoints, unless the caller chooses."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def train(
     on_event: EventSink = ignore,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
-    checkpoint_every: int = 5_000,
+    checkpoint_every: int = CHECKPOINT_EVERY,
     curve_steps: Iterable[int] = (),
     stop: Callable[[], bool] | None = None,
 ) -> TrainedNetwork:
@@ -147,12 +149,8 @@ class _Run:
     """The state of a run, and what a few steps do to it."""
 
     def __init__(self, recipe: TrainingRecipe, data: Dataset, engine: EngineName, curve_steps: Iterable[int]) -> None:
-        if recipe.validation >= len(data.train):
-            raise InvalidRecipe("validation", recipe.validation, f"must be below {len(data.train):,}, all examples")
+        recipe.check_fits(len(data.train))
         train, validation = split(data.train, recipe.validation, VALIDATION_SEED)
-        if recipe.batch_size > len(train):
-            bound = f"must be at most {len(train):,}, the examples to train on"
-            raise InvalidRecipe("batch_size", recipe.batch_size, bound)
         self._recipe, self._curve_steps = recipe, frozenset(curve_steps)
         self._data_sha256 = dict(data.sha256)
         self._splits = {"train": train, "validation": validation, "test": data.test}

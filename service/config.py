@@ -26,6 +26,10 @@ MAIN_HINT = "choose another --host or --port"
 CONTROL_HINT = "choose another --control-port for control, or --no-control"
 
 
+TRAINING_MODULES = ("torch", "onnxscript")
+"""What the process of a training run imports, and this one never does."""
+
+
 class ConfigError(ValueError):
     """A setting that cannot be used; names the field, the value and the bound."""
 
@@ -143,6 +147,22 @@ class ServerConfig:
     control_host: str = setting("127.0.0.1", "Address of the control port.")
     control_port: int = setting(8003, "TCP port for control; 0 takes a free one and says which.", low=0, high=65535)
 
+    training_slots: int = setting(
+        0,
+        "Training runs at a time, by request on the control port; 0 offers no training. Needs PyTorch.",
+        low=0,
+        high=64,
+    )
+    training_queue_size: int = setting(16, "Training runs that may wait for a slot.", low=1, high=10_000)
+    training_memory_mb: int = setting(
+        2048, "Memory that the process of a training run may take, in MiB; 0 is no limit.", low=0, high=2**20
+    )
+    training_dir: Path | None = setting(
+        None,
+        "Directory on a local disk for training runs and their checkpoints.  [default: .training in the repository]",
+        metavar="DIRECTORY",
+    )
+
     lame_duck_s: float = setting(
         0.0,
         "After SIGTERM, how long to serve on while saying NOT_SERVING, so that load balancers notice first; a "
@@ -179,6 +199,7 @@ class ServerConfig:
         self._check_tls()
         if self.control_on_main_port and not self.control:
             raise ConfigError("control_on_main_port: needs control, which is turned off")
+        self._check_training()
         try:
             VersionPolicy.parse(self.version_policy)
         except PolicyError as error:
@@ -216,6 +237,18 @@ class ServerConfig:
             name: Path(value) if name in paths and value is not None else value for name, value in values.items()
         }
         return cls(**given)
+
+    def _check_training(self) -> None:
+        if not self.training_slots:
+            return
+        if not self.control:
+            raise ConfigError("training_slots: needs control, which is turned off")
+        missing = [module for module in TRAINING_MODULES if not _is_installed(module)]
+        if missing:
+            raise ConfigError(
+                f"training_slots: training needs {missing[0]}, which is not installed: "
+                "pip install 'mnist1d-service[train]'"
+            )
 
     def _check_tls(self) -> None:
         for name, needed in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):

@@ -1,7 +1,7 @@
 """The details of an error as ``google.rpc`` messages, for clients that read more than code and message.
 
 What `service.errors` holds as plain data becomes the bytes of a ``google.rpc.Status``, which travel in the trailing
-metadata as ``grpc-status-details-bin``: BadRequest with the field at fault, ErrorInfo with a reason that programs can
+metadata as ``grpc-status-details-bin``: BadRequest with the fields at fault, ErrorInfo with a reason that programs can
 compare, RetryInfo where trying again helps.
 """
 
@@ -28,9 +28,10 @@ def serialize(status: Status) -> bytes | None:
     if details is None:
         return None
     messages: list[Message] = [ErrorInfo(reason=details.reason, domain=DOMAIN, metadata=dict(details.metadata))]
-    if details.field:
-        violation = BadRequest.FieldViolation(field=details.field, description=status.message)
-        messages.append(BadRequest(field_violations=[violation]))
+    wrong = details.violations or ([(details.field, status.message)] if details.field else [])
+    if wrong:
+        violations = [BadRequest.FieldViolation(field=path, description=what) for path, what in wrong]
+        messages.append(BadRequest(field_violations=violations))
     if details.retry_after_s is not None:
         retry = RetryInfo()
         retry.retry_delay.FromNanoseconds(round(details.retry_after_s * 1e9))

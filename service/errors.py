@@ -12,6 +12,12 @@
     ├── ControlNotAllowed       UNAVAILABLE          models are not loaded by request here; Triton's code and words
     ├── LoadFailed              INTERNAL             a model that was to be loaded is not there, or cannot be opened
     ├── LoadRefused             FAILED_PRECONDITION  the same, since its proof failed
+    ├── OperationNotFound       NOT_FOUND            no training run of that name, or none any more
+    ├── OperationNotDone        FAILED_PRECONDITION  it runs, and what was asked is for those that are done
+    ├── RequestIdReused         ALREADY_EXISTS       the same request_id came with another request before
+    ├── TrainingQueueFull       RESOURCE_EXHAUSTED   as many training runs wait as may
+    ├── TrainingStoreFull       RESOURCE_EXHAUSTED   the disk has no room for what has to be kept of a run
+    ├── TrainingStoreBusy       UNAVAILABLE          another process keeps the file of runs locked: try again
     ├── Unauthenticated         UNAUTHENTICATED      no token, or one that is not known
     ├── PermissionDenied        PERMISSION_DENIED    the caller is known, and may not do this, or not on this port
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
@@ -26,13 +32,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_MESSAGE_BYTES = 1024
 """A message may quote the request, and travels in the trailers, whose size clients limit to 8 KiB: percent-encoded, so
 three times as long at worst, and again in the details, once or twice."""
 MAX_DETAIL_BYTES = 256
 """The same for each value among the details."""
+MAX_VIOLATIONS = 10
+"""So many fields at fault are named at most, for the same reason."""
 
 
 class Code(IntEnum):
@@ -73,10 +84,12 @@ class Details:
     reason: str
     """UPPER_SNAKE_CASE, one for each kind of error."""
     field: str = ""
-    """Path of the request's field at fault, for example ``inputs[0].shape``; empty if it is none."""
+    """Path of the request's field at fault, for example ``inputs[0].shape``; empty if it is none, or several."""
     retry_after_s: float | None = None
     """When to try again, in seconds; None where that does not help."""
     metadata: tuple[tuple[str, str], ...] = ()
+    violations: tuple[tuple[str, str], ...] = ()
+    """Where several fields are at fault: the path of each and what is wrong with it."""
 
 
 class ServiceError(Exception):
@@ -87,15 +100,26 @@ class ServiceError(Exception):
     retry_after_s: ClassVar[float | None] = None
 
     def __init__(
-        self, message: str, *, field: str = "", reason: str = "", may_pass: bool = True, **metadata: str
+        self,
+        message: str,
+        *,
+        field: str = "",
+        violations: Iterable[tuple[str, str]] = (),
+        reason: str = "",
+        may_pass: bool = True,
+        **metadata: str,
     ) -> None:
         """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details.
 
-        ``reason`` says more than the class does; ``may_pass`` is false where trying again does not help for all that.
+        ``violations`` are for requests with several fields at fault: each path, and what is wrong. ``reason`` says more
+        than the class does; ``may_pass`` is false where trying again does not help for all that.
         """
         retry_after_s = self.retry_after_s if may_pass else None
         about = tuple((key, _cut(value, MAX_DETAIL_BYTES)) for key, value in metadata.items())
-        self.details = Details(reason or self.reason, _cut(field, MAX_DETAIL_BYTES), retry_after_s, about)
+        wrong = tuple((_cut(path, MAX_DETAIL_BYTES), _cut(what, MAX_DETAIL_BYTES)) for path, what in violations)
+        self.details = Details(
+            reason or self.reason, _cut(field, MAX_DETAIL_BYTES), retry_after_s, about, wrong[:MAX_VIOLATIONS]
+        )
         super().__init__(message)
 
 
@@ -178,6 +202,49 @@ class LoadRefused(ServiceError):
 
     code = Code.FAILED_PRECONDITION
     reason = "GOLDEN_MISMATCH"
+
+
+class OperationNotFound(ServiceError):
+    """Never there, deleted, or forgotten since so many others came after it."""
+
+    code = Code.NOT_FOUND
+    reason = "OPERATION_NOT_FOUND"
+
+
+class OperationNotDone(ServiceError):
+    """Cancel it first, or wait."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "OPERATION_NOT_DONE"
+
+
+class RequestIdReused(ServiceError):
+    """A request_id stands for one request, which can be repeated and not replaced."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+
+
+class TrainingQueueFull(ServiceError):
+    """Not UNAVAILABLE, which clients retry in moments: runs take minutes."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TRAINING_QUEUE_FULL"
+
+
+class TrainingStoreFull(ServiceError):
+    """What cannot be kept is not begun."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "DISK_FULL"
+
+
+class TrainingStoreBusy(ServiceError):
+    """SQLite waits for some seconds first."""
+
+    code = Code.UNAVAILABLE
+    reason = "TRAINING_STORE_BUSY"
+    retry_after_s = 1.0
 
 
 class Unauthenticated(ServiceError):

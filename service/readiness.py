@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from service.inference.repository import Repository
 
@@ -20,11 +20,17 @@ INFERENCE_SERVICE = "inference.GRPCInferenceService"
 class Readiness:
     """What may be called ready. Belongs to one event loop; `changed` may be called from any thread."""
 
-    def __init__(self, repository: Repository, *, strict: bool, may_be_empty: bool = False) -> None:
-        """``may_be_empty`` is for a server whose models come and go by request."""
+    def __init__(
+        self, repository: Repository, *, strict: bool, may_be_empty: bool = False, services: Sequence[str] = ()
+    ) -> None:
+        """``may_be_empty`` is for a server whose models come and go by request.
+
+        ``services`` are those beside inference, which depend on no model.
+        """
         self._repository = repository
         self._strict = strict
         self._may_be_empty = may_be_empty
+        self._services = services
         self._is_draining = False
         self._is_over = False
         self._waiters: set[asyncio.Event] = set()
@@ -58,13 +64,14 @@ class Readiness:
         return all(required) if self._strict else True
 
     def statuses(self) -> Mapping[str, bool]:
-        """Every name that the health service knows: '' for the server, the inference service, one for each model."""
+        """Every name that the health service knows: '' for the server, its services, one for each model."""
         whole = self.server_is_ready()
         models = {
             f"model/{name}": bool(model.ready) and not self._is_draining
             for name, model in self._repository.served.items()
         }
-        return {"": whole, INFERENCE_SERVICE: whole, **models}
+        others = dict.fromkeys(self._services, not self._is_draining)
+        return {"": whole, INFERENCE_SERVICE: whole, **others, **models}
 
     def start_draining(self) -> None:
         """From now on nothing is ready, for good."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from service import reflection
+from service.config import ConfigError
 from service.health import HealthServicer
 from service.inference import shared_memory
 from service.inference.admission import Admission
@@ -31,6 +32,7 @@ from service.observability.observer import CallObserver
 from service.observability.settings_servicer import SettingsServicer
 from service.observability.trace_control import TraceControl
 from service.readiness import INFERENCE_SERVICE, Readiness
+from service.served_models import ServedModels
 from service.signals import Stopping, rescan_on_hangup
 from service.standing import Standing
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from service.config import ServerConfig
     from service.inference.model_version import ServedModel
     from service.observability.tracing import Tracing
+    from service.training.service import TrainingService
     from service.transport.methods import Method
     from service.workers.membership import Membership
 
@@ -91,7 +94,14 @@ class Server:
         self.control = RepositoryControl(
             self.repository, mode, poll_s=config.repository_poll_s, load_at_start=config.load_model
         )
-        self.readiness = Readiness(self.repository, strict=config.strict_readiness, may_be_empty=mode is Mode.EXPLICIT)
+        self._training = _training(config, ServedModels(self.repository, self.control))
+        services = self._training.services if self._training is not None else ()
+        self.readiness = Readiness(
+            self.repository,
+            strict=config.strict_readiness,
+            may_be_empty=mode is Mode.EXPLICIT,
+            services=services,
+        )
         self._admission = Admission()
         inference = InferenceServicer(
             self.repository,
@@ -107,7 +117,8 @@ class Server:
             *SettingsServicer(self._traces, self.repository.is_ready).methods(),
             *shared_memory.methods(),
             *HealthServicer(self.readiness).methods(),
-            *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health"]),
+            *(self._training.methods if self._training is not None else ()),
+            *reflection.methods([INFERENCE_SERVICE, "grpc.health.v1.Health", *services]),
         )
         if member is not None:
             self.methods = member.share(self.methods)
@@ -182,6 +193,8 @@ class Server:
             await self._metrics.start()
         await self._load()
         await self._listen()
+        if self._training is not None:
+            self._training.start()
         standing = self.standing()
         who = "server" if self._member is None else "worker"
         _log.log(
@@ -212,11 +225,13 @@ class Server:
             self._member.leave()
         self.readiness.start_draining()
         self.control.stop()
+        pausing = asyncio.ensure_future(self._pause_training(self._config.grace_s if drain else 0.0))
         if drain:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurried.wait(), self._config.lame_duck_s)
             await self._refuse_and_finish()
             asyncio.get_running_loop().call_later(_DISMISSAL_S, self._dismiss)
+        await pausing
         if self._member is not None:
             self._member.refuse_connections()
         await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
@@ -226,9 +241,15 @@ class Server:
             await self._metrics.stop()
         await self.control.wait_until_stopped(_LOAD_GRACE_S if drain else 0)
         self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._training is not None:
+            self._training.close()
         if self._member is not None:
             await self._member.close()
         _log.info("server stopped" if self._member is None else "worker stopped")
+
+    async def _pause_training(self, timeout_s: float) -> None:
+        if self._training is not None:
+            await self._training.stop(timeout_s)
 
     def interrupt(self) -> None:
         """Give up loading, if that is what it does: a file system that hangs must not keep the server from stopping."""
@@ -282,6 +303,24 @@ def _problems(name: str, model: ServedModel) -> list[str]:
     """Why a model has no ready version."""
     refused = [f"{name} version {version.version}: {version.reason}" for version in model.refused]
     return refused or [f"{name}: {model.problem or 'no version'}"]
+
+
+def _training(config: ServerConfig, served: ServedModels) -> TrainingService | None:
+    if not config.training_slots:
+        return None
+    from service.training.jobs import Limits
+    from service.training.service import DIRECTORY, TrainingService, TrainingUnavailable  # few servers need them
+
+    try:
+        return TrainingService(
+            repository=config.repository.absolute(),
+            directory=(config.training_dir or config.repository / DIRECTORY).absolute(),
+            serving=served,
+            most_queued=config.training_queue_size,
+            limits=Limits(config.training_slots, config.training_memory_mb * 2**20),
+        )
+    except TrainingUnavailable as error:
+        raise ConfigError(f"training_dir: {error}") from error
 
 
 def _tracing(control: TraceControl) -> Tracing:

@@ -73,6 +73,11 @@ class RepositoryControl:
         _log.info("rescanning the repository")
         await self._change(lambda: self._repository.refresh(retry=True))
 
+    async def look(self) -> None:
+        """Look at once in poll mode, as the next look would; in the others nothing."""
+        if self.mode is Mode.POLL and not self._is_stopping:
+            await self._change(self._repository.refresh)
+
     async def load(self, name: str, parameters: LoadParameters) -> None:
         """Load or reload a model.
 

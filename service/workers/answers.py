@@ -55,7 +55,8 @@ def error_of(fields: Mapping[str, Any]) -> ServiceError:
     """The same error again."""
     details = fields["details"]
     error = _KINDS.get(fields["kind"], WorkerFailed)(fields["message"])
-    error.details = Details(**{**details, "metadata": tuple((name, value) for name, value in details["metadata"])})
+    pairs = {name: tuple((key, value) for key, value in details[name]) for name in ("metadata", "violations")}
+    error.details = Details(**{**details, **pairs})
     return error
 
 

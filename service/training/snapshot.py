@@ -1,0 +1,34 @@
+"""How far a run is: its events, folded into the few numbers that a glance needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FIGURES = ("step", "total_steps", "loss", "accuracy", "steps_per_s", "remaining_s")
+
+
+def folded(snapshot: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The snapshot after one more event.
+
+    ``stage``, ``step``, ``total_steps``, ``loss``, ``accuracy``, ``steps_per_s``, ``remaining_s``, and ``evaluations``:
+    the latest one of each split. What is not known yet is missing.
+    """
+    after = dict(snapshot)
+    match body["event"]:
+        case "stage_started":
+            after["stage"] = body["stage"]
+        case "started":
+            after |= {"step": body["start_step"], "total_steps": body["total_steps"]}
+        case "progress":
+            after |= {name: body[name] for name in _FIGURES}
+        case "evaluated":
+            figures = {name: body[name] for name in ("step", "split", "loss", "accuracy")}
+            after["evaluations"] = {**after.get("evaluations", {}), body["split"]: figures}
+        case "finished":
+            after |= {"step": body["step"], "remaining_s": 0.0}
+        case "attempt_ended" | "done":
+            after |= {"stage": "", "steps_per_s": 0.0, "remaining_s": 0.0}
+    return after

@@ -1,0 +1,351 @@
+"""Every run and every event on disk, in one SQLite file that several processes of one machine share.
+
+What is here has happened: a caller hears of a run, and a watcher of an event, only after it was written. The file is in
+write-ahead mode, so that readers and the one writer do not wait for each other, and a process that is killed in the
+middle of a change leaves the state before it. Changes of a run's state are forced to the disk; events, which come ten
+times a second, are not: they outlive any process, and a power cut costs the last of them.
+
+Blocking: its methods belong in one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from service.errors import (
+    OperationNotDone,
+    OperationNotFound,
+    RequestIdReused,
+    TrainingQueueFull,
+    TrainingStoreBusy,
+    TrainingStoreFull,
+)
+from service.training.run import Condition, Failure, Run, RunState, StoredEvent
+from service.training.snapshot import folded
+from service.training.spec import RunSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+FORMAT = 1
+MOST_DONE = 1000
+"""Of so many runs that are done the operations are kept; older ones are forgotten, with their events."""
+_BUSY_S = 5.0
+_SCHEMA = """
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id TEXT NOT NULL UNIQUE,
+    request_id TEXT UNIQUE,
+    request BLOB NOT NULL,
+    spec TEXT NOT NULL,
+    network TEXT NOT NULL,
+    recipe TEXT NOT NULL,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL,
+    is_cancelling INTEGER NOT NULL DEFAULT 0,
+    created_s REAL NOT NULL,
+    started_s REAL,
+    ended_s REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_event INTEGER NOT NULL DEFAULT 0,
+    snapshot TEXT NOT NULL DEFAULT '{}',
+    result TEXT,
+    failure TEXT
+);
+CREATE INDEX runs_by_state ON runs (state, number);
+CREATE TABLE events (
+    run INTEGER NOT NULL REFERENCES runs (number) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    time_s REAL NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (run, number)
+) WITHOUT ROWID;
+"""
+_AHEAD = "(SELECT count(*) FROM runs q WHERE q.state = 'QUEUED' AND q.number < runs.number) AS ahead"
+_QUEUED, _RUNNING = RunState.QUEUED.value, RunState.RUNNING.value
+
+
+class StoreFormatError(Exception):
+    """The file is of another version of this program."""
+
+
+class Store:
+    """The file. Opened on construction; raises OSError, sqlite3.Error or StoreFormatError where that is impossible."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+            self._prepare(path)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _prepare(self, path: Path) -> None:
+        with self._change():
+            (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if found == FORMAT:
+                return
+            if found:
+                raise StoreFormatError(f"{path} has format {found}, this program reads {FORMAT}")
+            for statement in _SCHEMA.split(";\n"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    # ---- for everybody -------------------------------------------------------------------------------------------
+
+    def create(self, run_id: str, spec: RunSpec, request: bytes, *, request_id: str, most_queued: int) -> Run:
+        """Queue a run. With a ``request_id`` that came before, the run that it stands for.
+
+        Raises:
+            TrainingQueueFull: ``most_queued`` runs wait already.
+            RequestIdReused: ``request`` is not what came with the id before.
+        """
+        with self._change(force=True):
+            if request_id:
+                known = self._row("request_id = ?", request_id)
+                if known is not None:
+                    if known["request"] != request:
+                        raise RequestIdReused(
+                            f"request_id {request_id!r} came with another request before", field="request_id"
+                        )
+                    return _run(known)
+            (waiting,) = self._connection.execute("SELECT count(*) FROM runs WHERE state = ?", (_QUEUED,)).fetchone()
+            if waiting >= most_queued:
+                raise TrainingQueueFull(f"{waiting} training runs wait already, as many as may (--training-queue-size)")
+            now_s = time.time()
+            self._connection.execute(
+                "INSERT INTO runs (run_id, request_id, request, spec, network, recipe, model, state, created_s) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(run_id, request_id or None, request, json.dumps(spec.to_dict()), spec.network),
+                    *(spec.recipe_name, spec.publish_name, _QUEUED, now_s),
+                ),
+            )
+            self._add_events(run_id, [{"event": "queued"}])
+            self._forget_old()
+            return self.get(run_id)
+
+    def get(self, run_id: str) -> Run:
+        """A run as it is now; raises OperationNotFound."""
+        row = self._row("run_id = ?", run_id)
+        if row is None:
+            raise OperationNotFound(f"there is no operation 'operations/{run_id[:200]}'", field="name")
+        return _run(row)
+
+    def page(self, conditions: Sequence[Condition], *, before: int | None, limit: int) -> list[Run]:
+        """At most ``limit`` runs that meet all conditions, newest first, and only those older than ``before``."""
+        where, values = ["1"], list[Any]()
+        for condition in conditions:
+            # Columns come from a table of the parser's, values are bound.
+            where.append(f"{condition.column} {'=' if condition.is_equal else '<>'} ?")
+            values.append(condition.value)
+        if before is not None:
+            where.append("number < ?")
+            values.append(before)
+        rows = self._connection.execute(
+            f"SELECT *, {_AHEAD} FROM runs WHERE {' AND '.join(where)} ORDER BY number DESC LIMIT ?",  # noqa: S608 - see above
+            (*values, limit),
+        )
+        return [_run(row) for row in rows]
+
+    def request_cancel(self, run_id: str) -> Run:
+        """Ask a run to stop; one that is done stays as it is. Raises OperationNotFound.
+
+        One that has never begun is over at once. Any other is left to whoever runs it, which knows what it has done.
+        """
+        with self._change(force=True):
+            run = self.get(run_id)
+            if run.state.is_done or run.is_cancelling:
+                return run
+            self._connection.execute("UPDATE runs SET is_cancelling = 1 WHERE run_id = ?", (run_id,))
+            self._add_events(run_id, [{"event": "cancel_requested"}])
+            if run.state is RunState.QUEUED and not run.attempts:
+                self._end(run_id, RunState.CANCELLED, failure=cancelled())
+            return self.get(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run that is done; raises OperationNotFound, OperationNotDone."""
+        with self._change(force=True):
+            run = self.get(run_id)
+            if not run.state.is_done:
+                raise OperationNotDone(f"operations/{run_id} is {run.state.value}: cancel it, or wait until it is done")
+            self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+
+    def events(self, run_id: str, *, first: int, limit: int) -> list[StoredEvent]:
+        """At most ``limit`` events from number ``first`` on; raises OperationNotFound."""
+        rows = self._connection.execute(
+            "SELECT number, time_s, body FROM events WHERE run = ? AND number >= ? ORDER BY number LIMIT ?",
+            (self.get(run_id).number, first, limit),
+        )
+        return [StoredEvent(row["number"], row["time_s"], json.loads(row["body"])) for row in rows]
+
+    def active(self) -> list[Run]:
+        """Every run that is not done, oldest first."""
+        rows = self._connection.execute(
+            f"SELECT *, {_AHEAD} FROM runs WHERE state IN (?, ?) ORDER BY number",  # noqa: S608 - constants
+            (_QUEUED, _RUNNING),
+        )
+        return [_run(row) for row in rows]
+
+    # ---- for the one process that runs them ----------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """What a process that is gone was running waits again."""
+        for run in self.active():
+            if run.state is RunState.RUNNING:
+                self.requeue(run.run_id, "the server went away")
+
+    def begin(self, run_id: str) -> Run:
+        """A queued run gets a slot."""
+        with self._change(force=True):
+            attempt = self.get(run_id).attempts + 1
+            self._connection.execute(
+                "UPDATE runs SET state = ?, attempts = ?, started_s = coalesce(started_s, ?) WHERE run_id = ?",
+                (_RUNNING, attempt, time.time(), run_id),
+            )
+            self._add_events(run_id, [{"event": "attempt_started", "attempt": attempt}])
+            return self.get(run_id)
+
+    def add_events(self, run_id: str, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what has happened."""
+        with self._change():
+            self._add_events(run_id, bodies)
+
+    def requeue(self, run_id: str, reason: str) -> None:
+        """Its process has ended and it has not: it waits for a slot again."""
+        with self._change(force=True):
+            self._add_events(run_id, [{"event": "attempt_ended", "reason": reason}])
+            self._connection.execute("UPDATE runs SET state = ? WHERE run_id = ?", (_QUEUED, run_id))
+
+    def end(
+        self,
+        run_id: str,
+        state: RunState,
+        *,
+        result: Mapping[str, Any] | None = None,
+        failure: Failure | None = None,
+    ) -> Run:
+        """It is done, for good; nothing happens to one that is done already."""
+        with self._change(force=True):
+            if not self.get(run_id).state.is_done:
+                self._end(run_id, state, result=result, failure=failure)
+            return self.get(run_id)
+
+    # ---- within a change -----------------------------------------------------------------------------------------
+
+    def _end(
+        self,
+        run_id: str,
+        state: RunState,
+        *,
+        result: Mapping[str, Any] | None = None,
+        failure: Failure | None = None,
+    ) -> None:
+        plain = None if failure is None else asdict(failure)
+        self._add_events(run_id, [{"event": "done", "state": state.value, "result": result, "failure": plain}])
+        self._connection.execute(
+            "UPDATE runs SET state = ?, is_cancelling = 0, ended_s = ?, result = ?, failure = ? WHERE run_id = ?",
+            (state.value, time.time(), _json(result), _json(plain), run_id),
+        )
+
+    def _add_events(self, run_id: str, bodies: Sequence[Mapping[str, Any]]) -> None:
+        run, now_s = self.get(run_id), time.time()
+        snapshot = run.snapshot
+        for number, body in enumerate(bodies, start=run.last_event + 1):
+            snapshot = folded(snapshot, body)
+            self._connection.execute(
+                "INSERT INTO events (run, number, time_s, body) VALUES (?, ?, ?, ?)",
+                (run.number, number, now_s, json.dumps(body)),
+            )
+        self._connection.execute(
+            "UPDATE runs SET snapshot = ?, last_event = ? WHERE number = ?",
+            (json.dumps(snapshot), run.last_event + len(bodies), run.number),
+        )
+
+    def _forget_old(self) -> None:
+        self._connection.execute(
+            "DELETE FROM runs WHERE number IN (SELECT number FROM runs WHERE state NOT IN (?, ?) "
+            "ORDER BY number DESC LIMIT -1 OFFSET ?)",
+            (_QUEUED, _RUNNING, MOST_DONE),
+        )
+
+    def _row(self, where: str, value: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._connection.execute(
+            f"SELECT *, {_AHEAD} FROM runs WHERE {where}",  # noqa: S608 - constants of this module
+            (value,),
+        ).fetchone()
+        return row
+
+    @contextlib.contextmanager
+    def _change(self, *, force: bool = False) -> Iterator[None]:
+        """All of it or nothing; with ``force`` it outlives a power cut, too.
+
+        Raises:
+            TrainingStoreFull, TrainingStoreBusy: nothing was changed.
+        """
+        try:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if force else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise _told(error) from error
+
+
+def cancelled() -> Failure:
+    """How a run ends that was asked to."""
+    return Failure(1, "the run was cancelled", "CANCELLED")
+
+
+def _told(error: sqlite3.OperationalError) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary == sqlite3.SQLITE_BUSY:
+        return TrainingStoreBusy(f"another process has locked the file of training runs for over {_BUSY_S:g} s")
+    # A full disk is SQLITE_FULL, or an error of the operating system's where a limit of file size is hit.
+    if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return TrainingStoreFull(f"the file of training runs cannot be written: {error}")
+    return error
+
+
+def _run(row: sqlite3.Row) -> Run:
+    failure, result = (None if row[name] is None else json.loads(row[name]) for name in ("failure", "result"))
+    return Run(
+        number=row["number"],
+        run_id=row["run_id"],
+        spec=RunSpec(**json.loads(row["spec"])),
+        state=RunState(row["state"]),
+        is_cancelling=bool(row["is_cancelling"]),
+        created_s=row["created_s"],
+        started_s=row["started_s"],
+        ended_s=row["ended_s"],
+        attempts=row["attempts"],
+        last_event=row["last_event"],
+        snapshot=json.loads(row["snapshot"]),
+        result=result,
+        failure=None if failure is None else Failure(**failure),
+        ahead=row["ahead"] if row["state"] == _QUEUED else 0,
+    )
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value)

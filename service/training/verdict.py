@@ -1,0 +1,55 @@
+"""What the end of a process means for its run."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+from service.errors import Code
+from service.training.run import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FAILURES = {
+    "InvalidRecipe": (Code.INVALID_ARGUMENT, "INVALID_RECIPE"),
+    "TrainingDiverged": (Code.INVALID_ARGUMENT, "TRAINING_DIVERGED"),
+    "GateNotMet": (Code.FAILED_PRECONDITION, "GATE_NOT_MET"),
+    "ProofFailed": (Code.INTERNAL, "PROOF_FAILED"),
+    "PublicationError": (Code.FAILED_PRECONDITION, "PUBLICATION_FAILED"),
+    "CheckpointError": (Code.FAILED_PRECONDITION, "CHECKPOINT_FAILED"),
+}
+"""By the error's class in `models.errors`; any other is INTERNAL."""
+
+
+def failure_of(body: Mapping[str, Any]) -> Failure:
+    """From the event with which a process says that its run has failed."""
+    code, reason = _FAILURES.get(body["error"], (Code.INTERNAL, "TRAINING_FAILED"))
+    if body.get("disk_full"):
+        code, reason = Code.RESOURCE_EXHAUSTED, "DISK_FULL"
+    decision = body.get("decision") or {}
+    metadata = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in decision.items()}
+    return Failure(int(code), body["message"], reason, metadata, body.get("report"))
+
+
+def died(code: int, last_words: str) -> str:
+    """Why a process ended that said nothing itself, for people."""
+    last = last_words.splitlines()[-1].strip() if last_words else ""
+    how = f"exit code {code}" if code >= 0 else _signal_name(-code)
+    if "MemoryError" in last or "allocate memory" in last_words or "bad_alloc" in last_words:
+        how = f"out of memory ({how})"
+    return f"the training process died: {how}" + (f": {last}" if last else "")
+
+
+def gave_up(tries: int, reason: str) -> Failure:
+    """The end of a run whose processes die again and again."""
+    is_memory = "out of memory" in reason
+    code, name = (Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY") if is_memory else (Code.INTERNAL, "TRAINING_DIED")
+    return Failure(int(code), f"given up after {tries} tries without progress; {reason}", name)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
