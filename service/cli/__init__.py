@@ -20,6 +20,7 @@ COMMANDS = {
     "prove": ("service.cli.prove", "Prove a published model again, or any ONNX file against goldens."),
     "report": ("service.cli.report", "Write the report of a published version again."),
     "serve": ("service.cli.serve", "Serve a model repository over gRPC."),
+    "runs": ("service.cli.runs", "Create, watch, list and cancel a server's training runs."),
     "predict": ("service.cli.predict", "Send examples to a running server."),
     "bench": ("service.cli.bench", "Measure how fast a server answers."),
     "models": ("service.cli.models", "List what lies in a model repository."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.console import Exit, fail
+from service.cli.options import environment_variable
 from service.client import Tls
 from service.client.connection import check_address
 
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
 _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
 
-def connection_options(command_name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--server`` and the options of TLS, token and metadata, which `tls_from` and `headers_from` read."""
+def connection_options(
+    command_name: str, server: str = "127.0.0.1:8001"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--server`` and the options of TLS, token and metadata, which `tls_from` and `headers_from` read.
+
+    The variables of the environment are named for ``command_name``, in its subcommands too; ``server`` is the default.
+    """
     options = (
-        click.option("--server", default="127.0.0.1:8001", show_default=True, help="Address of the server, host:port."),
+        click.option(
+            "--server",
+            default=server,
+            envvar=environment_variable(command_name, "server"),
+            show_default=True,
+            help="Address of the server, host:port.",
+        ),
         click.option("--tls/--no-tls", "use_tls", default=False, help="Encrypt; implied by the options below."),
         click.option(
             "--tls-ca", type=click.Path(path_type=Path), help="Who may have signed the server's certificate, PEM."
@@ -29,7 +41,9 @@ def connection_options(command_name: str) -> Callable[[Callable[..., Any]], Call
         click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM."),
         click.option("--tls-name", help="The name in the server's certificate, if it is not that of --server."),
         click.option(
-            "--token", help=f"Bearer token. Better in MNIST1D_{command_name.upper()}_TOKEN than on a command line."
+            "--token",
+            envvar=environment_variable(command_name, "token"),
+            help=f"Bearer token. Better in MNIST1D_{command_name.upper()}_TOKEN than on a command line.",
         ),
         click.option(
             "--header", "headers", multiple=True, metavar="NAME:VALUE", help="Metadata to send with each request."

@@ -27,6 +27,7 @@ from service.client.errors import ErrorDetails, FieldViolation, ServerError
 from service.client.operations import datatype_of
 from service.client.operations import infer as request
 from service.client.sync_client import InferenceClient
+from service.client.training_client import TrainingClient, TrainingRun
 
 __all__ = [
     "RETRIES",
@@ -47,6 +48,8 @@ __all__ = [
     "TensorInfo",
     "TimeSpent",
     "Tls",
+    "TrainingClient",
+    "TrainingRun",
     "datatype_of",
     "request",
 ]

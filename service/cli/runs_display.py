@@ -1,0 +1,302 @@
+"""A training run as it is watched: curves on a terminal, plain lines elsewhere, JSON lines for programs.
+
+Each display is told of the events of the contract, one by one, and knows nothing of where they come from.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+from google.protobuf.json_format import MessageToDict
+from rich.console import Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from models.events import StageFinished
+from service.cli.console import print_json
+from service.cli.curves import Curve, drawn
+from service.cli.run_display import EVALUATIONS_SHOWN, duration, stage_line
+from service.pb import POOL
+from service.pb import training_pb2 as pb
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from google.protobuf.message import Message
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from service.client import ServerError, TrainingRun
+
+_CHART_ROWS = 9
+_WIDEST_CHART = 70
+_NARROWEST_PAIR = 90
+"""Columns of a terminal from which the two charts stand side by side."""
+_BAR_COLUMNS = 30
+_FRAMES_PER_S = 8
+
+
+class Display(Protocol):
+    """What is told of a run."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def tell(self, event: pb.TrainingRunEvent) -> None:
+        """Something has happened."""
+        ...
+
+    def gap(self, error: ServerError) -> None:
+        """The server is away and is looked for again."""
+        ...
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """A message of the contract for programs, by the contract's own names; numbers that JSON lacks are text."""
+    plain: dict[str, Any] = MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=False, descriptor_pool=POOL
+    )
+    return plain
+
+
+class JsonLines:
+    """Every event as one line of JSON on standard output."""
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def tell(self, event: pb.TrainingRunEvent) -> None:
+        """See `Display`."""
+        print_json(as_json(event))
+
+    def gap(self, error: ServerError) -> None:
+        """Nothing: no event is missed."""
+
+
+class Lines:
+    """A line for what matters: stages, about ten evaluations, attempts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._total_steps = self._due_step = 0
+        self._shown_step = -1
+        self._is_away = False
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def tell(self, event: pb.TrainingRunEvent) -> None:
+        """See `Display`."""
+        self._is_away = False
+        line = self._line(event)
+        if line:
+            self._console.print(Text(f"  {line}"))
+
+    def gap(self, error: ServerError) -> None:
+        """Said once, however often it is looked for."""
+        if not self._is_away:
+            self._is_away = True
+            self._console.print(Text(f"  the server is away, looking for it ({error.message})", style="dim"))
+
+    def _line(self, event: pb.TrainingRunEvent) -> str:
+        if event.WhichOneof("event") == "training_started":
+            self._total_steps, self._due_step = event.training_started.total_steps, 0
+        if event.WhichOneof("event") == "evaluated":
+            return self._evaluation(event.evaluated)
+        return line_of(event)
+
+    def _evaluation(self, evaluated: pb.Evaluated) -> str:
+        """About ten in a run, the first and the last among them."""
+        if evaluated.step >= self._due_step or evaluated.step == self._total_steps:
+            self._shown_step = evaluated.step
+            self._due_step = evaluated.step + self._total_steps // EVALUATIONS_SHOWN
+        if evaluated.split == "train" or evaluated.step != self._shown_step:
+            return ""
+        figures = f"accuracy {evaluated.accuracy:.2%}, loss {evaluated.loss:.4f}"
+        return f"step {evaluated.step:,}: {evaluated.split} {figures}"
+
+
+class Live:
+    """On a terminal: a progress bar with loss and accuracy curves, and a line for each stage above them."""
+
+    def __init__(self, run: TrainingRun, console: Console) -> None:
+        from rich.live import Live as RichLive
+
+        self._run = run
+        self._console = console
+        self._lines = Lines(console)
+        self._progress = pb.Progress(total_steps=run.snapshot.total_steps)
+        self._stage = "queued"
+        self._is_away = False
+        self.loss = {name: Curve(name, style) for name, style in _STYLES.items()}
+        self.accuracy = {name: Curve(name, style) for name, style in _STYLES.items()}
+        self._live = RichLive(self, console=console, transient=True, refresh_per_second=_FRAMES_PER_S)
+
+    def __enter__(self) -> Live:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+        if self.loss["batches"].points:
+            self._console.print(self._charts(self._console.width))  # the picture that stays
+
+    def tell(self, event: pb.TrainingRunEvent) -> None:
+        """See `Display`."""
+        self._is_away = False
+        match event.WhichOneof("event"):
+            case "attempt_started":
+                self._stage = "starting"
+            case "attempt_ended":
+                self._stage = "waiting"
+            case "stage_started":
+                self._stage = event.stage_started.stage
+            case "training_started":
+                started = event.training_started
+                self._progress = pb.Progress(step=started.start_step, total_steps=started.total_steps)
+            case "progress":
+                self._progress = event.progress
+                self._add("batches", event.progress.step, event.progress.loss, event.progress.accuracy)
+            case "evaluated" if event.evaluated.split != "train":
+                self._add(event.evaluated.split, event.evaluated.step, event.evaluated.loss, event.evaluated.accuracy)
+        if event.WhichOneof("event") != "evaluated":
+            line = line_of(event)
+            if line:
+                self._console.print(Text(f"  {line}"))
+
+    def gap(self, error: ServerError) -> None:
+        """See `Display`."""
+        self._is_away = True
+        self._stage = f"the server is away, looking for it ({error.code.name})"
+
+    def _add(self, name: str, step: int, loss: float, accuracy: float) -> None:
+        self.loss[name].add(step, loss)
+        self.accuracy[name].add(step, accuracy)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What is below the lines, drawn anew for each frame."""
+        yield Group(Text(), self._head(), Text(), self._charts(options.max_width))
+
+    def _head(self) -> Table:
+        progress, snapshot = self._progress, self._run.snapshot
+        figures = ""
+        if progress.steps_per_second > 0 and self._stage == "train":
+            figures = f"{progress.steps_per_second:,.0f} steps/s  {duration(progress.remaining_seconds)} left"
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold"),
+            ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS),
+            Text(f"{progress.step:,}/{progress.total_steps:,}"),
+            Text(self._stage, style="bold cyan" if not self._is_away else "bold yellow"),
+            Text(figures),
+        )
+        return head
+
+    def _charts(self, width: int) -> Table:
+        is_pair = width >= _NARROWEST_PAIR
+        columns = min((width - 4) // 2 if is_pair else width - 2, _WIDEST_CHART)
+        last_x = float(max(self._progress.total_steps, 1))
+        losses = [_as_logarithm(curve) for curve in self.loss.values()]
+        # The first batches of a run would leave nothing of the scale for the rest.
+        charts = [
+            drawn("loss (log10)", losses, columns=columns, rows=_CHART_ROWS, last_x=last_x, low=None, high=None),
+            drawn(
+                "accuracy",
+                list(self.accuracy.values()),
+                columns=columns,
+                rows=_CHART_ROWS,
+                last_x=last_x,
+                low=0.0,
+                high=1.0,
+            ),
+        ]
+        grid = Table.grid(padding=(0, 2))
+        if is_pair:
+            grid.add_row(*charts)
+        else:
+            for chart in charts:
+                grid.add_row(chart)
+        return grid
+
+
+_STYLES = {"batches": "blue", "validation": "green", "test": "yellow"}
+
+
+def line_of(event: pb.TrainingRunEvent) -> str:
+    """A line for people; empty for what is not worth one."""
+    match event.WhichOneof("event"):
+        case "attempt_started" if event.attempt_started.attempt > 1:
+            return f"begun again, attempt {event.attempt_started.attempt}"
+        case "attempt_ended":
+            return f"interrupted: {event.attempt_ended.reason}"
+        case "training_started" if event.training_started.start_step:
+            return f"going on from step {event.training_started.start_step:,}"
+        case "stage_finished":
+            return _stage_line(event.stage_finished)
+        case "cancel_requested":
+            return "asked to stop"
+        case _:
+            return ""
+
+
+def _stage_line(finished: pb.StageFinished) -> str:
+    # Numbers of a Struct are all floating-point; those of a stage are counts or figures.
+    detail = {
+        name: int(value) if isinstance(value, float) and value.is_integer() and name != "test_accuracy" else value
+        for name, value in MessageToDict(finished.detail, descriptor_pool=POOL).items()
+    }
+    if finished.stage == "gate":
+        return f"{'gate':<9} {'met' if detail['is_met'] else 'NOT met'}: {detail['summary']}"
+    if finished.stage == "publish":
+        return f"{'publish':<9} {detail['name']} version {detail['version']} ({finished.duration_seconds:.1f} s)"
+    return stage_line(StageFinished(finished.stage, finished.duration_seconds, detail))
+
+
+def _as_logarithm(curve: Curve) -> Curve:
+    points = [(x, math.log10(y) if y > 0 else math.nan) for x, y in curve.points]
+    return Curve(curve.name, curve.style, points)
+
+
+def print_outcome(run: TrainingRun, console: Console) -> None:
+    """How a run that is done ended."""
+    snapshot, result = run.snapshot, run.result
+    if result is None:
+        reason = run.error.message if run.error is not None else ""
+        console.print(
+            Text(f"{run.name}: {run.state}", style="bold red").append(f"  {reason}", style="not bold default")
+        )
+        return
+    rows = [
+        (f"{split} accuracy", f"{result.metrics[split].accuracy:.2%} of {result.metrics[split].count:,}")
+        for split in ("test", "validation", "train")
+        if split in result.metrics
+    ]
+    rows.append(("proof", result.parity.summary))
+    if result.HasField("gate"):
+        rows.append(("gate", result.gate.summary))
+    rows.append(("weights", f"sha256 {result.weights_sha256[:16]}..."))
+    serving = snapshot.serving
+    rows.append(("served", serving.state + (f": {serving.reason}" if serving.reason else "")))
+    grid = Table(
+        title=f"{result.model_name} version {result.model_version}", title_justify="left", title_style="bold", box=None
+    )
+    grid.show_header = False
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    console.print(grid)
