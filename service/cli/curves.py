@@ -30,7 +30,7 @@ class Curve:
     name: str
     style: str
     points: list[tuple[float, float]] = field(default_factory=list)
-    """(x, y), x ascending; what is not finite leaves a gap."""
+    """(x, y), x ascending; what is not finite is left out."""
 
     def add(self, x: float, y: float) -> None:
         """One more point. From where an x comes again what follows it is no more."""
@@ -46,46 +46,55 @@ def drawn(
     columns: int,
     rows: int,
     last_x: float,
-    low: float | None,
-    high: float | None,
+    bounds: tuple[float, float] | None = None,
+    is_logarithmic: bool = False,
 ) -> Text:
-    """A chart with its title, a scale on the left and a legend below; ``low`` and ``high`` None fit the points."""
-    values = [y for curve in curves for _, y in curve.points if math.isfinite(y)]
-    bottom = min(values, default=0.0) if low is None else low
-    top = max(values, default=1.0) if high is None else high
+    """A chart with its title, a scale on the left, the last x and a legend below; without ``bounds`` y fits the points.
+
+    A logarithmic scale leaves out what is not above 0.
+    """
+    scale = math.log10 if is_logarithmic else float
+    scaled = [[(x, scale(y)) for x, y in curve.points if _has_place(y, is_logarithmic)] for curve in curves]
+    values = [y for points in scaled for _, y in points]
+    bottom, top = bounds if bounds is not None else (min(values, default=0.0), max(values, default=0.0))
     if top <= bottom:
-        top = bottom + 1e-9
+        top = bottom + 1
     width = max(columns - _LABEL_COLUMNS - 2, 4)
     cells: dict[tuple[int, int], tuple[int, str]] = {}
-    for curve in curves:
-        for x, y in _dots(curve, width, rows, last_x, bottom, top):
-            cell = (y // 4, x // 2)
-            bits, _ = cells.get(cell, (0, ""))
-            cells[cell] = bits | _DOTS[y % 4][x % 2], curve.style
+    for curve, points in zip(curves, scaled, strict=True):
+        for x, y in _dots(points, width, rows, last_x, bottom, top):
+            bits, _ = cells.get((y // 4, x // 2), (0, ""))
+            cells[y // 4, x // 2] = bits | _DOTS[y % 4][x % 2], curve.style
     is_braille = can_write(chr(_BRAILLE))
     text = Text(" " * (_LABEL_COLUMNS + 2)).append(title, style="bold")
     for row in range(rows):
-        label = _label(top - (top - bottom) * row / (rows - 1)) if row in (0, rows - 1) else ""
-        text.append(f"\n{label:>{_LABEL_COLUMNS}} ", style="dim").append("│" if is_braille else "|", style="dim")
+        at = top - (top - bottom) * row / (rows - 1)
+        label = _label(10**at if is_logarithmic else at) if values and row in (0, rows - 1) else ""
+        text.append(f"\n{label:>{_LABEL_COLUMNS}} {'│' if is_braille else '|'}", style="dim")
         for column in range(width):
             bits, style = cells.get((row, column), (0, ""))
             text.append((chr(_BRAILLE | bits) if is_braille else ".") if bits else " ", style=style)
-    text.append("\n" + " " * (_LABEL_COLUMNS + 2))
+    end = f" {last_x:,.0f} steps"
+    line = ("└" + "─" * (width - len(end))) if is_braille else ("+" + "-" * (width - len(end)))
+    text.append(f"\n{'':>{_LABEL_COLUMNS}} {line}{end}\n{'':>{_LABEL_COLUMNS}}  ", style="dim")
     for curve in curves:
         if curve.points:
             text.append(f"{curve.name} {_label(curve.points[-1][1])}  ", style=curve.style)
     return text
 
 
-def _dots(curve: Curve, columns: int, rows: int, last_x: float, bottom: float, top: float) -> list[tuple[int, int]]:
+def _has_place(y: float, is_logarithmic: bool) -> bool:
+    return math.isfinite(y) and (y > 0 or not is_logarithmic)
+
+
+def _dots(
+    points: Sequence[tuple[float, float]], columns: int, rows: int, last_x: float, bottom: float, top: float
+) -> list[tuple[int, int]]:
     """Where a curve goes, as (x, y) in dots from the top left."""
     width, height = 2 * columns - 1, 4 * rows - 1
     found: list[tuple[int, int]] = []
     before: tuple[int, int] | None = None
-    for x, y in curve.points:
-        if not math.isfinite(y):
-            before = None
-            continue
+    for x, y in points:
         share = min(max((y - bottom) / (top - bottom), 0.0), 1.0)
         at = round(min(x / max(last_x, 1e-9), 1.0) * width), round((1 - share) * height)
         found += _line(before or at, at)

@@ -5,7 +5,6 @@ Each display is told of the events of the contract, one by one, and knows nothin
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from google.protobuf.json_format import MessageToDict
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from google.protobuf.message import Message
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from service.client import ServerError, TrainingRun
 
@@ -191,40 +190,34 @@ class Live:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What is below the lines, drawn anew for each frame."""
-        yield Group(Text(), self._head(), Text(), self._charts(options.max_width))
+        yield Group(Text(), self._head(options.max_width), Text(), self._charts(options.max_width))
 
-    def _head(self) -> Table:
+    def _head(self, width: int) -> Table:
         progress, snapshot = self._progress, self._run.snapshot
         figures = ""
         if progress.steps_per_second > 0 and self._stage == "train":
             figures = f"{progress.steps_per_second:,.0f} steps/s  {duration(progress.remaining_seconds)} left"
+        bar = ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS)
+        cells: list[RenderableType] = [
+            Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold", no_wrap=True),
+            *([bar] if width >= _NARROWEST_PAIR else []),
+            Text(f"{progress.step:,}/{progress.total_steps:,}", no_wrap=True),
+            Text(self._stage, style="bold cyan" if not self._is_away else "bold yellow", no_wrap=True),
+            Text(figures, no_wrap=True),
+        ]
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold"),
-            ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS),
-            Text(f"{progress.step:,}/{progress.total_steps:,}"),
-            Text(self._stage, style="bold cyan" if not self._is_away else "bold yellow"),
-            Text(figures),
-        )
+        head.add_row(*cells)
         return head
 
     def _charts(self, width: int) -> Table:
         is_pair = width >= _NARROWEST_PAIR
         columns = min((width - 4) // 2 if is_pair else width - 2, _WIDEST_CHART)
         last_x = float(max(self._progress.total_steps, 1))
-        losses = [_as_logarithm(curve) for curve in self.loss.values()]
-        # The first batches of a run would leave nothing of the scale for the rest.
+        losses, accuracies = list(self.loss.values()), list(self.accuracy.values())
+        size: dict[str, Any] = {"columns": columns, "rows": _CHART_ROWS, "last_x": last_x}
         charts = [
-            drawn("loss (log10)", losses, columns=columns, rows=_CHART_ROWS, last_x=last_x, low=None, high=None),
-            drawn(
-                "accuracy",
-                list(self.accuracy.values()),
-                columns=columns,
-                rows=_CHART_ROWS,
-                last_x=last_x,
-                low=0.0,
-                high=1.0,
-            ),
+            drawn("loss", losses, is_logarithmic=True, **size),
+            drawn("accuracy", accuracies, bounds=(0.0, 1.0), **size),
         ]
         grid = Table.grid(padding=(0, 2))
         if is_pair:
@@ -266,11 +259,6 @@ def _stage_line(finished: pb.StageFinished) -> str:
     if finished.stage == "publish":
         return f"{'publish':<9} {detail['name']} version {detail['version']} ({finished.duration_seconds:.1f} s)"
     return stage_line(StageFinished(finished.stage, finished.duration_seconds, detail))
-
-
-def _as_logarithm(curve: Curve) -> Curve:
-    points = [(x, math.log10(y) if y > 0 else math.nan) for x, y in curve.points]
-    return Curve(curve.name, curve.style, points)
 
 
 def print_outcome(run: TrainingRun, console: Console) -> None:

@@ -20,7 +20,7 @@ from models.job import LOCK_FILE, Job
 from models.published_run import find
 from service.errors import Code, ServiceError, TrainingStoreBusy
 from service.training import verdict
-from service.training.child import COMMAND, Child
+from service.training.child import Child
 from service.training.leadership import Lock
 from service.training.messages import KINDS, name_of
 from service.training.result import result_of
@@ -75,7 +75,7 @@ class Jobs:
         repository: Path,
         directory: Path,
         limits: Limits,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str],
     ) -> None:
         """``directory`` has the lock of the leader and what runs keep while they run; ``command`` starts a `Child`."""
         self._runs = runs

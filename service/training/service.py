@@ -6,6 +6,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
+from service.training import child
 from service.training.jobs import Jobs
 from service.training.operations_servicer import OPERATIONS_SERVICE, OperationsServicer
 from service.training.runs import Runs
@@ -43,7 +44,9 @@ class TrainingService:
         except (OSError, sqlite3.Error, StoreFormatError, ServiceError) as error:
             raise TrainingUnavailable(f"{directory} cannot keep training runs: {error}") from error
         self.runs = Runs(store, repository, most_queued=most_queued)
-        self.jobs = Jobs(self.runs, serving, repository=repository, directory=directory, limits=limits)
+        self.jobs = Jobs(
+            self.runs, serving, repository=repository, directory=directory, limits=limits, command=child.COMMAND
+        )
         self.methods: tuple[Method, ...] = (
             *TrainingServicer(self.runs).methods(),
             *OperationsServicer(self.runs, serving).methods(),
