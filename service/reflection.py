@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from google.protobuf import descriptor_pb2
+from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from service.access import Access
 from service.errors import Code
-from service.pb import POOL
+from service.pb import POOL, add
 from service.transport.methods import BidiStream, CallContext
 
 if TYPE_CHECKING:
@@ -124,3 +125,5 @@ def _describe_reflection() -> None:
     # Adding the same file again changes nothing.
     POOL.AddSerializedFile(v1alpha)
     POOL.Add(v1)
+    # What errors carry, of calls and of operations, for clients that show it.
+    add(error_details_pb2.DESCRIPTOR)

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 START_TIMEOUT_S = 60.0
 """Far beyond what a start takes; only a hang reaches it."""
+
+
+PROGRAM = (sys.executable, "-m", "service.cli", "serve")
 
 
 class ServerProcess:
@@ -57,12 +60,14 @@ class ServerProcess:
 
 
 @contextmanager
-def serve(repository: Path, log: Path, *options: str, detached: bool = False) -> Iterator[ServerProcess]:
+def serve(
+    repository: Path, log: Path, *options: str, detached: bool = False, program: Sequence[str] = PROGRAM
+) -> Iterator[ServerProcess]:
     """Start ``mnist1d serve`` on a free port and wait until it is up; killed on leaving if it still runs.
 
     ``detached`` from any terminal, and from a nohup of the tests: a hang-up means what it means to daemons.
     """
-    command = [sys.executable, "-m", "service.cli", "serve", str(repository), "--log-format", "json"]
+    command = [*program, str(repository), "--log-format", "json"]
     command += ["--port", "0", "--metrics-port", "0", "--control-on-main-port"]
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
@@ -10,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 if TYPE_CHECKING:
     import grpc
     from google.protobuf.descriptor import ServiceDescriptor
+    from google.protobuf.message import Message
 
 VERSIONS = ("v1", "v1alpha")
 
@@ -49,13 +51,13 @@ class Reflected:
         requests = [json_format.Parse(text, request_class()) for text in texts]
         if found.client_streaming:
             run = self._channel.stream_stream(f"/{path}", *codec)
-            return [json_format.MessageToDict(answer) for answer in run(iter(requests), **options)]
+            return [self._as_dict(answer) for answer in run(iter(requests), **options)]
         if found.server_streaming:
             return (
-                json_format.MessageToDict(answer)
+                self._as_dict(answer)
                 for answer in self._channel.unary_stream(f"/{path}", *codec)(requests[0], **options)
             )
-        return json_format.MessageToDict(self._channel.unary_unary(f"/{path}", *codec)(requests[0], **options))
+        return self._as_dict(self._channel.unary_unary(f"/{path}", *codec)(requests[0], **options))
 
     def _ask(self, **question: Any) -> reflection_pb2.ServerReflectionResponse:
         (answer,) = self._stream(iter([reflection_pb2.ServerReflectionRequest(**question)]))
@@ -68,11 +70,28 @@ class Reflected:
         answer = self._ask(**question).file_descriptor_response
         files = [descriptor_pb2.FileDescriptorProto.FromString(data) for data in answer.file_descriptor_proto]
         by_name = {file.name: file for file in files}
-        for file in reversed(files):
-            if file.name in self._known:
-                continue
-            for needed in file.dependency:
-                if needed not in self._known and needed not in by_name:
-                    self._learn(file_by_filename=needed)
-            self._known.add(file.name)
-            self._pool.Add(file)
+        for name in by_name:
+            self._add(name, by_name)
+
+    def _add(self, name: str, files: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
+        """What it imports first; what did not come along is asked for."""
+        if name in self._known:
+            return
+        if name not in files:
+            self._learn(file_by_filename=name)
+            return
+        for needed in files[name].dependency:
+            self._add(needed, files)
+        self._known.add(name)
+        self._pool.Add(files[name])
+
+    def _as_dict(self, message: Message) -> Any:
+        """With whatever is packed into an Any unpacked, as far as the server knows the types."""
+        while True:
+            try:
+                return json_format.MessageToDict(message, descriptor_pool=self._pool)
+            except TypeError as error:
+                unknown = re.search(r"type_url: type\.googleapis\.com/([\w.]+)", str(error))
+                if unknown is None:
+                    raise
+                self._learn(file_containing_symbol=unknown[1])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 POOL = descriptor_pool.DescriptorPool()
@@ -37,6 +38,13 @@ def load(name: str) -> dict[str, Any]:
         exports[enum.name] = EnumTypeWrapper(enum)
         exports.update({value.name: value.number for value in enum.values})
     return exports
+
+
+def add(file: FileDescriptor) -> None:
+    """A file of another pool, after whatever it imports."""
+    for needed in file.dependencies:
+        add(needed)
+    POOL.AddSerializedFile(file.serialized_pb)
 
 
 def message_class(full_name: str) -> Any:  # noqa: ANN401 - a class that is made here

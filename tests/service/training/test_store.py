@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from models.recipes import recipe
+from service.errors import OperationNotFound, TrainingQueueFull, TrainingStoreBusy, TrainingStoreFull
+from service.training import store as store_module
+from service.training.run import Condition, RunState
+from service.training.spec import RunSpec
+from service.training.store import Store, StoreFormatError, cancelled
+
+SPEC = RunSpec(recipe("quick").to_dict(), "quick", "mnist1d-conv")
+PROGRESS = {"event": "progress", "step": 1, "total_steps": 9, "loss": 2.0, "accuracy": 0.1, "steps_per_s": 1.0,
+            "remaining_s": 8.0}  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "runs.sqlite3")
+    yield opened
+    opened.close()
+
+
+def create(store: Store, run_id: str = "a"):
+    return store.create(run_id, SPEC, b"", request_id="", most_queued=5000)
+
+
+def events(store: Store, run_id: str = "a") -> list[str]:
+    return [event.body["event"] for event in store.events(run_id, first=1, limit=100)]
+
+
+def test_a_run_comes_back_as_it_was_kept(store, tmp_path) -> None:
+    created = create(store)
+    store.begin("a")
+    store.add_events("a", [PROGRESS])
+    other = Store(tmp_path / "runs.sqlite3")
+    again = other.get("a")
+    assert (again.spec, again.created_s) == (SPEC, created.created_s)
+    assert (again.state, again.attempts, again.last_event) == (RunState.RUNNING, 1, 3)
+    assert again.snapshot["loss"] == 2.0
+    assert events(other) == ["queued", "attempt_started", "progress"]
+    other.close()
+
+
+def test_what_is_done_stays_so(store) -> None:
+    create(store)
+    ended = store.end("a", RunState.FAILED, failure=cancelled())
+    assert store.end("a", RunState.SUCCEEDED, result={"model_name": "m"}) == ended
+    assert store.request_cancel("a") == ended
+    assert events(store) == ["queued", "done"]
+
+
+def test_a_run_that_has_begun_is_only_asked_to_stop(store) -> None:
+    create(store)
+    store.begin("a")
+    store.requeue("a", "the server stops")
+    assert store.request_cancel("a").state is RunState.QUEUED
+    assert store.request_cancel("a").is_cancelling
+    assert events(store).count("cancel_requested") == 1
+
+
+def test_what_a_process_that_is_gone_was_running_waits_again(store) -> None:
+    for run_id in "abc":
+        create(store, run_id)
+    store.begin("a")
+    store.begin("b")
+    store.end("b", RunState.FAILED, failure=cancelled())
+    store.recover()
+    assert [(run.run_id, run.state) for run in store.active()] == [("a", RunState.QUEUED), ("c", RunState.QUEUED)]
+    assert events(store)[-1] == "attempt_ended"
+    assert [run.ahead for run in store.active()] == [0, 1]
+
+
+def test_the_oldest_that_are_done_are_forgotten_with_their_events(store, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "MOST_DONE", 2)
+    create(store, "waits")
+    for run_id in "abc":
+        create(store, run_id)
+        store.end(run_id, RunState.FAILED, failure=cancelled())
+    create(store, "d")
+    assert [run.run_id for run in store.page([], before=None, limit=9)] == ["d", "c", "b", "waits"]
+    with pytest.raises(OperationNotFound):
+        store.events("a", first=1, limit=1)
+    (count,) = store._connection.execute("SELECT count(*) FROM events WHERE run = 2").fetchone()
+    assert count == 0
+
+
+def test_a_deleted_run_takes_its_events_along_and_its_number_is_not_used_again(store) -> None:
+    first = create(store)
+    store.end("a", RunState.FAILED, failure=cancelled())
+    store.delete("a")
+    assert create(store, "b").number > first.number
+    assert events(store, "b") == ["queued"]
+
+
+def test_conditions_and_pages(store) -> None:
+    for run_id in "abcd":
+        create(store, run_id)
+    store.begin("b")
+    found = store.page([Condition("state", "QUEUED")], before=4, limit=1)
+    assert [run.run_id for run in found] == ["c"]
+    assert [run.run_id for run in store.page([Condition("state", "QUEUED", False)], before=None, limit=9)] == ["b"]
+
+
+def test_the_queue_is_bounded(store) -> None:
+    store.create("a", SPEC, b"", request_id="", most_queued=1)
+    with pytest.raises(TrainingQueueFull, match="1 training runs wait already"):
+        store.create("b", SPEC, b"", request_id="", most_queued=1)
+    store.begin("a")
+    store.create("b", SPEC, b"", request_id="", most_queued=1)
+
+
+def test_a_full_disk_changes_nothing(store) -> None:
+    create(store)
+    before = store.get("a")
+    # SQLite's own way to have no room.
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(TrainingStoreFull, match="full"):
+        store.add_events("a", [PROGRESS] * 500)
+    assert store.get("a") == before
+    store._connection.execute("PRAGMA max_page_count = 100000")
+    store.add_events("a", [PROGRESS] * 500)
+    assert store.get("a").last_event == 501
+
+
+def test_a_file_that_another_process_keeps_locked_is_told_apart(store, tmp_path, monkeypatch) -> None:
+    create(store)
+    store._connection.execute("PRAGMA busy_timeout = 20")
+    with sqlite3.connect(tmp_path / "runs.sqlite3", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TrainingStoreBusy):
+            store.begin("a")
+        assert store.get("a").state is RunState.QUEUED  # who reads does not wait
+        other.execute("ROLLBACK")
+    other.close()
+    assert store.begin("a").state is RunState.RUNNING
+
+
+def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path) -> None:
+    path = tmp_path / "runs.sqlite3"
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(StoreFormatError, match="has format 99, this program reads 1"):
+        Store(path)
