@@ -224,7 +224,7 @@ def _leave(error: ServerError, server: str) -> None:
         fail(f"{server} does not answer ({error}); start one with `mnist1d serve --training-slots 1`", Exit.UNREACHABLE)
     if error.code is Code.UNIMPLEMENTED:
         fail(f"{server} offers no training: start it with --training-slots 1")
-    if error.details.violations:
+    if error.code is Code.INVALID_ARGUMENT and error.details.violations:
         for violation in error.details.violations:
             stderr().print(f"  {violation.field}: {violation.description}", markup=False)
         fail("the run cannot be as it was asked for", Exit.USAGE)

@@ -197,16 +197,24 @@ class Live:
         figures = ""
         if progress.steps_per_second > 0 and self._stage == "train":
             figures = f"{progress.steps_per_second:,.0f} steps/s  {duration(progress.remaining_seconds)} left"
-        bar = ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS)
+        title = Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold", no_wrap=True)
+        is_wide = width >= _NARROWEST_PAIR
         cells: list[RenderableType] = [
-            Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold", no_wrap=True),
-            *([bar] if width >= _NARROWEST_PAIR else []),
+            ProgressBar(
+                total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS if is_wide else 8
+            ),
             Text(f"{progress.step:,}/{progress.total_steps:,}", no_wrap=True),
             Text(self._stage, style="bold cyan" if not self._is_away else "bold yellow", no_wrap=True),
             Text(figures, no_wrap=True),
         ]
         head = Table.grid(padding=(0, 2))
-        head.add_row(*cells)
+        if is_wide:
+            head.add_row(title, *cells)
+            return head
+        head.add_row(title)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(" "), *cells)
+        head.add_row(line)
         return head
 
     def _charts(self, width: int) -> Table:

@@ -142,7 +142,12 @@ def main() -> None:
         path = publish(job, weights, decision)
         if job.publish_as == "dies-published":
             os.kill(os.getpid(), signal.SIGKILL)
-        tell("stage_finished", stage="publish", duration_s=0.1, detail={"name": job.publish_as, "path": str(path)})
+        tell(
+            "stage_finished",
+            stage="publish",
+            duration_s=0.1,
+            detail={"name": job.publish_as, "version": int(path.name), "path": str(path)},
+        )
         tell("published", name=job.publish_as, version=int(path.name))
 
 

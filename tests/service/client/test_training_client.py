@@ -1,0 +1,77 @@
+"""The typed client of training; its calls through a server are those of ``mnist1d runs``, tested there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from service.client import ServerError, TrainingClient
+from service.client.training_client import create_request
+from service.errors import Code
+from service.pb import training_pb2 as pb
+
+pytest_plugins = ["tests.service.training.conftest"]
+
+
+def test_overrides_become_the_contracts_typed_fields() -> None:
+    request = create_request(
+        network="conv",
+        overrides={"learning_rate": 1e-3, "augmentation": False, "augmentation.noise": 0.5, "init": "he"},
+        seed=2**62,
+        gate="model/3",
+    )
+    assert request == pb.CreateTrainingRunRequest(
+        network="conv",
+        overrides=pb.RecipeOverrides(
+            learning_rate=1e-3, init="he", augmentation=pb.AugmentationOverrides(enabled=False, noise=0.5)
+        ),
+        seed=2**62,
+        gate=pb.Gate(model="model/3"),
+    )
+    assert create_request(gate="serving") == pb.CreateTrainingRunRequest(gate=pb.Gate(serving=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"overrides": {"colour": 1}}, "no recipe has a field 'colour'"),
+        ({"overrides": {"augmentation.colour": 1}}, "no recipe has a field 'augmentation.colour'"),
+        ({"overrides": {"steps": "many"}}, "steps cannot be 'many'"),
+        ({"overrides": {"steps": 2**70}}, "steps cannot be"),
+        ({"seed": 2**70}, "seed: got"),
+    ],
+)
+def test_what_the_contract_cannot_carry_is_a_value_error(arguments, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        create_request(**arguments)
+
+
+async def test_a_run_through_the_client(training, fake_training, repository, serving) -> None:
+    def use(port: int) -> None:
+        with TrainingClient(f"127.0.0.1:{port}", timeout_s=5) as client:
+            run = client.create(publish_name="ok", overrides={"steps": 40}, seed=2)
+            assert (run.state, run.is_done, run.result) == ("QUEUED", False, None)
+            assert not client.wait(run.name, 0).is_done
+            done = client.wait(run.name)
+            assert (done.state, done.result.model_version, done.error) == ("SUCCEEDED", 1, None)
+            assert [event.number for event in client.watch(run.name, 3)] == list(range(3, done.snapshot.last_event + 1))
+            failed = client.wait(client.create(publish_name="disk-full").name)
+            assert (failed.error.code, failed.error.details.reason) == (Code.RESOURCE_EXHAUSTED, "DISK_FULL")
+            assert [each.name for each in client.list("state = FAILED")] == [failed.name]
+            with pytest.raises(ServerError, match="there is no operation") as failure:
+                next(client.watch("operations/none"))
+            assert failure.value.code is Code.NOT_FOUND
+            client.delete(run.name)
+            assert [each.name for each in client.list()] == [failed.name]
+
+    async with serving(repository, training_slots=1) as server:
+        await asyncio.to_thread(use, server.port)
+
+
+def test_who_watches_gives_up_when_its_patience_is_over() -> None:
+    gaps = []
+    with TrainingClient("127.0.0.1:1") as client, pytest.raises(ServerError) as failure:
+        next(client.watch("operations/1", patience_s=0.2, on_gap=gaps.append))
+    assert failure.value.code is Code.UNAVAILABLE
+    assert gaps
