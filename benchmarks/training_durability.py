@@ -1,9 +1,9 @@
 """kill -9 at random moments: does every training run end in the weights that it would have had?
 
 One run is left alone: its weights are the reference. Each of the others is hit once, at a moment drawn evenly over the
-time that the first one took, from its creation to its end: the server is killed and started again, or the process of the
-run is killed. A run has passed if it succeeded, with the same hash of the weights, published exactly one version that
-the server proved and serves, and if its events have no gap.
+time that the first one took, from its creation to its end: the server is killed and started again, or the process of
+the run is killed. A run has passed if it succeeded, with the same hash of the weights, published exactly one version
+that the server proved and serves, and if its events have no gap.
 
     python benchmarks/training_durability.py [--kills 20] [--seed 0]
 """
@@ -37,11 +37,14 @@ def main() -> int:
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0, help="Of the random moments.")
     given = arguments.parse_args()
-    chance = random.Random(given.seed)
+    chance = random.Random(given.seed)  # noqa: S311 - moments, no secrets
     reference, took_s = undisturbed()
     print(f"undisturbed: {took_s:.1f} s, weights {reference[:16]}...\n")
+    columns = "{:>4}  {:8}  {:>7}  {:10}  {:>8}  {:>10}  {}"
     print(
-        f"{'kill':>4}  {'victim':8}  {'after':>7}  {'in stage':10}  {'attempts':>8}  {'resumed at':>10}  same weights, one version, no gap"
+        columns.format(
+            "kill", "victim", "after", "in stage", "attempts", "resumed at", "same weights, one version, no gap"
+        )
     )
     passed = 0
     for number in range(1, given.kills + 1):
@@ -49,10 +52,8 @@ def main() -> int:
         stage, run, resumed_at, problems = killed(victim, moment_s, reference)
         passed += not problems
         verdict = "yes" if not problems else "NO: " + "; ".join(problems)
-        print(
-            f"{number:4}  {victim:8}  {moment_s:5.1f} s  {stage:10}  {run.snapshot.attempt:8}  {resumed_at:>10}  {verdict}",
-            flush=True,
-        )
+        after = f"{moment_s:.1f} s"
+        print(columns.format(number, victim, after, stage, run.snapshot.attempt, resumed_at, verdict), flush=True)
     print(f"\n{passed} of {given.kills} ended in the same weights and were published exactly once")
     return 0 if passed == given.kills else 1
 

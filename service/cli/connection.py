@@ -15,6 +15,8 @@ from service.client.connection import check_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+MAIN, CONTROL = "127.0.0.1:8001", "127.0.0.1:8003"
+"""Where a server with default settings answers, and where it is controlled."""
 _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
 

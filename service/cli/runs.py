@@ -11,7 +11,7 @@ from rich.markup import escape
 from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe
 from models.recipes import RECIPES, parse_override
-from service.cli.connection import check_server, connection_options, headers_from, tls_from
+from service.cli.connection import CONTROL, check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr, stdout
 from service.client.errors import ServerError
 from service.client.training_client import TrainingClient
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from service.cli.runs_display import Display
     from service.client.training_client import TrainingRun
 
-CONTROL = "127.0.0.1:8003"
 _MOST_LISTED = 50
 
 

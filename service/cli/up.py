@@ -16,6 +16,7 @@ from service.cli.console import Exit, fail, stdout
 from service.cli.options import config_from, repository_argument, server_options
 from service.cli.serve import check_addresses, run_server
 from service.cli.train import engine_option, lowering_option
+from service.config import TRAINING_MODULES, ServerConfig, join_address
 
 if TYPE_CHECKING:
     from models.engine import EngineChoice
@@ -43,7 +44,12 @@ def command(
     engine: EngineChoice,
     **options: Any,  # noqa: ANN401 - click passes each option by name
 ) -> None:
-    """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it."""
+    """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it.
+
+    Where PyTorch is installed the server trains by request, too (`mnist1d runs`): --training-slots is 1 by default.
+    """
+    if _is_default("training_slots") and options["control"] and _trains_here():
+        options["training_slots"] = 1
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
     if missing:
         # Whatever would keep the server from starting is told before the training, not after it.
@@ -54,7 +60,15 @@ def command(
         # Only now are there both: whoever was trained before the last saw no counterpart for its report.
         _report([network for network in NETWORKS if network != missing[-1]], repository)
     config = config_from(repository, options)
-    run_server(config, lambda standing: _print_next_steps(standing, config.host))
+    run_server(config, lambda standing: _print_next_steps(standing, config))
+
+
+def _is_default(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.DEFAULT
+
+
+def _trains_here() -> bool:
+    return all(importlib.util.find_spec(module) is not None for module in TRAINING_MODULES)
 
 
 def _train(
@@ -66,7 +80,7 @@ def _train(
     engine: EngineChoice,
     repository: Path,
 ) -> None:
-    if importlib.util.find_spec("torch") is None:
+    if not _trains_here():
         fail(
             f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
             Exit.USAGE,
@@ -101,9 +115,8 @@ def _report(networks: list[str], repository: Path) -> None:
         subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
 
 
-def _print_next_steps(standing: Standing, host: str) -> None:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - shown, not listened on
-    address = f"{reachable}:{standing.port}"
+def _print_next_steps(standing: Standing, config: ServerConfig) -> None:
+    address = f"{_reachable(config.host)}:{standing.port}"
     elsewhere = "" if address == "127.0.0.1:8001" else f" --server {address}"
     console = stdout()
     if standing.is_ready:
@@ -117,7 +130,24 @@ def _print_next_steps(standing: Standing, host: str) -> None:
         f".venv/bin/mnist1d predict{elsewhere}",
         f".venv/bin/mnist1d predict --model mnist1d-fc{elsewhere}",
         ".venv/bin/mnist1d models",
+        *_training_steps(config, standing),
         f"grpcurl -plaintext {address} list",
     ):
         console.print(f"    [cyan]{line}[/]")
     console.print("\nCtrl-C stops the server.\n")
+
+
+def _training_steps(config: ServerConfig, standing: Standing) -> list[str]:
+    """The command that asks for a training run, where there is training and its address is known."""
+    port = standing.port if config.control_on_main_port else config.control_port
+    if not config.training_slots or not port:
+        return []
+    host = config.host if config.control_on_main_port else config.control_host
+    address = f"{_reachable(host)}:{port}"
+    usual = join_address(ServerConfig.control_host, ServerConfig.control_port)
+    elsewhere = "" if address == usual else f" --server {address}"
+    return [f".venv/bin/mnist1d runs create --recipe quick --seed 1 --watch{elsewhere}"]
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - shown, not listened on
