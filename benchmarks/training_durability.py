@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.client import TrainingRun
     from tests.processes import ServerProcess
 
-OVERRIDES = {"steps": 4000, "evaluate_every": 500}
+OVERRIDES = {"steps": 3000, "evaluate_every": 500}
 NAME = "killed"
 PATIENCE_S = 600.0
 

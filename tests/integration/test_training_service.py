@@ -1,0 +1,88 @@
+"""Training as a service with torch in a process of its own: killed twice, and its weights are as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from models.publication import versions
+from models.recipes import recipe
+from service.client import InferenceClient, TrainingClient
+from tests.processes import START_TIMEOUT_S, serve
+
+OVERRIDES = {"steps": 2000, "validation": 500, "evaluate_every": 500}
+
+
+@pytest.mark.needs_torch
+def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weights_proven_and_served(
+    repository, tmp_path
+) -> None:
+    pytest.importorskip("torch")
+    from models.dataset import canonical
+    from models.training import train
+
+    options = ("--training-slots", "1")
+    with serve(repository, tmp_path / "log", *options) as server:
+        with TrainingClient(f"127.0.0.1:{server.port}") as client:
+            run = client.create(recipe="plain", overrides=OVERRIDES, seed=11, gate="serving")
+            events = client.watch(run.name)
+            next(event for event in events if event.HasField("checkpoint_saved"))
+            (process,) = children(server.process.pid)
+            os.kill(process, signal.SIGKILL)
+            # The next one has gone on, and is further.
+            next(event for event in events if event.HasField("training_started") and event.training_started.start_step)
+            next(event for event in events if event.HasField("progress"))
+            (process,) = children(server.process.pid)
+        server.process.kill()
+        server.process.wait()
+        assert_gone(process)
+    with serve(repository, tmp_path / "log2", *options) as server:
+        address = f"127.0.0.1:{server.port}"
+        with TrainingClient(address) as client:
+            done = client.wait(run.name)
+            assert done.result is not None, done.error
+            told = list(client.watch(run.name))
+        assert [event.number for event in told] == list(range(1, len(told) + 1))
+        starts = [event.training_started.start_step for event in told if event.HasField("training_started")]
+        assert len(starts) == 3
+        assert starts[1:] == sorted(starts[1:])
+        assert all(start and start % 1000 == 0 for start in starts[1:])
+        assert versions(repository / "mnist1d-conv") == [1]
+        with InferenceClient(address) as client:
+            answer = client.infer("mnist1d-conv", {"x": np.zeros((1, 40), np.float32)})
+        assert answer.version == "1"
+        assert server.stop() == 0
+    assert done.snapshot.serving.state == "READY"
+    assert done.result.parity.passed
+    assert done.result.gate.met
+    undisturbed = train(recipe("plain", seed=11, **OVERRIDES), canonical())
+    assert done.result.weights_sha256 == undisturbed.weights_sha256
+    manifest = Artifact.load(repository / "mnist1d-conv" / "1").manifest
+    assert manifest is not None
+    assert manifest.provenance["run"] == run.name.partition("/")[2]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = [(task / "children").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(text) for texts in found for text in texts]
+
+
+def assert_gone(pid: int) -> None:
+    """Killed together with its server; whoever adopted it may not have fetched its exit code yet."""
+    status = Path(f"/proc/{pid}/stat")
+    until_s = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < until_s:
+        try:
+            if status.read_text().rpartition(")")[2].split()[0] in "ZX":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {pid} lives on")
