@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from service.client.training_client import TrainingRun
 
 _MOST_LISTED = 50
+_PATIENCE_S = 300.0
+"""For a server that is away while its run is watched."""
 
 
 def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,7 +245,7 @@ def _watch(client: TrainingClient, run: TrainingRun, from_event: int, *, as_json
         display = runs_display.Lines(console)
     try:
         with display:
-            for event in client.watch(run.name, from_event, on_gap=display.gap):
+            for event in client.watch(run.name, from_event, patience_s=_PATIENCE_S, on_gap=display.gap):
                 display.tell(event)
     except KeyboardInterrupt:
         fail(
@@ -251,7 +253,7 @@ def _watch(client: TrainingClient, run: TrainingRun, from_event: int, *, as_json
             f"`mnist1d runs cancel {_id(run.name)}` stops it",
             Exit.INTERRUPTED,
         )
-    run = client.get(run.name)
+    run = client.get(run.name, patience_s=_PATIENCE_S)
     if as_json:
         print_json(_plain(run))
     else:

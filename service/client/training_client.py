@@ -132,9 +132,16 @@ class TrainingClient:
         )
         return _read(self._call(self._training.CreateTrainingRun, request))
 
-    def get(self, name: str) -> TrainingRun:
-        """A run as it is now; raises ServerError."""
-        return _read(self._call(self._operations.GetOperation, operations_pb2.GetOperationRequest(name=name)))
+    def get(self, name: str, *, patience_s: float = 0.0) -> TrainingRun:
+        """A run as it is now. A server that is away is looked for for ``patience_s`` seconds. Raises ServerError."""
+        pauses = _Pauses(patience_s)
+        while True:
+            try:
+                return _read(self._call(self._operations.GetOperation, operations_pb2.GetOperationRequest(name=name)))
+            except ServerError as error:
+                if not pauses.may_pass(error):
+                    raise
+            pauses.take()
 
     def list(self, filter_text: str = "") -> Iterator[TrainingRun]:
         """Runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
@@ -180,23 +187,21 @@ class TrainingClient:
         A server that goes away is looked for again for ``patience_s`` seconds, and nothing that happened meanwhile is
         missed; ``on_gap`` is told. Raises ServerError when that is over, and for anything that does not pass.
         """
-        pause_s, lost_at_s = _FIRST_PAUSE_S, 0.0
+        pauses = _Pauses(patience_s)
         while True:
             request = pb.WatchTrainingRunRequest(name=name, from_event=from_event)
             call = self._training.WatchTrainingRun(request, metadata=self._metadata)
             try:
                 for event in call:
-                    pause_s, lost_at_s = _FIRST_PAUSE_S, 0.0
+                    pauses = _Pauses(patience_s)
                     yield event
                     from_event = event.number + 1
             except grpc.RpcError as error:
                 failure = server_error(error)
-                lost_at_s = lost_at_s or time.monotonic()
-                if failure.code is not Code.UNAVAILABLE or time.monotonic() - lost_at_s > patience_s:
+                if not pauses.may_pass(failure):
                     raise failure from error
                 on_gap(failure)
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pauses.take()
             else:
                 return
             finally:
@@ -211,6 +216,26 @@ class TrainingClient:
             return method(request, timeout=self._connection.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise server_error(error) from error
+
+
+class _Pauses:
+    """Between tries to reach a server that is away: longer each time, until patience is over."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._began_s: float | None = None
+
+    def may_pass(self, error: ServerError) -> bool:
+        """Whether it is worth another try."""
+        now_s = time.monotonic()
+        self._began_s = now_s if self._began_s is None else self._began_s
+        return error.code is Code.UNAVAILABLE and now_s - self._began_s < self._patience_s
+
+    def take(self) -> None:
+        """Wait."""
+        time.sleep(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
 
 def create_request(

@@ -11,8 +11,6 @@ from service.client.training_client import create_request
 from service.errors import Code
 from service.pb import training_pb2 as pb
 
-pytest_plugins = ["tests.service.training.conftest"]
-
 
 def test_overrides_become_the_contracts_typed_fields() -> None:
     request = create_request(
@@ -75,3 +73,5 @@ def test_who_watches_gives_up_when_its_patience_is_over() -> None:
         next(client.watch("operations/1", patience_s=0.2, on_gap=gaps.append))
     assert failure.value.code is Code.UNAVAILABLE
     assert gaps
+    with TrainingClient("127.0.0.1:1") as client, pytest.raises(ServerError):
+        client.get("operations/1", patience_s=0.2)

@@ -21,8 +21,8 @@ from service.client import TrainingClient
 from service.errors import TrainingStoreBusy, TrainingStoreFull
 from service.pb import training_pb2 as pb
 from service.training.store import Store
+from tests.fake_training import connected, metadata_of, result_of
 from tests.processes import serve
-from tests.service.training.conftest import connected, metadata_of, result_of
 
 
 def weights_after(steps: int, seed: int) -> str:

@@ -13,8 +13,8 @@ from service.client import InferenceClient
 from service.config import ConfigError, ServerConfig
 from service.server import Server
 from service.training.service import TrainingService
+from tests.fake_training import connected
 from tests.reflected import Reflected
-from tests.service.training.conftest import connected
 
 
 def test_training_without_torch_is_refused_and_told_how_to_get_it(repository, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from service.pb import training_pb2 as pb
-from tests.service.training.conftest import metadata_of, result_of
+from tests.fake_training import metadata_of, result_of
 
 
 async def failed(call) -> grpc.aio.AioRpcError:
@@ -350,7 +350,7 @@ async def test_watchers_of_a_server_that_stops_are_told_to_come_again(training) 
 
 
 async def test_without_slots_there_is_no_training(repository, serving) -> None:
-    from tests.service.training.conftest import connected
+    from tests.fake_training import connected
 
     async with serving(repository) as server, connected(server) as calls:
         assert (await failed(calls.create())).code() is grpc.StatusCode.UNIMPLEMENTED

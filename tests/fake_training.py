@@ -1,4 +1,4 @@
-"""A server whose training runs are fakes without torch; see `fake_job`."""
+"""A server whose training runs are fakes without torch; see `tests/service/training/fake_job.py`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from service.pb import training_pb2 as pb
 from service.pb import training_pb2_grpc
-from tests.conftest import publish_affine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from service.server import Server
 
-FAKE = (sys.executable, str(Path(__file__).parent / "fake_job.py"))
+FAKE = (sys.executable, str(Path(__file__).parent / "service" / "training" / "fake_job.py"))
 
 
 class Calls:
@@ -75,6 +74,8 @@ def result_of(operation: operations_pb2.Operation) -> pb.TrainingRunResult:
 
 @pytest.fixture
 def fake_training(monkeypatch, tmp_path) -> None:
+    from tests.conftest import publish_affine  # which loads this module as a plugin
+
     monkeypatch.setenv("FAKE_TEMPLATE", str(publish_affine(tmp_path / "template")))
     monkeypatch.setattr("service.training.child.COMMAND", FAKE)
     monkeypatch.setattr("service.training.jobs._RETRY_S", 0.01)
