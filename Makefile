@@ -109,6 +109,8 @@ bench-all: bench
 	$(BIN)/python benchmarks/rolling_restart.py
 	$(BIN)/python benchmarks/generator_rate.py
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/training_durability.py
+	$(BIN)/python benchmarks/training_beside_serving.py
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[serve,train,bench]'
