@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from models.engine import EngineChoice
     from models.gate import Gate
 
 EXIT_FAILED: Final = 1
@@ -50,8 +51,8 @@ class Job:
     """Checkpoints; a lock keeps two processes of a run apart."""
     checkpoint_every: int
     """Steps."""
-    engine: str = ""
-    """What computes it; empty for the default."""
+    engine: EngineChoice = "auto"
+    """What takes the steps; see `models.engine`."""
     gate: str = ""
     """``serving`` (asks on standard output and reads the version's number, or null, from standard input),
     ``NAME/VERSION``, ``NAME``, or empty."""
@@ -105,6 +106,7 @@ def _run(job: Job, events: TextIO) -> int:
                 TrainingRecipe.from_dict(job.recipe),
                 repository=Path(job.repository),
                 publish_as=job.publish_as,
+                engine=job.engine,
                 on_event=lambda event: tell(to_json_line(event)),
                 checkpoint_dir=checkpoint_dir,
                 resume=path_in(checkpoint_dir).exists(),

@@ -29,7 +29,14 @@ SEAM = {"models", "models.artifact", "models.batch_identity", "models.datatypes"
 """What service/ (but for its command line) may know of models/."""
 
 
-TRAINING_SEAM = {"models.dataset", "models.engine", "models.gate", "models.job", "models.published_run", "models.recipes"}
+TRAINING_SEAM = {
+    "models.dataset",
+    "models.engine",
+    "models.gate",
+    "models.job",
+    "models.published_run",
+    "models.recipes",
+}
 """What service/training may know besides: what a run begins with, where its process starts, what it has published."""
 
 

@@ -13,6 +13,7 @@ from models.errors import InvalidRecipe
 from models.recipes import RECIPES, parse_override
 from service.cli.connection import CONTROL, check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr, stdout
+from service.cli.train import engine_option
 from service.client.errors import ServerError
 from service.client.training_client import TrainingClient
 from service.errors import Code
@@ -56,7 +57,7 @@ def command() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides weights, order and augmentation.")
 @click.option("--steps", type=int, help="Short for --set steps=N.")
 @click.option("--name", "publish_name", default="", help="Publish it under this name.  [default: mnist1d-NETWORK]")
-@click.option("--engine", default="", help="What computes it.  [default: the server's choice]")
+@engine_option
 @click.option(
     "--gate",
     default="",

@@ -75,7 +75,7 @@ class CreateTrainingRunRequest(_message.Message):
     publish_name: _builtins.str
     """The model's name in the repository. Empty: mnist1d-NETWORK."""
     engine: _builtins.str
-    """What computes it: empty for the server's choice, or one of the engines it names when it refuses another."""
+    """What takes its steps: auto (or empty: fused where that can be, else torch), fused or torch."""
     request_id: _builtins.str
     """The caller's own id for this request, up to 128 characters: sent again, it gives the same run instead of another
     one, so that a call whose answer was lost can be repeated.
@@ -632,6 +632,7 @@ class GateDecision(_message.Message):
     candidate_accuracy: _builtins.float
     """Accuracy on the same held-out examples, 0 to 1."""
     baseline_accuracy: _builtins.float
+    """Not set where the baseline has none that can be compared."""
     summary: _builtins.str
     def __init__(
         self,
@@ -639,14 +640,16 @@ class GateDecision(_message.Message):
         met: _builtins.bool = ...,
         baseline: _builtins.str = ...,
         candidate_accuracy: _builtins.float = ...,
-        baseline_accuracy: _builtins.float = ...,
+        baseline_accuracy: _builtins.float | None = ...,
         summary: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_accuracy", b"_baseline_accuracy", "baseline_accuracy", b"baseline_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "baseline_accuracy", b"baseline_accuracy", "candidate_accuracy", b"candidate_accuracy", "met", b"met", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_accuracy", b"_baseline_accuracy", "baseline", b"baseline", "baseline_accuracy", b"baseline_accuracy", "candidate_accuracy", b"candidate_accuracy", "met", b"met", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__baseline_accuracy: _TypeAlias = _typing.Literal["baseline_accuracy"]  # noqa: Y015
+    _WhichOneofArgType__baseline_accuracy: _TypeAlias = _typing.Literal["_baseline_accuracy", b"_baseline_accuracy"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_accuracy) -> _WhichOneofReturnType__baseline_accuracy | None: ...
 
 Global___GateDecision: _TypeAlias = GateDecision  # noqa: Y015
 

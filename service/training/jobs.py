@@ -249,7 +249,7 @@ class Jobs:
             publish_as=spec.publish_name,
             work_dir=str(self._work_dir(run)),
             checkpoint_every=max(_FEWEST_STEPS, spec.recipe["steps"] // _CHECKPOINTS),
-            engine=spec.engine,
+            engine=spec.engine,  # type: ignore[arg-type]  # checked when the run was created
             gate=spec.gate,
             parent_pid=os.getpid(),
             niceness=NICENESS,

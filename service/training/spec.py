@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.artifact import read_manifest
 from models.dataset import CANONICAL_TRAIN
+from models.engine import ENGINES
 from models.errors import ArtifactError, InvalidRecipe
 from models.gate import why_not_comparable
 from models.publication import MODEL_NAME, MODEL_NAME_RULE, versions
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from service.pb import training_pb2 as pb
 
 DEFAULT_RECIPE = "best"
-ENGINES = ("torch",)
-"""What computes a run, beside the empty name for the default."""
 SERVING = "serving"
 """The gate against whatever serves."""
 _AUGMENTATION = RECIPES[DEFAULT_RECIPE].augmentation
@@ -37,7 +36,7 @@ class RunSpec:
     """``TrainingRecipe.to_dict()``."""
     recipe_name: str
     publish_name: str
-    engine: str = ""
+    engine: str = "auto"
     gate: str = ""
     """`SERVING`, ``NAME/VERSION``, ``NAME``, or empty."""
 
@@ -65,15 +64,16 @@ def checked(request: pb.CreateTrainingRunRequest, repository: Path) -> RunSpec:
     publish_name = request.publish_name or f"mnist1d-{recipe.network}"
     if not MODEL_NAME.fullmatch(publish_name):
         wrong.append(("publish_name", f"got {publish_name!r}, expected {MODEL_NAME_RULE}"))
-    if request.engine and request.engine not in ENGINES:
-        wrong.append(("engine", f"got {request.engine!r}, must be empty or one of {', '.join(ENGINES)}"))
+    engine = request.engine or ENGINES[0]
+    if engine not in ENGINES:
+        wrong.append(("engine", f"got {engine!r}, must be one of {', '.join(ENGINES)}"))
     if len(request.request_id) > _LONGEST_REQUEST_ID or not request.request_id.isprintable():
         wrong.append(("request_id", f"expected at most {_LONGEST_REQUEST_ID} printable characters"))
     gate = _gate(request, recipe, repository, wrong)
     if wrong:
         message = "; ".join(f"{path}: {what}" for path, what in wrong)
         raise InvalidRequest(message, violations=wrong, reason="INVALID_RECIPE")
-    return RunSpec(recipe.to_dict(), name, publish_name, request.engine, gate)
+    return RunSpec(recipe.to_dict(), name, publish_name, engine, gate)
 
 
 def _recipe(base: TrainingRecipe, request: pb.CreateTrainingRunRequest, wrong: list[tuple[str, str]]) -> TrainingRecipe:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _FAILURES = {
     "InvalidRecipe": (Code.INVALID_ARGUMENT, "INVALID_RECIPE"),
+    "EngineUnavailable": (Code.FAILED_PRECONDITION, "ENGINE_UNAVAILABLE"),
     "TrainingDiverged": (Code.INVALID_ARGUMENT, "TRAINING_DIVERGED"),
     "GateNotMet": (Code.FAILED_PRECONDITION, "GATE_NOT_MET"),
     "ProofFailed": (Code.INTERNAL, "PROOF_FAILED"),

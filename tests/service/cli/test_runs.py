@@ -103,7 +103,7 @@ def test_a_run_is_cancelled(runs) -> None:
         (("--set", "colour=red"), "no such field"),
         (("--set", "name=x"), "--recipe chooses a recipe"),
         (("--set", "augmentation=none", "--set", "augmentation.noise=1"), "cannot be set while augmentation is none"),
-        (("--engine", "abacus"), "engine: got 'abacus'"),
+        (("--engine", "abacus"), "'abacus' is not one of"),
         (("--seed", str(2**70)), "seed: got"),
     ],
 )

@@ -82,7 +82,7 @@ WRONG = {
     "recipe": (pb.CreateTrainingRunRequest(recipe="worst"), "must be one of lecture, best, quick, plain"),
     "seed": (pb.CreateTrainingRunRequest(seed=-1), "must be between 0 and"),
     "publish_name": (pb.CreateTrainingRunRequest(publish_name="../x"), "1 to 128 letters"),
-    "engine": (pb.CreateTrainingRunRequest(engine="abacus"), "must be empty or one of"),
+    "engine": (pb.CreateTrainingRunRequest(engine="abacus"), "must be one of auto, fused, torch"),
     "request_id": (pb.CreateTrainingRunRequest(request_id="x" * 129), "at most 128"),
     "gate": (pb.CreateTrainingRunRequest(gate=pb.Gate()), "names no baseline"),
     "gate.model": (
