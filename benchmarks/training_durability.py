@@ -5,7 +5,7 @@ time that the first one took, from its creation to its end: the server is killed
 the run is killed. A run has passed if it succeeded, with the same hash of the weights, published exactly one version
 that the server proved and serves, and if its events have no gap.
 
-    python benchmarks/training_durability.py [--kills 20] [--seed 0]
+    python benchmarks/training_durability.py [--kills 20] [--seed 0] [--engine auto|fused|torch]
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from service.client import TrainingRun
     from tests.processes import ServerProcess
 
-OVERRIDES = {"steps": 3000, "evaluate_every": 500}
+STEPS = {"auto": 60_000, "fused": 60_000, "torch": 3000}
+"""A few seconds of training, which are about a third of a run."""
 NAME = "killed"
 PATIENCE_S = 600.0
 
@@ -36,9 +37,10 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--seed", type=int, default=0, help="Of the random moments.")
+    arguments.add_argument("--engine", choices=tuple(STEPS), default="auto", help="Of the training.")
     given = arguments.parse_args()
     chance = random.Random(given.seed)  # noqa: S311 - moments, no secrets
-    reference, took_s = undisturbed()
+    reference, took_s = undisturbed(given.engine)
     print(f"undisturbed: {took_s:.1f} s, weights {reference[:16]}...\n")
     columns = "{:>4}  {:8}  {:>7}  {:10}  {:>8}  {:>10}  {}"
     print(
@@ -49,7 +51,7 @@ def main() -> int:
     passed = 0
     for number in range(1, given.kills + 1):
         victim, moment_s = chance.choice(("server", "process")), chance.uniform(0, took_s)
-        stage, run, resumed_at, problems = killed(victim, moment_s, reference)
+        stage, run, resumed_at, problems = killed(given.engine, victim, moment_s, reference)
         passed += not problems
         verdict = "yes" if not problems else "NO: " + "; ".join(problems)
         after = f"{moment_s:.1f} s"
@@ -58,13 +60,13 @@ def main() -> int:
     return 0 if passed == given.kills else 1
 
 
-def undisturbed() -> tuple[str, float]:
+def undisturbed(engine: str) -> tuple[str, float]:
     """The hash of the weights, and seconds from creation to the end."""
     with tempfile.TemporaryDirectory() as folder:
         repository, log = folders(folder)
         with serve(repository, log, "--training-slots", "1") as server, client_of(server) as client:
             began_s = time.monotonic()
-            run = create(client)
+            run = create(client, engine)
             done = wait(client, run.name)
             took_s = time.monotonic() - began_s
     if done.result is None:
@@ -72,14 +74,14 @@ def undisturbed() -> tuple[str, float]:
     return done.result.weights_sha256, took_s
 
 
-def killed(victim: str, moment_s: float, reference: str) -> tuple[str, TrainingRun, str, list[str]]:
+def killed(engine: str, victim: str, moment_s: float, reference: str) -> tuple[str, TrainingRun, str, list[str]]:
     """One run with one kill: the stage it was in, how it ended, where it went on, and what is wrong with that."""
     with tempfile.TemporaryDirectory() as folder:
         repository, log = folders(folder)
         with serve(repository, log, "--training-slots", "1") as server:
             with client_of(server) as client:
                 began_s = time.monotonic()
-                run = create(client)
+                run = create(client, engine)
                 time.sleep(max(0.0, moment_s - (time.monotonic() - began_s)))
                 before = client.get(run.name)
                 stage = before.state.lower() if before.is_done else before.snapshot.stage or "starting"
@@ -120,8 +122,9 @@ def client_of(server: ServerProcess) -> TrainingClient:
     return TrainingClient(f"127.0.0.1:{server.port}")
 
 
-def create(client: TrainingClient) -> TrainingRun:
-    return client.create(recipe="quick", publish_name=NAME, overrides=OVERRIDES)
+def create(client: TrainingClient, engine: str) -> TrainingRun:
+    overrides = {"steps": STEPS[engine], "evaluate_every": STEPS[engine] // 8}
+    return client.create(recipe="quick", publish_name=NAME, overrides=overrides, engine=engine)
 
 
 def wait(client: TrainingClient, name: str) -> TrainingRun:

@@ -16,6 +16,7 @@ from models.recipes import recipe
 from service.client import InferenceClient, TrainingClient
 from tests.processes import START_TIMEOUT_S, serve
 
+# By the slow engine, so that there is time to kill it in the middle; benchmarks/training_durability.py takes either.
 OVERRIDES = {"steps": 2000, "validation": 500, "evaluate_every": 500}
 
 
@@ -30,7 +31,7 @@ def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weight
     options = ("--training-slots", "1")
     with serve(repository, tmp_path / "log", *options) as server:
         with TrainingClient(f"127.0.0.1:{server.port}") as client:
-            run = client.create(recipe="plain", overrides=OVERRIDES, seed=11, gate="serving")
+            run = client.create(recipe="plain", overrides=OVERRIDES, seed=11, gate="serving", engine="torch")
             events = client.watch(run.name)
             next(event for event in events if event.HasField("checkpoint_saved"))
             (process,) = children(server.process.pid)
@@ -61,7 +62,7 @@ def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weight
     assert done.snapshot.serving.state == "READY"
     assert done.result.parity.passed
     assert done.result.gate.met
-    undisturbed = train(recipe("plain", seed=11, **OVERRIDES), canonical())
+    undisturbed = train(recipe("plain", seed=11, **OVERRIDES), canonical(), engine="torch")
     assert done.result.weights_sha256 == undisturbed.weights_sha256
     manifest = Artifact.load(repository / "mnist1d-conv" / "1").manifest
     assert manifest is not None
