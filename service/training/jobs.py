@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.job import LOCK_FILE, Job
 from models.published_run import find
-from service.errors import Code, ServiceError, TrainingStoreBusy
+from service.errors import Code, OperationNotFound, ServiceError, TrainingStoreBusy
 from service.training import verdict
 from service.training.child import Child
 from service.training.leadership import Lock
@@ -207,6 +207,8 @@ class Jobs:
         except OSError as error:
             return f"no process could be started: {error}"
         self._children[run.run_id] = child
+        if self._stopping.is_set():
+            child.stop()  # it was on its way when the others were asked
         try:
             await self._listen(run, child, attempt)
         except ServiceError as error:
@@ -215,6 +217,9 @@ class Jobs:
             if isinstance(error, TrainingStoreBusy):
                 return str(error)
             attempt.failure = Failure(int(error.code), str(error), error.details.reason)
+        except BaseException:
+            child.kill()
+            raise
         finally:
             code = await child.wait()
             del self._children[run.run_id]
@@ -288,6 +293,8 @@ class Jobs:
         while True:
             try:
                 await self._runs.change(Store.end, run.run_id, state, result=result, failure=failure)
+            except OperationNotFound:
+                return  # it was done already, and is forgotten
             except ServiceError as error:
                 _log.error(
                     "the end of a training run cannot be written down yet",
