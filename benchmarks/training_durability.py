@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.client import TrainingRun
     from tests.processes import ServerProcess
 
-STEPS = {"auto": 60_000, "fused": 60_000, "torch": 3000}
+STEPS = {"auto": 12_000, "fused": 12_000, "torch": 3000}
 """A few seconds of training, which are about a third of a run."""
 NAME = "killed"
 PATIENCE_S = 600.0
