@@ -184,6 +184,8 @@ class Jobs:
                     return
             attempt = _Attempt(furthest)
             run = await self._runs.change(Store.begin, run.run_id)
+            if run.state.is_done:
+                return
             _log.info("training run begins", extra={"run": run.run_id, "attempt": run.attempts})
             reason = await self._attempt(run, attempt)
             if await self._is_over(run, attempt.failure):

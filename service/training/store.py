@@ -210,9 +210,12 @@ class Store:
                 self.requeue(run.run_id, "the server went away")
 
     def begin(self, run_id: str) -> Run:
-        """A queued run gets a slot."""
+        """A run gets a slot; one that was cancelled just before is done, and stays so."""
         with self._change(force=True):
-            attempt = self.get(run_id).attempts + 1
+            run = self.get(run_id)
+            if run.state.is_done:
+                return run
+            attempt = run.attempts + 1
             self._connection.execute(
                 "UPDATE runs SET state = ?, attempts = ?, started_s = coalesce(started_s, ?) WHERE run_id = ?",
                 (_RUNNING, attempt, time.time(), run_id),
@@ -228,6 +231,8 @@ class Store:
     def requeue(self, run_id: str, reason: str) -> None:
         """Its process has ended and it has not: it waits for a slot again."""
         with self._change(force=True):
+            if self.get(run_id).state.is_done:
+                return
             self._add_events(run_id, [{"event": "attempt_ended", "reason": reason}])
             self._connection.execute("UPDATE runs SET state = ? WHERE run_id = ?", (_QUEUED, run_id))
 

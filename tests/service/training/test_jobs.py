@@ -81,6 +81,21 @@ async def test_a_cancellation_that_comes_after_the_publication_changes_nothing(t
         assert result_of(await calls.wait(operation.name)).model_version == 1
 
 
+async def test_a_cancellation_between_queue_and_slot_is_the_end(training, monkeypatch, repository) -> None:
+    begin = Store.begin
+
+    def cancelled_just_before(self, run_id):
+        self.request_cancel(run_id)
+        return begin(self, run_id)
+
+    monkeypatch.setattr(Store, "begin", cancelled_just_before)
+    async with training() as calls:
+        operation = await calls.create()
+        assert (await calls.wait(operation.name)).error.code == 1
+        assert kinds(await calls.events(operation.name)) == ["queued", "cancel_requested", "done"]
+    assert not (repository / "ok").exists()
+
+
 async def test_a_server_that_stops_leaves_a_checkpoint_and_the_next_one_goes_on(training) -> None:
     async with training() as calls:
         operation = await calls.create(steps=300, seed=5)

@@ -52,6 +52,16 @@ def test_what_is_done_stays_so(store) -> None:
     assert events(store) == ["queued", "done"]
 
 
+def test_a_run_that_was_cancelled_just_before_it_gets_a_slot_is_not_begun(store) -> None:
+    create(store)
+    cancelled_run = store.request_cancel("a")
+    assert cancelled_run.state is RunState.CANCELLED
+    assert store.begin("a") == cancelled_run
+    store.requeue("a", "the server stops")
+    assert store.get("a") == cancelled_run
+    assert events(store) == ["queued", "cancel_requested", "done"]
+
+
 def test_a_run_that_has_begun_is_only_asked_to_stop(store) -> None:
     create(store)
     store.begin("a")
