@@ -146,7 +146,8 @@ def test_who_watches_outlives_a_restart_of_the_server_and_misses_nothing(tmp_pat
             server.process.send_signal(signal.SIGKILL)
             server.process.wait()
             with serve(repository, tmp_path / "log2", *options, "--port", str(server.port), program=FAKE_SERVER):
-                rest, errors = watching.communicate(timeout=60)
+                # Not communicate, which would lose what readline has read ahead.
+                rest, errors = watching.stdout.read(), watching.stderr.read()
     assert watching.returncode == 0, errors
     lines += [json.loads(line) for line in rest.splitlines()]
     assert [line["number"] for line in lines[:-1]] == [str(number) for number in range(1, len(lines))]
