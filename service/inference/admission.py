@@ -46,9 +46,9 @@ class Admission:
         self._running += 1
         return True
 
-    def end(self) -> None:
-        """Give the place back."""
-        self._running -= 1
+    def end(self, count: int = 1) -> None:
+        """Give the place back, or so many places."""
+        self._running -= count
         if not self._running and self._idle is not None:
             self._idle.set()
 

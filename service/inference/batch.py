@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class Waiting:
     rows: int
     level: int
     shape_key: Hashable
+    elements: int
+    """How many its inputs have, all in all; at least 1."""
     since_ns: int
     expires_ns: int | None = None
     """On the clock of ``time.perf_counter_ns``: it must not be run any more then."""
@@ -68,8 +70,11 @@ class Waiting:
         """The answer, or what failed it; not called for one that was withdrawn."""
         raise NotImplementedError
 
-    def delivered(self) -> None:
-        """The whole batch is settled; called on one of its members."""
+    @staticmethod
+    def settle_all(batch: Sequence[Any], outcomes: Sequence[Answer | Exception]) -> None:
+        """The same for those that ran together and are of one class."""
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.settle(outcome)
 
     def timing(self) -> Timing:
         """Where its time went: a value of its own, for its caller to add to."""
@@ -101,6 +106,7 @@ class Question(Waiting):
         self.since_ns = since_ns
         self.level = level
         self.shape_key = form.shape_key(contents, outputs)
+        self.elements = form.elements(contents)
         self._context = contextvars.copy_context()
 
     @property
@@ -152,11 +158,6 @@ class ArraysForm:
 
 
 ARRAYS = ArraysForm()
-
-
-def elements_of(waiting: Waiting) -> int:
-    """How large a question is; at least 1."""
-    return waiting.form.elements(waiting.contents)
 
 
 def count(shape: Sequence[int]) -> int:

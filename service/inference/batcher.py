@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.errors import DeadlineExceeded, QueueFull, QueueTimeout, ServiceError
-from service.inference.batch import ARRAYS, Question, elements_of
+from service.inference.batch import ARRAYS, Question
 from service.inference.statistics import Timing
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Batcher:
         self._run = run
         self._statistics = statistics
         self._batching = batching
+        self._most_waiting = batching.max_queue_size
         self._is_batchable = is_batchable
         self._stays_on_loop = stays_on_loop
         self._executor = executor
@@ -141,30 +142,35 @@ class Batcher:
             timeout_ns = now_ns + 1000 * patience.timeout_us
             if question.expires_ns is None or timeout_ns < question.expires_ns:
                 question.expires_ns, question.is_deadline = timeout_ns, False
-        self.put(loop, question)
+        self._put(question, loop)
         return question
+
+    def offer(self, waiting: Waiting) -> bool:
+        """Let it wait for a run; False if the queue is full."""
+        if self._count >= self._most_waiting and self.is_full:
+            return False
+        self._put(waiting)
+        return True
 
     @property
     def is_full(self) -> bool:
         """Whether nobody else may wait, not even in the place of somebody who has waited too long, or whose run would
         begin in this tick of the loop anyway.
         """
-        if self._count >= self._batching.max_queue_size:
+        if self._count >= self._most_waiting:
             self._drop_expired()
-            if self._timer is not None and self._count >= self._batching.max_queue_size:
+            if self._timer is not None and self._count >= self._most_waiting:
                 self._timer.cancel()
                 self._tick(asyncio.get_running_loop())
-        return self._count >= self._batching.max_queue_size
+        return self._count >= self._most_waiting
 
-    def put(self, loop: asyncio.AbstractEventLoop, waiting: Waiting) -> None:
-        """Let it wait for a run, the queue not being full."""
+    def _put(self, waiting: Waiting, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._queues[waiting.level][waiting] = None
-        self._count += 1
-        self._statistics.pending = self._count
+        self._statistics.pending = self._count = self._count + 1
         if waiting.expires_ns is not None and (self._running >= CONCURRENT_RUNS or self._delay_us):
-            self._arm_expiry(loop, waiting.expires_ns)
+            self._arm_expiry(loop or asyncio.get_running_loop(), waiting.expires_ns)
         if self._timer is None or self._batching.max_queue_delay_us:
-            self._schedule(loop, waiting)
+            self._schedule(loop or asyncio.get_running_loop(), waiting)
 
     def withdraw(self, waiting: Waiting) -> None:
         """Its caller does not want it any more: its place is free at once."""
@@ -195,10 +201,10 @@ class Batcher:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the next batch and run it, here or in a thread."""
         self._timer = None
-        batch = self._take()
+        batch = self._take_all() or self._take()
         if not batch:
             return
-        if self._stays_on_loop(sum(elements_of(waiting) for waiting in batch)):
+        if self._stays_on_loop(sum([waiting.elements for waiting in batch])):
             self._deliver(batch, self._compute(batch))
             self._schedule(loop)
             return
@@ -222,6 +228,26 @@ class Batcher:
         else:
             self._deliver(batch, done.result())
         self._schedule(loop)
+
+    def _take_all(self) -> list[Waiting]:
+        """All that wait, where they can run together as they are, as mostly they can; otherwise none."""
+        waits = [queue for queue in self._queues.values() if queue]
+        if len(waits) != 1 or not self._is_batchable:
+            return []
+        now_ns = time.perf_counter_ns()
+        batch = list(waits[0])
+        shape_key = batch[0].shape_key
+        rows = 0
+        for waiting in batch:
+            if waiting.shape_key is not shape_key or (waiting.expires_ns is not None and now_ns >= waiting.expires_ns):
+                return []
+            waiting.queue_ns = now_ns - waiting.since_ns
+            rows += waiting.rows
+        if rows > self._batching.max_batch_size:
+            return []
+        waits[0].clear()
+        self._statistics.pending = self._count = 0
+        return batch
 
     def _take(self) -> list[Waiting]:
         """The next requests that fit into one run, in order of priority and arrival; the expired are told so."""
@@ -262,8 +288,10 @@ class Batcher:
         began_ns = time.perf_counter_ns()
         first = batch[0]
         form = first.form
-        if len(batch) > 1 and any(waiting.form is not form for waiting in batch):
-            form = ARRAYS
+        for waiting in batch:
+            if waiting.form is not form:
+                form = ARRAYS
+                break
         feeds = form.gather(batch)
         put_together_ns = time.perf_counter_ns()
         # Not the context of whoever happened to wake the queue: a shared run is nobody's in particular.
@@ -272,15 +300,21 @@ class Batcher:
         ran_ns = time.perf_counter_ns()
         outcomes = form.scatter(batch, answers)
         run = Timing(0, put_together_ns - began_ns, ran_ns - put_together_ns, time.perf_counter_ns() - ran_ns)
+        rows = 0
         for waiting in batch:
             waiting.run = run
-        self._statistics.ran(sum(waiting.rows for waiting in batch), run)
+            rows += waiting.rows
+        self._statistics.ran(rows, run)
         return outcomes
 
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            waiting.settle(outcome)
-        batch[-1].delivered()
+        classes = dict.fromkeys(map(type, batch))
+        for each in classes:
+            if len(classes) == 1:
+                each.settle_all(batch, outcomes)
+            else:
+                mine = [pair for pair in zip(batch, outcomes, strict=True) if type(pair[0]) is each]
+                each.settle_all([waiting for waiting, _ in mine], [outcome for _, outcome in mine])
 
     def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
         """While runs go on in threads, or others may join, nobody takes from the queue: what expires is told apart."""

@@ -6,7 +6,6 @@ general way, which tells it properly: errors, log lines and statistics of failur
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from service.inference.batcher import DEFAULT_PRIORITY
 from service.inference.statistics import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from service.inference.admission import Admission
     from service.inference.batch import Answer
@@ -33,26 +32,25 @@ class ExpressLane:
         self._reader = reader
         self._admission = admission
 
-    def enter(self, data: bytes, remaining_s: float | None, responder: Responder) -> Callable[[], None] | None:
+    def enter(self, data: bytes, remaining_s: float | None, responder: Responder) -> ExpressCall | None:
         """Queue a request; None if it has to go the general way."""
         known = self._reader.known(data)
         if known is None:
             return None
         plan, runner, contents = known
-        batcher = runner.batcher
-        if batcher.is_full:
-            return None
         call = ExpressCall(self._admission, plan, runner, contents, responder)
         if remaining_s is not None:
             call.expires_ns = call.since_ns + int(remaining_s * 1e9)
         if not self._admission.try_begin():
             return None
-        batcher.put(asyncio.get_running_loop(), call)
-        return call.cancel
+        if not runner.batcher.offer(call):
+            self._admission.end()
+            return None
+        return call
 
 
 class ExpressCall(Waiting):
-    """One of them, while it waits and runs."""
+    """One of them, while it waits and runs; a `service.transport.methods.Entered`."""
 
     level = DEFAULT_PRIORITY
     form: Plan
@@ -71,10 +69,12 @@ class ExpressCall(Waiting):
         self.outputs = plan.outputs
         self.rows = plan.rows
         self.shape_key = plan.key
+        self.elements = plan.input_elements
         self.since_ns = time.perf_counter_ns()
-        self._admission: Admission | None = admission
-        self._runner: Runner | None = runner
-        self._responder = responder
+        self.admission = admission
+        self.runner: Runner | None = runner
+        """Until it is settled or cancelled."""
+        self.responder = responder
 
     @property
     def context(self) -> contextvars.Context:
@@ -83,33 +83,55 @@ class ExpressCall(Waiting):
 
     def settle(self, outcome: Answer | Exception) -> None:
         """Answer, unless it was cancelled."""
-        runner = self._leave()
+        self.settle_all((self,), (outcome,))
+
+    @staticmethod
+    def settle_all(batch: Sequence[ExpressCall], outcomes: Sequence[Answer | Exception]) -> None:
+        """Answer those that were not cancelled. What is the same for all of them is counted once."""
+        run = batch[0].run
+        if len(batch) > 1 and (run is None or batch[-1].run is not run):  # they ran one by one, since some failed
+            for call, outcome in zip(batch, outcomes, strict=True):
+                call.settle(outcome)
+            return
+        runner = None
+        answers: list[tuple[Responder, bytes]] = []
+        retried: list[Responder] = []
+        now_ns = time.perf_counter_ns()
+        total_ns = queue_ns = rows = 0
+        for call, outcome in zip(batch, outcomes, strict=True):
+            if call.runner is None:
+                continue
+            runner, call.runner = call.runner, None
+            if isinstance(outcome, bytes):
+                answers.append((call.responder, outcome))
+            elif isinstance(outcome, list):  # it ran together with requests that have no plan
+                answers.append((call.responder, call.form.response(outcome)))
+            else:
+                retried.append(call.responder)
+                continue
+            total_ns += now_ns - call.since_ns
+            queue_ns += call.queue_ns
+            rows += call.rows
         if runner is None:
             return
-        if isinstance(outcome, list):  # it ran together with requests that have no plan
-            outcome = self.form.response(outcome)
-        if isinstance(outcome, bytes) and self.run is not None:
-            total_ns = time.perf_counter_ns() - self.since_ns
-            runner.statistics.succeeded_as_run(total_ns, self.queue_ns, self.run, self.rows)
-            self._responder.answer(outcome)
-        else:
-            self._responder.retry()
-
-    def delivered(self) -> None:
-        """What was answered may go."""
-        self._responder.flush()
+        if answers and run is not None:
+            runner.statistics.succeeded_together(len(answers), total_ns, queue_ns, run, rows)
+        batch[0].admission.end(len(answers) + len(retried))
+        _answer(answers)
+        for responder in retried:
+            responder.retry()
 
     def cancel(self) -> None:
         """Its caller has gone."""
-        runner = self._leave()
+        runner, self.runner = self.runner, None
         if runner is not None:
+            self.admission.end()
             runner.batcher.withdraw(self)
             runner.statistics.failed(Failure.CANCELED, time.perf_counter_ns() - self.since_ns)
 
-    def _leave(self) -> Runner | None:
-        """Whose place it gives back; None if it has left before."""
-        runner, self._runner = self._runner, None
-        if self._admission is not None:
-            self._admission.end()
-            self._admission = None
-        return runner
+
+def _answer(answers: list[tuple[Responder, bytes]]) -> None:
+    kinds = dict.fromkeys([type(responder) for responder, _ in answers])
+    for kind in kinds:
+        mine = answers if len(kinds) == 1 else [each for each in answers if type(each[0]) is kind]
+        mine[0][0].answer_all(mine)

@@ -76,7 +76,8 @@ class Plan:
         self._shape = array.shape
         self._batch_shape = (-1, *array.shape[1:])
         self._dtype = array.dtype
-        self._elements = array.size or 1
+        self.input_elements = array.size or 1
+        """Of one request."""
         self.key = (self.outputs, (array.shape[1:],), (self._input,))
         self._checks_finite = checks_finite and DATATYPES[runner.inputs[self._input].datatype].is_float
         self._is_streamed = is_streamed
@@ -103,7 +104,7 @@ class Plan:
     def elements(self, contents: object) -> int:
         """Of the input."""
         del contents
-        return self._elements
+        return self.input_elements
 
     def gather(self, batch: Sequence[Waiting]) -> Mapping[str, np.ndarray]:
         """All contents, one after the other, are the input of the batch; raises as `feeds` does."""

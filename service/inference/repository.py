@@ -45,6 +45,8 @@ class Repository:
         self._policy = policy
         self._on_change = on_change
         self._models: dict[str, ServedModel] = {}
+        self.current: Callable[[str], ServedModel | None] = self._models.get
+        """One of them, as it is now; another object whenever anything about it has changed. Asked for every request."""
         self._draining = Draining()
         self._is_loaded = False
         self._is_stopping = False
@@ -76,10 +78,6 @@ class Repository:
             if was is None or was.state is State.UNAVAILABLE:
                 models[leaving.name] = dataclasses.replace(model, versions={**model.versions, leaving.version: leaving})
         return models
-
-    def current(self, name: str) -> ServedModel | None:
-        """One of them, as it is now; another object whenever anything about it has changed."""
-        return self._models.get(name)
 
     def policy_of(self, name: str) -> VersionPolicy:
         """Which versions of a model are served."""

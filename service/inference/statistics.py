@@ -114,16 +114,18 @@ class Statistics:
             self._rows += rows
             self._last_ns = time.time_ns()
 
-    def succeeded_as_run(self, total_ns: int, queue_ns: int, run: Timing, rows: int) -> None:
-        """The same for one whose time, apart from the queue, is that of its run."""
+    def succeeded_together(self, requests: int, total_ns: int, queue_ns: int, run: Timing, rows: int) -> None:
+        """The same for so many requests of one run, whose time apart from the queue is the run's; the other numbers are
+        those of all of them.
+        """
         with self._lock:
-            self._requests += 1
+            self._requests += requests
             self._total_ns += total_ns
             timing = self._timing
             timing.queue_ns += queue_ns
-            timing.input_ns += run.input_ns
-            timing.infer_ns += run.infer_ns
-            timing.output_ns += run.output_ns
+            timing.input_ns += requests * run.input_ns
+            timing.infer_ns += requests * run.infer_ns
+            timing.output_ns += requests * run.output_ns
             self._rows += rows
             self._last_ns = time.time_ns()
 

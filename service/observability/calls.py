@@ -9,7 +9,7 @@ from service.errors import Code
 from service.observability.exposition import Family, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -35,25 +35,33 @@ class CallDurations:
         self._histograms: dict[str, list[_Histogram | None]] = {}
         self._in_flight = 0
 
-    def began(self) -> None:
-        """A call is under way."""
-        self._in_flight += 1
+    def began(self, count: int = 1) -> None:
+        """So many calls are under way."""
+        self._in_flight += count
 
     def forget(self) -> None:
         """A call that began will begin again."""
         self._in_flight -= 1
 
-    def ended(self, path: str, code: Code, took_s: float) -> None:
-        """A call that began is over; ``path`` is that of the method table, so that their number is bounded."""
-        self._in_flight -= 1
+    def ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
+        """Calls that began are over, each after so many seconds; ``path`` is that of the method table, so that their
+        number is bounded.
+        """
+        self._in_flight -= len(took_s)
         by_code = self._histograms.get(path)
         if by_code is None:
             by_code = self._histograms[path] = [None] * len(Code)
         histogram = by_code[code]
         if histogram is None:
             histogram = by_code[code] = _Histogram()
-        histogram.counts[bisect_left(BOUNDS_S, took_s)] += 1
-        histogram.sum_s += took_s
+        histogram.sum_s += sum(took_s)
+        # Calls that ran together mostly took about as long.
+        shortest, longest = bisect_left(BOUNDS_S, min(took_s)), bisect_left(BOUNDS_S, max(took_s))
+        if shortest == longest:
+            histogram.counts[shortest] += len(took_s)
+            return
+        for each_s in took_s:
+            histogram.counts[bisect_left(BOUNDS_S, each_s)] += 1
 
     def families(self) -> Iterator[Family]:
         """As they are now."""

@@ -34,7 +34,7 @@ class CallObserver:
         logs.call_fields.set(lambda: ids_of(call, traced))
 
         def ended(status: Status) -> None:
-            self._durations.ended(call.method.path, status.code, call.took_s)
+            self._durations.ended(call.method.path, status.code, (call.took_s,))
             if traced is not None:
                 traced.end(call, status)
             logs.call_fields.set(None)

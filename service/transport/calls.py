@@ -15,6 +15,8 @@ from service.logs import call_fields
 from service.transport.methods import CallContext, Method
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.transport.methods import BidiStream, ServerStream, Unary
 
 request_log = logging.getLogger("service.requests")
@@ -127,12 +129,12 @@ Observer = Callable[[Call], Callable[[Status], None]]
 class Tally(Protocol):
     """Counts calls of which nobody needs to see more."""
 
-    def began(self) -> None:
-        """A call is under way."""
+    def began(self, count: int) -> None:
+        """So many calls are under way."""
         ...
 
-    def ended(self, path: str, code: Code, took_s: float) -> None:
-        """It is over."""
+    def ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
+        """Some of one method are over, each after so many seconds."""
         ...
 
     def forget(self) -> None:

@@ -34,16 +34,22 @@ class CallContext(Protocol):
 class Responder(Protocol):
     """Where the answer of an express call goes."""
 
-    def answer(self, message: bytes) -> None:
-        """The response as it travels."""
-        ...
-
-    def flush(self) -> None:
-        """Every answer of the same run has been given; called on one of their responders."""
+    def answer_all(self, answers: Sequence[tuple[Any, bytes]]) -> None:
+        """The responses of one run as they travel, each with its responder, which are of one class; called on one of
+        them for all: what is the same for every answer is done once.
+        """
         ...
 
     def retry(self) -> None:
         """It cannot be answered this way after all: run it as other calls are run."""
+        ...
+
+
+class Entered(Protocol):
+    """A call on the express lane."""
+
+    def cancel(self) -> None:
+        """Its caller does not want it any more: the responder hears nothing."""
         ...
 
 
@@ -56,9 +62,9 @@ Begin = Callable[[Any, CallContext, Callable[[Any], None]], Callable[[], None]]
 response or with the exception that failed the call, unless what is returned is called before: that cancels it. What
 `Begin` itself raises has failed the call, too.
 """
-Express = Callable[[bytes, float | None, Responder], Callable[[], None] | None]
-"""Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``, and
-returns what cancels it; or does not take it and returns None. Never raises. The responder hears later, once.
+Express = Callable[[bytes, float | None, Responder], Entered | None]
+"""Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``; or does
+not take it and returns None. Never raises. The responder hears later, once.
 """
 BidiStreamHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
 

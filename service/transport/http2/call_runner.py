@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from service.errors import Code, ServiceError, Status
@@ -15,13 +16,12 @@ from service.transport.calls import (
     call_unary,
     request_log,
 )
-from service.transport.http2.express_run import ExpressRun
 from service.transport.http2.request_queue import RequestQueue
 from service.transport.methods import BidiStream, ServerStream, Unary
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from service.transport.calls import CheckAccess, Observer, Tally
     from service.transport.http2.stream import Stream
@@ -55,33 +55,75 @@ class CallRunner:
 
     def run(self, stream: Stream, message: bytes) -> None:
         """Its only request is here."""
+        enter = self.express(stream)
+        if enter is None or not self._enter(enter, stream, message):
+            self.run_generally(stream, message)
+
+    def run_generally(self, stream: Stream, message: bytes) -> None:
+        """The same for what is not on the express lane."""
         method = stream.head.method
         if isinstance(method, Unary):
-            if method.express is None or not self._express(stream, method, method.express, message):
-                self._run_unary(stream, method, message)
+            self._run_unary(stream, method, message)
         elif isinstance(method, ServerStream):
             answers = call_server_stream(method, message, stream, self._observer, self._check_access)
             self._start(stream, self._stream(stream, answers))
         else:
             raise TypeError(f"{method}: unknown kind of method")
 
-    def _express(self, stream: Stream, method: Unary, enter: Express, message: bytes) -> bool:
-        """The shortest way, if the call can go it."""
-        if not self._may_express or request_log.isEnabledFor(logging.DEBUG):
-            return False
+    def express(self, stream: Stream) -> Express | None:
+        """The shortest way for a call, if it may go it; so may, for now, those with the same head on its connection."""
+        method = stream.head.method
+        if (
+            not isinstance(method, Unary)
+            or method.express is None
+            or not self._may_express
+            or request_log.isEnabledFor(logging.DEBUG)
+        ):
+            return None
         try:
             if self._check_access is not None:
                 self._check_access(method, method.access, stream)
         except ServiceError:
-            return False  # which is told the general way
-        run = ExpressRun(stream, method, message, self._tally, self._run_unary)
-        run.cancel_run = enter(message, stream.time_remaining_s(), run)
-        if run.cancel_run is None:
+            return None  # which is told the general way
+        return method.express
+
+    def _enter(self, enter: Express, stream: Stream, message: bytes) -> bool:
+        stream.asked, stream.began_s = message, time.perf_counter()
+        stream.entered = enter(message, stream.time_remaining_s(), stream)
+        if stream.entered is None:
+            stream.asked = None
             return False
-        if self._tally is not None:
-            self._tally.began()
-        stream.cancel_run = run.cancel
+        self.express_began(1)
         return True
+
+    def express_began(self, count: int) -> None:
+        """So many calls are on the express lane."""
+        if self._tally is not None:
+            self._tally.began(count)
+
+    def express_ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
+        """Some of them are over, after so many seconds."""
+        if self._tally is not None and took_s:
+            self._tally.ended(path, code, took_s)
+
+    def leave_express(self, stream: Stream) -> None:
+        """Run a call as every other one."""
+        message = stream.asked
+        stream.entered = stream.asked = None
+        if self._tally is not None:
+            self._tally.forget()
+        if message is not None:
+            self.run_generally(stream, message)
+
+    def cancel_express(self, stream: Stream) -> None:
+        """The caller has gone, or its deadline has passed."""
+        entered, stream.entered, stream.asked = stream.entered, None, None
+        if entered is not None:
+            entered.cancel()
+        remaining_s = stream.time_remaining_s()
+        is_late = remaining_s is not None and remaining_s <= 0
+        code = Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
+        self.express_ended(stream.path, code, (time.perf_counter() - stream.began_s,))
 
     def _run_unary(self, stream: Stream, method: Unary, message: bytes) -> None:
         if method.begin is not None:

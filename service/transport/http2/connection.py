@@ -16,6 +16,7 @@ from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
 from service.transport.http2.stream import RECEIVE_WINDOW, TOO_MUCH_UNREAD, Stream
 from service.transport.http2.tls import is_resumed
+from service.transport.http2.whole_calls import WholeCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +59,14 @@ class Connection(asyncio.Protocol):
         self._max_streams = shared.limits.max_concurrent_streams
         self.last_stream_id = 0
         """The highest that the peer has begun."""
-        self._receive_window = _CONNECTION_WINDOW
+        self.receive_window = _CONNECTION_WINDOW
+        """What the peer may send on the whole connection."""
+        self.least_window = _CONNECTION_WINDOW // 2
+        """Below it, new room is given."""
         self._reset_by_us = ResetStreams()
-        self._counted = abuse.Streams()
+        self.counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
+        self._whole_calls = WholeCalls(self, self._blocks)
         self._handlers = {
             frames.DATA: self._on_data,
             frames.HEADERS: self._on_headers,
@@ -167,6 +172,11 @@ class Connection(asyncio.Protocol):
             stream_id &= _STREAM_MASK
             if self.expects is not None:
                 self._check_expected(kind, flags, stream_id)
+            elif kind == frames.HEADERS:
+                after = self._whole_calls.take(data, start - frames.HEADER_BYTES)
+                if after >= start:
+                    position = after
+                    continue
             handler = self._handlers.get(kind)
             if handler is None:
                 self.idle_frames.count(self.heard_s)  # Unknown types are ignored (section 5.5), but not for ever.
@@ -188,13 +198,16 @@ class Connection(asyncio.Protocol):
         flow_bytes = len(payload)
         stream = self.streams.get(stream_id)
         if flow_bytes:
-            self._receive_window -= flow_bytes
-            if self._receive_window < 0:
+            self.receive_window -= flow_bytes
+            if self.receive_window < 0:
                 raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
-            if self._receive_window < _CONNECTION_WINDOW // 2:
+            if self.receive_window < self.least_window:
                 # Given back at once: what is held is bounded stream by stream, and for all of them together.
-                self.write(frames.window_update(0, _CONNECTION_WINDOW - self._receive_window))
-                self._receive_window = _CONNECTION_WINDOW
+                self.write(frames.window_update(0, _CONNECTION_WINDOW - self.receive_window))
+                self.receive_window = _CONNECTION_WINDOW
+        """What the peer may send on the whole connection."""
+        self.least_window = _CONNECTION_WINDOW // 2
+        """Below it, new room is given."""
         if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
             return
         if flags & frames.PADDED:
@@ -206,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._check_not_idle(stream_id, "DATA")
             if stream_id not in self._reset_by_us:
                 raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
-            self._counted.count_late_frame()
+            self.counted.count_late_frame()
             return
         if stream.is_remote_closed:
             raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
@@ -225,7 +238,7 @@ class Connection(asyncio.Protocol):
             plain = self._blocks.plain(payload)
             if plain is not None:
                 self.last_stream_id = stream_id
-                self._counted.begun += 1
+                self.counted.begun += 1
                 stream = Stream(self, stream_id, *plain, self.control.peer.initial_window)
                 stream.heard_s = self.heard_s
                 self.streams[stream_id] = stream
@@ -258,7 +271,7 @@ class Connection(asyncio.Protocol):
         if not stream_id & 1:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"a client's streams have odd numbers, got {stream_id}")
         self.last_stream_id = stream_id
-        self._counted.begun += 1
+        self.counted.begun += 1
         if not self._takes(stream_id):
             self._blocks.skip(block)
             raise StreamFailure(ErrorCode.REFUSED_STREAM, "no further stream is taken")
@@ -294,7 +307,7 @@ class Connection(asyncio.Protocol):
             self._blocks.skip(block)
             if stream_id not in self._reset_by_us:
                 raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
-            self._counted.count_late_frame()
+            self.counted.count_late_frame()
             return
         if stream.is_remote_closed:
             self._blocks.skip(block)
@@ -311,11 +324,11 @@ class Connection(asyncio.Protocol):
         stream = self.streams.pop(stream_id, None)
         self._reset_by_us.discard(stream_id)
         if stream is None:
-            self._counted.count_late_frame()
+            self.counted.count_late_frame()
             return
         self.sender.forget(stream)
         stream.abandon()
-        self._counted.count_reset(self.heard_s, len(self.streams))
+        self.counted.count_reset(self.heard_s, len(self.streams))
         self.emptied()
 
     def _on_window_update(self, stream_id: int, _flags: int, payload: bytes) -> None:
@@ -333,7 +346,7 @@ class Connection(asyncio.Protocol):
         self._check_not_idle(stream_id, "WINDOW_UPDATE")
         stream = self.streams.get(stream_id)
         if stream is None:
-            self._counted.count_late_frame()
+            self.counted.count_late_frame()
             return
         if not increment:
             raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "a window update of 0")
@@ -350,7 +363,7 @@ class Connection(asyncio.Protocol):
 
     def _fail_stream(self, stream_id: int, failure: StreamFailure) -> None:
         """Reset a stream for what the peer did. It counts like a reset by the peer: CVE-2025-8671."""
-        self._counted.count_reset(self.heard_s, len(self.streams))
+        self.counted.count_reset(self.heard_s, len(self.streams))
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.sender.forget(stream)

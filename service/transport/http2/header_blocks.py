@@ -46,7 +46,8 @@ class HeaderBlocks:
         # Up to here a call is refused in words; more than this and the connection is given up, since what a few bytes
         # of indices unfold to must not be put together at all.
         self._decoder = Decoder(max_header_list_size=4 * max_metadata_bytes + 65_536)
-        self._known: dict[bytes, RequestHead] = {}
+        self.known: dict[bytes, RequestHead] = {}
+        """Calls by the blocks that begin them."""
         self._known_but_timeout: dict[tuple[bytes, bytes], RequestHead] = {}
 
     @property
@@ -56,7 +57,7 @@ class HeaderBlocks:
 
     def plain(self, block: bytes) -> tuple[RequestHead, float | None] | None:
         """The call that a block begins and its timeout in seconds, if it is one to be recognised at a glance."""
-        head = self._known.get(block)
+        head = self.known.get(block)
         if head is not None:
             return (head, head.timeout_s) if head.is_plain else None
         for (before, after), head in self._known_but_timeout.items():
@@ -73,7 +74,7 @@ class HeaderBlocks:
 
     def request(self, block: bytes) -> RequestHead:
         """The call that a block begins; raises ConnectionFailure or StreamFailure."""
-        head = self._known.get(block)
+        head = self.known.get(block)
         return head if head is not None else self._request(block)
 
     def trailers(self, block: bytes) -> None:
@@ -87,11 +88,11 @@ class HeaderBlocks:
         self._decode(block)
 
     def _forget(self) -> None:
-        self._known.clear()
+        self.known.clear()
         self._known_but_timeout.clear()
 
     def _request(self, block: bytes) -> RequestHead:
-        span = self._timeout_span(block) if self._known_but_timeout or len(self._known) > 1 else None
+        span = self._timeout_span(block) if self._known_but_timeout or len(self.known) > 1 else None
         if span is not None:
             start, end = span
             known = self._known_but_timeout.get((block[:start], block[end:]))
@@ -109,9 +110,9 @@ class HeaderBlocks:
         return head
 
     def _remember(self, block: bytes, span: tuple[int, int] | None, head: RequestHead) -> None:
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known[block] = head
+        if len(self.known) >= _REMEMBERED:
+            self.known.clear()
+        self.known[block] = head
         if span is not None and head.refusal is None:
             if len(self._known_but_timeout) >= _REMEMBERED:
                 self._known_but_timeout.clear()

@@ -95,12 +95,21 @@ class Whole:
 
     def response(self, stream_id: int, message: bytes) -> bytes:
         """HEADERS, DATA and HEADERS again."""
-        size = len(message)
+        number = stream_id.to_bytes(4, "big")
+        before, prefix = self.pieces(len(message))
+        return b"".join((HEAD_START, number, before, number, prefix, message, OK_START, number, OK_END))
+
+    def pieces(self, size: int) -> tuple[bytes, bytes]:
+        """What comes between HEAD_START with the stream's number and that number again, and from there to a message of
+        that size.
+        """
         pieces = self._pieces.get(size)
         if pieces is None:
             if len(self._pieces) >= self._MOST:
                 self._pieces.clear()
             before = HEAD_END + (size + PREFIX_BYTES).to_bytes(3, "big") + bytes((frames.DATA, 0))
             pieces = self._pieces[size] = (before, b"\0" + size.to_bytes(4, "big"))
-        number = stream_id.to_bytes(4, "big")
-        return b"".join((HEAD_START, number, pieces[0], number, pieces[1], message, OK_START, number, OK_END))
+        return pieces
+
+
+WHOLE: Final = Whole()

@@ -1,6 +1,6 @@
 """One call on one connection: what has come of its request, what is to be sent of its response, and who runs it.
 
-It is the `CallContext` of its handler, too.
+It is the `CallContext` of its handler, too, and a `Responder` on the express lane.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from service.errors import Code, Status
 from service.transport.http2 import frames, responses
 from service.transport.http2.errors import ErrorCode, StreamFailure
+from service.transport.http2.express_answers import answer_all
 from service.transport.http2.messages import ACCEPT_ENCODING, PREFIX_BYTES, MessageError, MessageReader, prefixed
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from service.transport.http2.connection import Connection
     from service.transport.http2.request_head import RequestHead
     from service.transport.http2.request_queue import RequestQueue
+    from service.transport.methods import Entered
 
-_WHOLE: Final = responses.Whole()
 RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""
 SEND_AHEAD: Final = 64 * 1024
@@ -45,6 +46,12 @@ class Stream:
     """Where the messages of a stream of requests go; None for one request."""
     cancel_run: Callable[[], object] | None = None
     """Stops whoever runs it."""
+    entered: Entered | None = None
+    """What runs it, if it is on the express lane."""
+    asked: bytes | None = None
+    """Its request, as long as it is there."""
+    began_s = 0.0
+    """When it came there, on the clock of ``time.perf_counter``."""
     heard_s = 0.0
     """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
     stalled_s = 0.0
@@ -65,7 +72,8 @@ class Stream:
     _sent: asyncio.Future[None] | None = None
     _sent_ahead = 0
     _deadline_s: float | None = None
-    _deadline_key = 0
+    deadline_key = 0
+    """0 without a deadline."""
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, timeout_s: float | None, send_window: int
@@ -78,7 +86,7 @@ class Stream:
         if timeout_s is not None:
             now_s = connection.loop.time()
             self._deadline_s = now_s + timeout_s
-            self._deadline_key = connection.shared.deadlines.add(self, now_s, timeout_s)
+            self.deadline_key = connection.shared.deadlines.add(self, now_s, timeout_s)
 
     # ---- what a handler may know ---------------------------------------------------------------------------------
 
@@ -91,6 +99,11 @@ class Stream:
     def metadata(self) -> Sequence[tuple[str, str | bytes]]:
         """The caller's metadata."""
         return self.head.metadata
+
+    @property
+    def path(self) -> str:
+        """Of its method."""
+        return self.head.method.path if self.head.method is not None else ""
 
     def time_remaining_s(self) -> float | None:
         """Seconds until the caller's deadline; None without one."""
@@ -212,6 +225,13 @@ class Stream:
 
     # ---- the response --------------------------------------------------------------------------------------------
 
+    answer_all = staticmethod(answer_all)
+    """See `service.transport.methods.Responder`."""
+
+    def retry(self) -> None:
+        """It cannot be answered on the express lane."""
+        self.connection.shared.runner.leave_express(self)
+
     def respond(self, message: bytes) -> None:
         """The only response, and the end."""
         if self.is_over:
@@ -226,12 +246,12 @@ class Stream:
             self._finish_with(responses.ok(self.id))
             return
         sender.window -= size
-        sender.write(_WHOLE.response(self.id, message))
+        sender.write(responses.WHOLE.response(self.id, message))
         if self.is_remote_closed and not self._buffered:
             # What `_end` comes to for nearly every call.
             self.is_over = True
             if self._deadline_s is not None:
-                self.connection.shared.deadlines.remove(self, self._deadline_key)
+                self.connection.shared.deadlines.remove(self, self.deadline_key)
             streams = self.connection.streams
             del streams[self.id]
             if not streams:
@@ -347,7 +367,7 @@ class Stream:
     def _close(self) -> None:
         self.is_over = True
         if self._deadline_s is not None:
-            self.connection.shared.deadlines.remove(self, self._deadline_key)
+            self.connection.shared.deadlines.remove(self, self.deadline_key)
         if self._buffered:
             self.connection.shared.buffered_bytes -= self._buffered
             self._buffered = 0
@@ -361,6 +381,8 @@ class Stream:
         cancel, self.cancel_run = self.cancel_run, None
         if cancel is not None:
             cancel()
+        elif self.entered is not None:
+            self.connection.shared.runner.cancel_express(self)
 
     def _wake(self) -> None:
         sent, self._sent = self._sent, None

@@ -12,7 +12,7 @@ def test_a_duration_on_a_bound_is_within_it() -> None:
     durations = CallDurations()
     for took_s in (0.0, BOUNDS_S[0], BOUNDS_S[0] * 1.01, BOUNDS_S[-1], 1e6):
         durations.began()
-        durations.ended("/a.B/C", Code.OK, took_s)
+        durations.ended("/a.B/C", Code.OK, (took_s,))
     found = samples(durations)["mnist1d_request_duration_seconds"]
     buckets = [value for suffix, _, value in found if suffix == "_bucket"]
     assert (buckets[0], buckets[1], buckets[-2], buckets[-1]) == (2, 3, 4, 5)
@@ -24,8 +24,8 @@ def test_methods_and_codes_are_told_apart_and_what_runs_is_counted() -> None:
     durations = CallDurations()
     for _ in range(3):
         durations.began()
-    durations.ended("/a.B/C", Code.OK, 0.1)
-    durations.ended("/a.B/C", Code.NOT_FOUND, 0.1)
+    durations.ended("/a.B/C", Code.OK, (0.1,))
+    durations.ended("/a.B/C", Code.NOT_FOUND, (0.1,))
     found = samples(durations)
     counts = {
         (labels["method"], labels["code"]): value
