@@ -15,8 +15,9 @@ from service.inference.description import PLATFORM, model_config, model_statisti
 from service.inference.express import ExpressLane
 from service.inference.inference import Inference
 from service.inference.reading import RequestReader
-from service.inference.streaming import stream
+from service.inference.streaming import InferenceStream
 from service.pb import open_inference_pb2 as pb
+from service.transport.awaited_stream import awaited
 from service.transport.methods import BidiStream, CallContext, Method, Unary
 
 if TYPE_CHECKING:
@@ -95,11 +96,15 @@ class InferenceServicer:
             cancel()
             del answer  # an exception holds this frame, and the future holds the exception
 
-    def model_stream_infer(
-        self, requests: AsyncIterator[ReadRequest], context: CallContext
-    ) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
+    def open_stream(self, context: CallContext, replies: Replies) -> InferenceStream:
         """See `service.inference.streaming`."""
-        return stream(requests, context, self.begin_infer, self._stream_express.enter)
+        return InferenceStream(
+            context, replies, read=self._stream_reader.read, begin=self.begin_infer, express=self._stream_express.enter
+        )
+
+    def model_stream_infer(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+        """The same for whoever can wait."""
+        return awaited(self.open_stream, requests, context)
 
     def _refuse(self, context: CallContext, done: Done) -> Callable[[], None]:
         task = asyncio.ensure_future(self._admission.refuse(context.time_remaining_s()))
@@ -196,14 +201,13 @@ class InferenceServicer:
             describe=_described,
             describe_answer=_described_answer,
         )
-        stream_row = BidiStream(
-            f"{path}ModelStreamInfer", self._stream_reader.read, _serialize, self.model_stream_infer
-        )
+        # Messages are read and written where their order is kept.
+        stream_row = BidiStream(f"{path}ModelStreamInfer", bytes, bytes, self.model_stream_infer, open=self.open_stream)
         return (*rows, infer_row, stream_row)
 
 
-def _serialize(message: Message | bytes) -> bytes:
-    return message if isinstance(message, bytes) else message.SerializeToString()
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 def _settle(answer: asyncio.Future[pb.ModelInferResponse], response: pb.ModelInferResponse | Exception) -> None:

@@ -6,7 +6,7 @@ metadata the first error ends the stream with its status instead, as Triton does
 
 from __future__ import annotations
 
-import asyncio
+import contextvars
 import logging
 from collections import deque
 from typing import TYPE_CHECKING
@@ -16,18 +16,20 @@ from service.logs import context_with
 from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable, Sequence
 
     from service.inference.inference import Done
     from service.inference.reading import ReadRequest
-    from service.transport.methods import CallContext, Express
+    from service.transport.methods import CallContext, Entered, Express, Replies
 
     Begin = Callable[[ReadRequest, CallContext, Done], Callable[[], None]]
 
 _log = logging.getLogger(__name__)
 
 READ_AHEAD = 64
-"""Requests of one stream that may be under way; the next is read when the oldest is answered."""
+"""Requests of one stream that may be under way; the next is taken when the oldest is answered."""
+_AT_ONCE_BYTES = 16 * 1024
+"""Of answers that are sent without a look at whether the client reads them."""
 GRPC_ERRORS = "triton_grpc_error"
 FINAL_RESPONSE = "triton_final_response"
 
@@ -35,136 +37,182 @@ FINAL_RESPONSE = "triton_final_response"
 class _Place:
     """One request's place in the order of the answers; a `service.transport.methods.Responder`."""
 
-    __slots__ = ("_begin", "_context", "_line", "cancel", "outcome", "request")
+    __slots__ = ("_data", "_line", "_message", "cancel", "entered", "outcome")
 
-    def __init__(self, line: _Line, request: ReadRequest, context: CallContext, begin: Begin) -> None:
+    def __init__(self, line: InferenceStream, data: bytes) -> None:
         self._line = line
-        self._context = context
-        self._begin = begin
-        self.request = request
+        self._data = data
+        self._message: pb.ModelInferRequest | None = None
         self.outcome: pb.ModelInferResponse | bytes | Exception | None = None
-        self.cancel: Callable[[], None] | None = None
-
-    def settle(self, outcome: pb.ModelInferResponse | bytes | Exception) -> None:
         """The answer, or what failed it."""
-        self.outcome = outcome
-        self.cancel = None
-        self._line.changed()
+        self.entered: Entered | None = None
+        """What runs it, if it is on the express lane."""
+        self.cancel: Callable[[], None] | None = None
+        """What cancels it, if it is not."""
 
-    def answer(self, message: bytes) -> None:
-        """The answer as it travels."""
-        self.settle(message)
-
-    def flush(self) -> None:
-        """The answers go when their turn has come."""
+    @staticmethod
+    def answer_all(answers: Sequence[tuple[_Place, bytes]]) -> None:
+        """They go as soon as their turn has come."""
+        lines: dict[InferenceStream, None] = {}
+        for place, message in answers:
+            place.outcome = message
+            place.entered = None
+            lines[place._line] = None
+        for line in lines:
+            line.proceed()
+        for line in lines:
+            line.flush()
 
     def retry(self) -> None:
         """Run it the general way."""
-        request = self.request
+        self.entered = None
+        try:
+            request = self._line.read(self._data)
+            self._message = request.message
+        except Exception as error:  # noqa: BLE001 - what cannot be parsed ends the stream
+            self._line.break_off(self, error)
+            return
         try:
             if request.id:
-                about = context_with(id=request.id)
-                self.cancel = about.run(self._begin, request, self._context, self.settle)
+                self.cancel = context_with(id=request.id).run(self._line.begin, request, self._settle)
             else:
-                self.cancel = self._begin(request, self._context, self.settle)
+                self.cancel = self._line.begin(request, self._settle)
         except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
-            self.settle(error)
+            self._settle(error)
+
+    def _settle(self, outcome: pb.ModelInferResponse | Exception) -> None:
+        self.outcome = outcome
+        self.cancel = None
+        self._line.proceed()
+
+    def stop(self) -> None:
+        """Nobody wants the answer any more."""
+        entered, cancel, self.entered, self.cancel = self.entered, self.cancel, None, None
+        if entered is not None:
+            entered.cancel()
+        if cancel is not None:
+            cancel()
+
+    def response(self) -> bytes:
+        """What is said in this place, as it travels."""
+        outcome = self.outcome
+        if isinstance(outcome, bytes):
+            return outcome
+        if isinstance(outcome, Exception):
+            return _in_band(self._message or pb.ModelInferRequest(), outcome).SerializeToString()
+        response = outcome if outcome is not None else pb.ModelInferResponse()
+        response.parameters[FINAL_RESPONSE].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=response).SerializeToString()
 
 
-class _Line:
-    """The requests under way, oldest first, between the task that reads and the generator that answers."""
+class InferenceStream:
+    """The requests under way, oldest first; a `service.transport.methods.OpenStream`."""
 
-    def __init__(self) -> None:
-        self.places: deque[_Place] = deque()
-        self.has_ended = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+    def __init__(
+        self,
+        context: CallContext,
+        replies: Replies,
+        *,
+        read: Callable[[bytes], ReadRequest],
+        begin: Begin,
+        express: Express | None = None,
+    ) -> None:
+        """``begin`` starts an inference, see `service.inference.servicer`; ``express`` is asked first."""
+        self._context = context
+        self._replies = replies
+        self._begin = begin
+        self._express = express
+        self.read = read
+        """Bytes to a request."""
+        # Who calls later has another context, and its lines would say nothing of this call.
+        self._about = contextvars.copy_context()
+        self._has_deadline = context.time_remaining_s() is not None
+        self._wants_grpc_errors = any(
+            key == GRPC_ERRORS and value in ("true", b"true") for key, value in context.metadata
+        )
+        self._places: deque[_Place] = deque()
+        self._has_ended = False
+        self._error: Exception | None = None
+        self._is_over = False
+        self.has_room = True
+        """Whether another request may be under way."""
 
-    def changed(self) -> None:
-        """Wake whoever answers, if there is something for it."""
-        if self._waiter is not None and not self._waiter.done() and self.has_news:
-            self._waiter.set_result(None)
+    def take(self, message: bytes) -> None:
+        """The next request."""
+        place = _Place(self, message)
+        self._places.append(place)
+        if len(self._places) >= READ_AHEAD:
+            self.has_room = False
+        if self._express is not None:
+            remaining_s = self._context.time_remaining_s() if self._has_deadline else None
+            place.entered = self._express(message, remaining_s, place)
+            if place.entered is not None:
+                return
+        self._about.copy().run(place.retry)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether the oldest is answered, or none will come any more."""
-        return (bool(self.places) and self.places[0].outcome is not None) or (self.has_ended and not self.places)
+    def end(self, error: Exception | None = None) -> None:
+        """No more requests come, for that reason; answers to those that are here do."""
+        self._has_ended, self._error = True, error
+        self.has_room = False
+        self.proceed()
 
-    async def wait(self) -> None:
-        """Until there is news."""
-        while not self.has_news:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-
-    async def room(self) -> None:
-        """Until another request may be under way."""
-        while len(self.places) >= READ_AHEAD:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
-
-    def take(self) -> _Place:
-        """The oldest."""
-        place = self.places.popleft()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
-        return place
+    def resume(self) -> None:
+        """The client reads again."""
+        self.proceed()
+        self.flush()
 
     def cancel(self) -> None:
         """Nobody wants the answers any more."""
-        for place in self.places:
-            if place.cancel is not None:
-                place.cancel()
-        self.places.clear()
+        self._is_over, self.has_room = True, False
+        places, self._places = self._places, deque()
+        for place in places:
+            place.stop()
 
+    # ---- for its places ------------------------------------------------------------------------------------------
 
-async def stream(
-    requests: AsyncIterator[ReadRequest], context: CallContext, begin: Begin, express: Express | None = None
-) -> AsyncIterator[pb.ModelStreamInferResponse | bytes]:
-    """One response for each request, in the order of the requests; bytes are responses as they travel.
+    def begin(self, request: ReadRequest, done: Done) -> Callable[[], None]:
+        """Start an inference."""
+        return self._begin(request, self._context, done)
 
-    ``begin`` starts an inference, see `service.inference.servicer`; ``express`` is asked first. Raises what ends the
-    stream: the server stops, or an error where the caller asked for real ones.
-    """
-    wants_grpc_errors = any(key == GRPC_ERRORS and value in ("true", b"true") for key, value in context.metadata)
-    line = _Line()
+    def break_off(self, place: _Place, error: Exception) -> None:
+        """A request cannot be read: the stream ends with that once what came before is answered."""
+        self._places.remove(place)
+        self.end(error)
 
-    async def read() -> None:
-        try:
-            async for request in requests:
-                await line.room()
-                place = _Place(line, request, context, begin)
-                if express is not None:
-                    place.cancel = express(request.data, context.time_remaining_s(), place)
-                if place.cancel is None:
-                    _ = request.message  # what cannot be parsed ends the stream
-                    place.retry()
-                line.places.append(place)
-                line.changed()
-        finally:
-            line.has_ended = True
-            line.changed()
-
-    reader = asyncio.create_task(read())
-    try:
-        while True:
-            await line.wait()
-            if not line.places:
-                break
-            place = line.take()
+    def proceed(self) -> None:
+        """Send the answers whose turn it is, and say what follows from that."""
+        if self._is_over:
+            return
+        places, messages, size = self._places, list[bytes](), 0
+        while places and places[0].outcome is not None and not self._replies.is_full:
+            place = places.popleft()
             outcome = place.outcome
-            if isinstance(outcome, Exception):
-                if wants_grpc_errors or isinstance(outcome, ServerStopping):
-                    raise outcome
-                yield _in_band(place.request.message, outcome)
-            elif isinstance(outcome, bytes):
-                yield outcome
-            elif outcome is not None:
-                outcome.parameters[FINAL_RESPONSE].bool_param = True
-                yield pb.ModelStreamInferResponse(infer_response=outcome)
-        await reader
-    finally:
-        reader.cancel()
-        line.cancel()
+            if isinstance(outcome, Exception) and (self._wants_grpc_errors or isinstance(outcome, ServerStopping)):
+                self._replies.send(messages)
+                self._end(outcome)
+                return
+            message = outcome if isinstance(outcome, bytes) else place.response()
+            messages.append(message)
+            size += len(message)
+            if size > _AT_ONCE_BYTES:
+                self._replies.send(messages)
+                messages, size = [], 0
+        if messages:
+            self._replies.send(messages)
+        if self._has_ended:
+            if not places:
+                self._end(self._error)
+        elif not self.has_room and len(places) < READ_AHEAD:
+            self.has_room = True
+            self._replies.more()
+
+    def flush(self) -> None:
+        """All is sent that can be."""
+        self._replies.flush()
+
+    def _end(self, error: Exception | None) -> None:
+        self.cancel()
+        self._replies.end(error)
 
 
 def _in_band(request: pb.ModelInferRequest, error: Exception) -> pb.ModelStreamInferResponse:

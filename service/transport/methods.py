@@ -66,6 +66,60 @@ Express = Callable[[bytes, float | None, Responder], Entered | None]
 """Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``; or does
 not take it and returns None. Never raises. The responder hears later, once.
 """
+
+
+class Replies(Protocol):
+    """Where the responses of an opened stream go; the engine's side of it."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client does not read what was sent: nothing more is to be sent before `OpenStream.resume`."""
+        ...
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Responses as they travel."""
+        ...
+
+    def flush(self) -> None:
+        """For now that was all: there is nothing to wait for."""
+        ...
+
+    def more(self) -> None:
+        """`OpenStream.has_room` again."""
+        ...
+
+    def end(self, error: Exception | None = None) -> None:
+        """The last response was sent; or the stream has failed."""
+        ...
+
+
+class OpenStream(Protocol):
+    """A call with a stream of requests under way; the servicer's side of it."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes another request; what comes meanwhile waits, and so does the client."""
+        ...
+
+    def take(self, message: bytes) -> None:
+        """The next request as it came."""
+        ...
+
+    def end(self, error: Exception | None = None) -> None:
+        """No more requests come; with the reason, if it is not that the client has sent all."""
+        ...
+
+    def resume(self) -> None:
+        """The client reads again."""
+        ...
+
+    def cancel(self) -> None:
+        """Nobody wants the responses any more."""
+        ...
+
+
+Open = Callable[[CallContext, Replies], OpenStream]
+"""Starts a stream; what it raises has failed the call."""
 BidiStreamHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
 
 
@@ -110,3 +164,5 @@ class BidiStream(Method):
     """Many requests, many responses, independently."""
 
     handler: BidiStreamHandler
+    open: Open | None = field(default=None, kw_only=True)
+    """The same work as ``handler``, for engines that can do without tasks and generators for each message."""

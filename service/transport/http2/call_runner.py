@@ -16,6 +16,7 @@ from service.transport.calls import (
     call_unary,
     request_log,
 )
+from service.transport.http2.opened_stream import OpenedStream
 from service.transport.http2.request_queue import RequestQueue
 from service.transport.methods import BidiStream, ServerStream, Unary
 
@@ -49,6 +50,11 @@ class CallRunner:
         """A call's header fields are here. One with a stream of requests starts now."""
         method = stream.head.method
         if isinstance(method, BidiStream):
+            if method.open is not None:
+                opened = OpenedStream(stream, method, method.open, self._observer, self._check_access)
+                stream.requests = opened
+                opened.begin()
+                return
             stream.requests = requests = RequestQueue(stream)
             answers = call_bidi_stream(method, requests, stream, self._observer, self._check_access)
             self._start(stream, self._stream(stream, answers))

@@ -208,7 +208,10 @@ class Connection(asyncio.Protocol):
         """What the peer may send on the whole connection."""
         self.least_window = _CONNECTION_WINDOW // 2
         """Below it, new room is given."""
-        if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
+        if stream is not None and (
+            (flags == frames.END_STREAM and stream.receive_whole(payload))
+            or (not flags and stream.requests is not None and stream.requests.take_whole(payload))
+        ):
             return
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)

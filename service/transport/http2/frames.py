@@ -48,6 +48,8 @@ LARGEST_STREAM_ID: Final = 2**31 - 1
 HEADER_BYTES: Final = 9
 FRAME_HEADER: Final = struct.Struct(">HBBBI")
 """Length in two parts (16 high bits, 8 low ones), type, flags, stream; the stream's top bit is reserved."""
+MESSAGE_HEADER: Final = struct.Struct(">HBBBIBI")
+"""Of a DATA frame that begins with a gRPC message: the same, then whether it is compressed, and its length."""
 SETTING: Final = struct.Struct(">HI")
 _UINT32: Final = struct.Struct(">I")
 

@@ -24,13 +24,20 @@ class RequestQueue:
         self._has_ended = False
         self._waiter: asyncio.Future[None] | None = None
 
+    def take_whole(self, data: bytes) -> bool:  # noqa: ARG002 - see `OpenedStream`
+        """Never: its reader takes messages."""
+        return False
+
+    def drained(self) -> None:
+        """Nobody waits for it here: see `Stream.send`."""
+
     def arrived(self) -> None:
         """There is more to read."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def end(self) -> None:
+    def end_of_requests(self) -> None:
         """No more will come."""
         self._has_ended = True
         self.arrived()

@@ -10,6 +10,7 @@ from service.transport.http2.messages import PREFIX_BYTES
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from service.transport.http2.flushing import Flushing
     from service.transport.http2.stream import Stream
@@ -93,24 +94,30 @@ class Sender:
             self.transport.write(b"".join(self._out))
         self._out.clear()
 
-    def write_message(self, stream: Stream, message: bytes) -> bool:
-        """Send one message of several, if the windows allow it at once and nothing comes before it."""
-        size = len(message) + PREFIX_BYTES
-        if (
-            self.is_paused
-            or stream.is_head_due
-            or stream.pending
-            or not stream.has_begun_response
-            or size > self.window
-            or size > stream.send_window
-            or size > self.max_frame_bytes
-        ):
-            return False
-        self.window -= size
-        stream.send_window -= size
-        header = frames.FRAME_HEADER.pack(size >> 8, size & 0xFF, frames.DATA, 0, stream.id)
-        self.write(b"".join((header, b"\0", (size - PREFIX_BYTES).to_bytes(4, "big"), message)))
-        return True
+    def write_messages(self, stream: Stream, messages: Sequence[bytes]) -> int:
+        """Send some messages of several, as far as the windows allow it at once and nothing comes before them; returns
+        how many.
+        """
+        if self.is_paused or stream.is_head_due or stream.pending or not stream.has_begun_response:
+            return 0
+        window, most = min(self.window, stream.send_window), self.max_frame_bytes
+        sent = written = 0
+        parts: list[bytes] = []
+        for message in messages:
+            size = len(message) + PREFIX_BYTES
+            if size > window - sent or size > most:
+                break
+            sent += size
+            written += 1
+            header = frames.MESSAGE_HEADER.pack(
+                size >> 8, size & 0xFF, frames.DATA, 0, stream.id, 0, size - PREFIX_BYTES
+            )
+            parts += (header, message)
+        if written:
+            self.window -= sent
+            stream.send_window -= sent
+            self.write(b"".join(parts))
+        return written
 
     def pump(self, stream: Stream) -> None:
         """Send what the windows allow of one stream's response; the rest waits."""

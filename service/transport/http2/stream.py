@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from service.transport.http2.connection import Connection
     from service.transport.http2.request_head import RequestHead
+    from service.transport.http2.opened_stream import OpenedStream
     from service.transport.http2.request_queue import RequestQueue
     from service.transport.methods import Entered
 
@@ -42,7 +43,7 @@ class Stream:
     is_remote_closed = False
     is_over = False
     """Nothing is sent or received any more, and nobody runs it."""
-    requests: RequestQueue | None = None
+    requests: RequestQueue | OpenedStream | None = None
     """Where the messages of a stream of requests go; None for one request."""
     cancel_run: Callable[[], object] | None = None
     """Stops whoever runs it."""
@@ -157,7 +158,7 @@ class Stream:
         if self.is_over or self._trailers is not None:
             return
         if self.requests is not None:
-            self.requests.end()
+            self.requests.end_of_requests()
         elif self._reader is not None and self._reader.buffered_bytes:
             self.fail(CUT_OFF)
         elif self._message is None:
@@ -166,6 +167,17 @@ class Stream:
             message, self._message = self._message, None
             self._hold(0)
             self.connection.shared.runner.run(self, message)
+
+    def spend(self, flow_bytes: int) -> bool:
+        """Take a DATA frame of so many bytes that need not be held; False where the general way has to look at it."""
+        if self._trailers is not None or self.is_remote_closed or flow_bytes > self.receive_window:
+            return False
+        self.receive_window -= flow_bytes
+        self._body_bytes += flow_bytes
+        self._uncredited += flow_bytes
+        if self._uncredited >= RECEIVE_WINDOW // 2:
+            self._credit()
+        return True
 
     def consumed(self) -> None:
         """A handler has taken a message from the queue."""
@@ -261,20 +273,29 @@ class Stream:
 
     async def send(self, message: bytes) -> None:
         """One of several responses; waits while the client does not read."""
-        if self.is_over or self._trailers is not None:
-            return
-        if not self.connection.sender.write_message(self, message):
-            self._queue(prefixed(message))
-            self.connection.sender.pump(self)
-        self._sent_ahead += len(message) + PREFIX_BYTES
-        if self._sent_ahead > SEND_AHEAD:
-            # Handed over, so that the transport can say that it has enough; and others have their turn.
-            self._sent_ahead = 0
-            self.connection.sender.flush()
-            await asyncio.sleep(0)
+        if self.put((message,)):
+            await asyncio.sleep(0)  # Others have their turn.
         while self.pending_bytes > SEND_AHEAD and not self.is_over:
             self._sent = self.connection.loop.create_future()
             await self._sent
+
+    def put(self, messages: Sequence[bytes]) -> bool:
+        """Some of several responses; whether much has been sent since that was last said."""
+        if self.is_over or self._trailers is not None:
+            return False
+        sender = self.connection.sender
+        written = sender.write_messages(self, messages)
+        for message in messages[written:]:
+            self._queue(prefixed(message))
+        if written < len(messages):
+            sender.pump(self)
+        self._sent_ahead += sum(map(len, messages))
+        if self._sent_ahead <= SEND_AHEAD:
+            return False
+        # Handed over, so that the transport can say that it has enough.
+        self._sent_ahead = 0
+        sender.flush()
+        return True
 
     def finish(self) -> None:
         """The end of several responses, or of none."""
@@ -328,6 +349,8 @@ class Stream:
             taken, self.pending[0] = bytes(first[:most_bytes]), first[most_bytes:]
         self.pending_bytes -= len(taken)
         self.connection.sender.hold(-len(taken))
+        if self.pending_bytes <= SEND_AHEAD < self.pending_bytes + len(taken) and self.requests is not None:
+            self.connection.loop.call_soon(self.requests.drained)  # Not now: what it sends comes after this.
         if self._sent is not None and self.pending_bytes <= SEND_AHEAD:
             self._wake()
         return taken

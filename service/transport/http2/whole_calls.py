@@ -6,7 +6,6 @@ Such calls are cut out of what has come in one go, as many as there are. Whateve
 
 from __future__ import annotations
 
-import struct
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from service.transport.http2.connection import Connection
     from service.transport.http2.header_blocks import HeaderBlocks
 
-_MESSAGE_HEADER: Final = struct.Struct(">HBBBIBI")
-"""`frames.FRAME_HEADER`, and the prefix of a gRPC message: whether it is compressed, its length."""
-_MESSAGE_AT: Final = frames.HEADER_BYTES + PREFIX_BYTES
+_MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
 """Of a DATA frame that is taken here."""
 
@@ -42,7 +39,7 @@ class WholeCalls:
         send_window = connection.control.peer.initial_window
         # The general way gives the client new room.
         room = connection.receive_window - connection.least_window
-        unpack, unpack_message = frames.FRAME_HEADER.unpack_from, _MESSAGE_HEADER.unpack_from
+        unpack, unpack_message = frames.FRAME_HEADER.unpack_from, frames.MESSAGE_HEADER.unpack_from
         last_message_header = len(data) - _MESSAGE_AT
         began_s = time.perf_counter()
         head = enter = None

@@ -1,0 +1,156 @@
+"""A call with a stream of requests that is run without a task: messages from frames to whoever takes them, and back."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING
+
+from service.transport.calls import Call
+from service.transport.http2.messages import PREFIX_BYTES, MessageError
+from service.transport.http2.stream import CUT_OFF, SEND_AHEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.transport.calls import CheckAccess, Observer
+    from service.transport.http2.stream import Stream
+    from service.transport.methods import BidiStream, Open, OpenStream
+
+
+class OpenedStream:
+    """A `service.transport.methods.Replies`. Requests stay the bytes that they came as until they are taken: what is
+    held is bounded by the stream's receive window, however small they are or well compressed.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        method: BidiStream,
+        open_: Open,
+        observer: Observer | None,
+        check_access: CheckAccess | None,
+    ) -> None:
+        self._stream = stream
+        self._open = open_
+        self._call = Call(method, stream, observer, check_access)
+        # What observers set in it is there for all that is logged of this call, and for no other.
+        self._about = contextvars.copy_context()
+        self._reader = stream.reader()
+        self._most_bytes = stream.connection.shared.limits.max_message_bytes
+        self._taker: OpenStream | None = None
+        self._has_ended = False
+        self._is_feeding = False
+
+    def begin(self) -> None:
+        """Start it."""
+        self._stream.cancel_run = self._cancel
+        self._about.run(self._begin)
+
+    def _begin(self) -> None:
+        self._call.observe()
+        try:
+            self._call.check_access()
+            self._taker = self._open(self._stream, self)
+        except Exception as error:  # noqa: BLE001 - it becomes the call's status
+            self.end(error)
+
+    # ---- requests ------------------------------------------------------------------------------------------------
+
+    def take_whole(self, data: bytes) -> bool:
+        """A DATA frame that is one message, as nearly all are. False where it is not that, or has to wait."""
+        taker, stream = self._taker, self._stream
+        size = len(data) - PREFIX_BYTES
+        if (
+            taker is None
+            or not taker.has_room
+            or self._has_ended
+            or self._is_feeding
+            or self._reader.buffered_bytes
+            or size < 0
+            or data[0]
+            or int.from_bytes(data[1:PREFIX_BYTES], "big") != size
+            or size > self._most_bytes
+            or not stream.spend(len(data))
+        ):
+            return False
+        self._take(taker, data[PREFIX_BYTES:])
+        return True
+
+    def arrived(self) -> None:
+        """There is more to read."""
+        taker = self._taker
+        if taker is None or self._is_feeding:  # The one that feeds goes on.
+            return
+        self._is_feeding = True
+        try:
+            while taker.has_room and not self._stream.is_over:
+                message = self._reader.next()
+                if message is None:
+                    self._end_requests(taker)
+                    break
+                self._stream.consumed()
+                self._take(taker, message)
+        except MessageError as error:
+            self._stream.fail(error.status)
+        finally:
+            self._is_feeding = False
+
+    def end_of_requests(self) -> None:
+        """No more will come."""
+        self._has_ended = True
+        self.arrived()
+
+    def _take(self, taker: OpenStream, message: bytes) -> None:
+        try:
+            taker.take(message)
+        except Exception as error:  # noqa: BLE001 - a defect, which is this call's alone
+            self.end(error)
+
+    def _end_requests(self, taker: OpenStream) -> None:
+        if not self._has_ended:
+            return
+        if self._reader.buffered_bytes:
+            self._stream.fail(CUT_OFF)
+        else:
+            taker.end()
+
+    # ---- responses -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client does not read what was sent."""
+        return self._stream.pending_bytes > SEND_AHEAD
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Responses."""
+        self._stream.put(messages)
+
+    def flush(self) -> None:
+        """For now that was all."""
+        self._stream.connection.shared.flushing.now()
+
+    def more(self) -> None:
+        """Requests are taken again."""
+        self.arrived()
+
+    def drained(self) -> None:
+        """The client reads again."""
+        if self._taker is not None and not self._stream.is_over:
+            self._taker.resume()
+
+    def end(self, error: Exception | None = None) -> None:
+        """The last response was sent; or the stream has failed."""
+        stream, self._taker = self._stream, None
+        stream.cancel_run = None
+        if error is None:
+            self._about.copy().run(self._call.succeeded)
+            stream.finish()
+        else:
+            stream.fail(self._about.copy().run(self._call.failed, error).status)
+
+    def _cancel(self) -> None:
+        """The caller has gone, or its deadline has passed."""
+        taker, self._taker = self._taker, None
+        if taker is not None:
+            taker.cancel()
+        self._about.copy().run(self._call.cancelled)
