@@ -130,10 +130,6 @@ class Batcher:
         Raises:
             QueueFull: ``max_queue_size`` requests wait already.
         """
-        if self.is_full:
-            raise QueueFull(
-                f"Exceeds maximum queue size: {self._count} requests wait, at most {self._batching.max_queue_size} may"
-            )
         now_ns = time.perf_counter_ns()
         level = patience.priority if 1 <= patience.priority <= PRIORITY_LEVELS else DEFAULT_PRIORITY
         question = Question(form, contents, outputs, rows, done, now_ns, level)
@@ -142,14 +138,22 @@ class Batcher:
             timeout_ns = now_ns + 1000 * patience.timeout_us
             if question.expires_ns is None or timeout_ns < question.expires_ns:
                 question.expires_ns, question.is_deadline = timeout_ns, False
-        self._put(question, loop)
+        if not self.offer(question, loop):
+            raise QueueFull(
+                f"Exceeds maximum queue size: {self._count} requests wait, at most {self._batching.max_queue_size} may"
+            )
         return question
 
-    def offer(self, waiting: Waiting) -> bool:
+    def offer(self, waiting: Waiting, loop: asyncio.AbstractEventLoop | None = None) -> bool:
         """Let it wait for a run; False if the queue is full."""
         if self._count >= self._most_waiting and self.is_full:
             return False
-        self._put(waiting)
+        self._queues[waiting.level][waiting] = None
+        self._statistics.pending = self._count = self._count + 1
+        if waiting.expires_ns is not None and (self._running >= CONCURRENT_RUNS or self._delay_us):
+            self._arm_expiry(loop or asyncio.get_running_loop(), waiting.expires_ns)
+        if self._timer is None or self._batching.max_queue_delay_us:
+            self._schedule(loop or asyncio.get_running_loop(), waiting)
         return True
 
     @property
@@ -163,14 +167,6 @@ class Batcher:
                 self._timer.cancel()
                 self._tick(asyncio.get_running_loop())
         return self._count >= self._most_waiting
-
-    def _put(self, waiting: Waiting, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._queues[waiting.level][waiting] = None
-        self._statistics.pending = self._count = self._count + 1
-        if waiting.expires_ns is not None and (self._running >= CONCURRENT_RUNS or self._delay_us):
-            self._arm_expiry(loop or asyncio.get_running_loop(), waiting.expires_ns)
-        if self._timer is None or self._batching.max_queue_delay_us:
-            self._schedule(loop or asyncio.get_running_loop(), waiting)
 
     def withdraw(self, waiting: Waiting) -> None:
         """Its caller does not want it any more: its place is free at once."""
@@ -308,7 +304,7 @@ class Batcher:
         return outcomes
 
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
-        classes = dict.fromkeys(map(type, batch))
+        classes: dict[type[Waiting], None] = dict.fromkeys(map(type, batch))
         for each in classes:
             if len(classes) == 1:
                 each.settle_all(batch, outcomes)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.inference.reading import ReadRequest
     from service.inference.repository import Repository
     from service.inference.runner import Runner
+    from service.transport.methods import Replies
 
 SERVER_NAME = "mnist1d-service"
 EXTENSIONS = (

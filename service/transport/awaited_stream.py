@@ -1,4 +1,4 @@
-"""An opened stream as an async generator, for engines that wait: a task feeds it requests, the generator has its answers."""
+"""An opened stream as an async generator, for engines that wait: a task feeds it, the generator has its answers."""
 
 from __future__ import annotations
 

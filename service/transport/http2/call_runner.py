@@ -52,7 +52,7 @@ class CallRunner:
         if isinstance(method, BidiStream):
             if method.open is not None:
                 opened = OpenedStream(stream, method, method.open, self._observer, self._check_access)
-                stream.requests = opened
+                stream.requests = stream.opened = opened
                 opened.begin()
                 return
             stream.requests = requests = RequestQueue(stream)

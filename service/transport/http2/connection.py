@@ -16,7 +16,7 @@ from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
 from service.transport.http2.stream import RECEIVE_WINDOW, TOO_MUCH_UNREAD, Stream
 from service.transport.http2.tls import is_resumed
-from service.transport.http2.whole_calls import WholeCalls
+from service.transport.http2.whole_messages import WholeMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_FRAME_BYTES: Final = 256 * 1024
 """Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
+_OF_CALLS: Final = (frames.HEADERS, frames.DATA)
 _STREAM_MASK: Final = 0x7FFFFFFF
 _CLOSE_S: Final = 2.0
 """Seconds for a peer to read what was written before the connection was closed."""
@@ -66,7 +67,7 @@ class Connection(asyncio.Protocol):
         self._reset_by_us = ResetStreams()
         self.counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
-        self._whole_calls = WholeCalls(self, self._blocks)
+        self._whole = WholeMessages(self, self._blocks)
         self._handlers = {
             frames.DATA: self._on_data,
             frames.HEADERS: self._on_headers,
@@ -172,8 +173,8 @@ class Connection(asyncio.Protocol):
             stream_id &= _STREAM_MASK
             if self.expects is not None:
                 self._check_expected(kind, flags, stream_id)
-            elif kind == frames.HEADERS:
-                after = self._whole_calls.take(data, start - frames.HEADER_BYTES)
+            elif kind in _OF_CALLS:
+                after = self._take_whole(data, start - frames.HEADER_BYTES, kind, stream_id)
                 if after >= start:
                     position = after
                     continue
@@ -186,6 +187,14 @@ class Connection(asyncio.Protocol):
             except StreamFailure as failure:
                 self._fail_stream(stream_id, failure)
         self._unread = data[position:]
+
+    def _take_whole(self, data: bytes, position: int, kind: int, stream_id: int) -> int:
+        """What can be taken at a glance from ``position`` on; returns where that ends."""
+        if kind == frames.HEADERS:
+            return self._whole.take_calls(data, position)
+        stream = self.streams.get(stream_id)
+        opened = stream.opened if stream is not None else None
+        return self._whole.take_streamed(data, position, opened) if opened is not None else position
 
     def _check_expected(self, kind: int, flags: int, stream_id: int) -> None:
         if self.expects == frames.SETTINGS:
@@ -208,10 +217,7 @@ class Connection(asyncio.Protocol):
         """What the peer may send on the whole connection."""
         self.least_window = _CONNECTION_WINDOW // 2
         """Below it, new room is given."""
-        if stream is not None and (
-            (flags == frames.END_STREAM and stream.receive_whole(payload))
-            or (not flags and stream.requests is not None and stream.requests.take_whole(payload))
-        ):
+        if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
             return
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)

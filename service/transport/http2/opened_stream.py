@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING
 
 from service.transport.calls import Call
-from service.transport.http2.messages import PREFIX_BYTES, MessageError
+from service.transport.http2.messages import MessageError
 from service.transport.http2.stream import CUT_OFF, SEND_AHEAD
 
 if TYPE_CHECKING:
@@ -30,51 +30,44 @@ class OpenedStream:
         observer: Observer | None,
         check_access: CheckAccess | None,
     ) -> None:
-        self._stream = stream
+        self.stream = stream
         self._open = open_
         self._call = Call(method, stream, observer, check_access)
         # What observers set in it is there for all that is logged of this call, and for no other.
         self._about = contextvars.copy_context()
         self._reader = stream.reader()
-        self._most_bytes = stream.connection.shared.limits.max_message_bytes
         self._taker: OpenStream | None = None
         self._has_ended = False
         self._is_feeding = False
 
     def begin(self) -> None:
         """Start it."""
-        self._stream.cancel_run = self._cancel
+        self.stream.cancel_run = self._cancel
         self._about.run(self._begin)
 
     def _begin(self) -> None:
         self._call.observe()
         try:
             self._call.check_access()
-            self._taker = self._open(self._stream, self)
+            self._taker = self._open(self.stream, self)
         except Exception as error:  # noqa: BLE001 - it becomes the call's status
             self.end(error)
 
     # ---- requests ------------------------------------------------------------------------------------------------
 
-    def take_whole(self, data: bytes) -> bool:
-        """A DATA frame that is one message, as nearly all are. False where it is not that, or has to wait."""
-        taker, stream = self._taker, self._stream
-        size = len(data) - PREFIX_BYTES
-        if (
-            taker is None
-            or not taker.has_room
-            or self._has_ended
-            or self._is_feeding
-            or self._reader.buffered_bytes
-            or size < 0
-            or data[0]
-            or int.from_bytes(data[1:PREFIX_BYTES], "big") != size
-            or size > self._most_bytes
-            or not stream.spend(len(data))
-        ):
-            return False
-        self._take(taker, data[PREFIX_BYTES:])
-        return True
+    @property
+    def takes_at_once(self) -> bool:
+        """Whether the next message need not wait, nor be put together."""
+        taker = self._taker
+        return taker is not None and taker.has_room and not self._has_ended and not self._reader.buffered_bytes
+
+    def take(self, message: bytes) -> None:
+        """A message, while `takes_at_once`."""
+        try:
+            if self._taker is not None:
+                self._taker.take(message)
+        except Exception as error:  # noqa: BLE001 - a defect, which is this call's alone
+            self.end(error)
 
     def arrived(self) -> None:
         """There is more to read."""
@@ -83,15 +76,15 @@ class OpenedStream:
             return
         self._is_feeding = True
         try:
-            while taker.has_room and not self._stream.is_over:
+            while taker.has_room and not self.stream.is_over:
                 message = self._reader.next()
                 if message is None:
                     self._end_requests(taker)
                     break
-                self._stream.consumed()
-                self._take(taker, message)
+                self.stream.consumed()
+                self.take(message)
         except MessageError as error:
-            self._stream.fail(error.status)
+            self.stream.fail(error.status)
         finally:
             self._is_feeding = False
 
@@ -100,17 +93,11 @@ class OpenedStream:
         self._has_ended = True
         self.arrived()
 
-    def _take(self, taker: OpenStream, message: bytes) -> None:
-        try:
-            taker.take(message)
-        except Exception as error:  # noqa: BLE001 - a defect, which is this call's alone
-            self.end(error)
-
     def _end_requests(self, taker: OpenStream) -> None:
         if not self._has_ended:
             return
         if self._reader.buffered_bytes:
-            self._stream.fail(CUT_OFF)
+            self.stream.fail(CUT_OFF)
         else:
             taker.end()
 
@@ -119,15 +106,15 @@ class OpenedStream:
     @property
     def is_full(self) -> bool:
         """Whether the client does not read what was sent."""
-        return self._stream.pending_bytes > SEND_AHEAD
+        return self.stream.pending_bytes > SEND_AHEAD
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Responses."""
-        self._stream.put(messages)
+        self.stream.put(messages)
 
     def flush(self) -> None:
         """For now that was all."""
-        self._stream.connection.shared.flushing.now()
+        self.stream.connection.shared.flushing.now()
 
     def more(self) -> None:
         """Requests are taken again."""
@@ -135,12 +122,12 @@ class OpenedStream:
 
     def drained(self) -> None:
         """The client reads again."""
-        if self._taker is not None and not self._stream.is_over:
+        if self._taker is not None and not self.stream.is_over:
             self._taker.resume()
 
     def end(self, error: Exception | None = None) -> None:
         """The last response was sent; or the stream has failed."""
-        stream, self._taker = self._stream, None
+        stream, self._taker = self.stream, None
         stream.cancel_run = None
         if error is None:
             self._about.copy().run(self._call.succeeded)

@@ -24,10 +24,6 @@ class RequestQueue:
         self._has_ended = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def take_whole(self, data: bytes) -> bool:  # noqa: ARG002 - see `OpenedStream`
-        """Never: its reader takes messages."""
-        return False
-
     def drained(self) -> None:
         """Nobody waits for it here: see `Stream.send`."""
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from service.transport.http2.connection import Connection
-    from service.transport.http2.request_head import RequestHead
     from service.transport.http2.opened_stream import OpenedStream
+    from service.transport.http2.request_head import RequestHead
     from service.transport.http2.request_queue import RequestQueue
     from service.transport.methods import Entered
 
@@ -45,6 +45,8 @@ class Stream:
     """Nothing is sent or received any more, and nobody runs it."""
     requests: RequestQueue | OpenedStream | None = None
     """Where the messages of a stream of requests go; None for one request."""
+    opened: OpenedStream | None = None
+    """The same if it is run without a task."""
     cancel_run: Callable[[], object] | None = None
     """Stops whoever runs it."""
     entered: Entered | None = None
@@ -168,16 +170,12 @@ class Stream:
             self._hold(0)
             self.connection.shared.runner.run(self, message)
 
-    def spend(self, flow_bytes: int) -> bool:
-        """Take a DATA frame of so many bytes that need not be held; False where the general way has to look at it."""
-        if self._trailers is not None or self.is_remote_closed or flow_bytes > self.receive_window:
-            return False
+    def spend(self, flow_bytes: int) -> None:
+        """So many bytes of DATA, for which there was room, have come and gone."""
         self.receive_window -= flow_bytes
         self._body_bytes += flow_bytes
         self._uncredited += flow_bytes
-        if self._uncredited >= RECEIVE_WINDOW // 2:
-            self._credit()
-        return True
+        self._credit()
 
     def consumed(self) -> None:
         """A handler has taken a message from the queue."""

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from service.inference.streaming import READ_AHEAD, stream
+from service.inference.streaming import READ_AHEAD, InferenceStream
 from service.pb import open_inference_pb2 as pb
+from service.transport.awaited_stream import awaited
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
 
@@ -81,17 +82,20 @@ async def test_requests_of_one_stream_are_under_way_together_and_not_without_bou
 
     async def requests():
         for n in range(1000):
-            yield SimpleNamespace(id=str(n), message=numbered(n))
+            yield str(n).encode()
             if n == 500:
                 raise AssertionError("read ahead without a bound")
 
-    responses = stream(requests(), Context(), begin)
+    def read(data):
+        return SimpleNamespace(id=data.decode(), message=numbered(int(data)))
+
+    responses = awaited(lambda *given: InferenceStream(*given, read=read, begin=begin), requests(), Context())
     first = asyncio.create_task(anext(responses))
     for _ in range(500):
         await asyncio.sleep(0)
     assert most == READ_AHEAD
     under_way.pop("0")(pb.ModelInferResponse(id="0"))
-    assert (await first).infer_response.id == "0"
+    assert pb.ModelStreamInferResponse.FromString(await first).infer_response.id == "0"
     await responses.aclose()
     for _ in range(5):
         await asyncio.sleep(0)

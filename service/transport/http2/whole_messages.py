@@ -1,7 +1,8 @@
-"""Nearly every call there is: HEADERS that have been seen before, and behind them one DATA frame with the whole request.
+"""What nearly everything is: calls whose HEADERS were seen before and whose request is one DATA frame, and DATA frames
+that are one message of a stream.
 
-Such calls are cut out of what has come in one go, as many as there are. Whatever is anything else is left to
-`Connection`, which knows all the rules; none is broken by what is taken here.
+They are cut out of what was read, as many as there are, in one go. Whatever is anything else is left to `Connection`,
+which knows all the rules; what is taken here breaks none.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from service.transport.http2.stream import Stream
 if TYPE_CHECKING:
     from service.transport.http2.connection import Connection
     from service.transport.http2.header_blocks import HeaderBlocks
+    from service.transport.http2.opened_stream import OpenedStream
 
 _MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
 """Of a DATA frame that is taken here."""
 
 
-class WholeCalls:
+class WholeMessages:
     """Those of one connection."""
 
     def __init__(self, connection: Connection, blocks: HeaderBlocks) -> None:
@@ -32,7 +34,7 @@ class WholeCalls:
         self._max_streams = limits.max_concurrent_streams
         self._most_bytes = min(PREFIX_BYTES + limits.max_message_bytes, LARGEST_BYTES)
 
-    def take(self, data: bytes, position: int) -> int:
+    def take_calls(self, data: bytes, position: int) -> int:
         """Begin the calls that ``data`` has from ``position`` on; returns where the first other thing is."""
         connection, known = self._connection, self._blocks.known
         streams, runner = connection.streams, connection.shared.runner
@@ -101,4 +103,34 @@ class WholeCalls:
         connection.counted.begun += begun
         if entered:
             runner.express_began(entered)
+        return position
+
+    def take_streamed(self, data: bytes, position: int, opened: OpenedStream) -> int:
+        """Hand on the messages of one stream that ``data`` has from ``position`` on; returns as the other does."""
+        connection, stream = self._connection, opened.stream
+        stream_id, room = stream.id, min(connection.receive_window - connection.least_window, stream.receive_window)
+        unpack = frames.MESSAGE_HEADER.unpack_from
+        last_message_header = len(data) - _MESSAGE_AT
+        received = 0
+        while position <= last_message_header and opened.takes_at_once:
+            high, low, kind, flags, data_stream_id, compressed, size = unpack(data, position)
+            body_bytes = high << 8 | low
+            stop = position + frames.HEADER_BYTES + body_bytes
+            if (
+                kind != frames.DATA
+                or flags
+                or data_stream_id != stream_id
+                or compressed
+                or size != body_bytes - PREFIX_BYTES
+                or body_bytes > self._most_bytes
+                or body_bytes > room - received
+                or stop > len(data)
+            ):
+                break
+            received += body_bytes
+            message = data[position + _MESSAGE_AT : stop]
+            position = stop
+            opened.take(message)
+        connection.receive_window -= received
+        stream.spend(received)
         return position
