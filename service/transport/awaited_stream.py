@@ -62,7 +62,8 @@ async def awaited(open_: Open, requests: AsyncIterator[bytes], context: CallCont
             replies.news.clear()
     finally:
         feeding.cancel()
-        stream.cancel()
+        if not replies.has_ended:
+            stream.cancel()
     error, replies.error = replies.error, None
     if error is not None:
         try:

@@ -162,13 +162,12 @@ def check_answer(written: bytes) -> None:
         raise Broken(f"{gone} times GOAWAY")
 
 
-METHODS = ["Echo", "Chat", "Count", "Hang", "Fail", "Told", "Deaf", "Begun", "Later", "Never"]
 BLOCKS = [
     wire.block(fields)
     for fields in (
         *(
             wire.request(b"/wire.Test/" + name.encode())
-            for name in ["Echo", "Chat", "Count", "Hang", "Fail", "Told", "Deaf"]
+            for name in ["Echo", "Chat", "Count", "Hang", "Fail", "Told", "Deaf", "Later", "Quick", "Opened"]
         ),
         wire.request(b"/no.such/Method"),
         wire.request(method=b"GET"),

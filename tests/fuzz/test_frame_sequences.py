@@ -16,7 +16,7 @@ from tests.service.transport.http2.rows import check_serves
 if TYPE_CHECKING:
     from tests.service.transport.http2.host import Host
 
-PATHS = ["Echo", "Chat", "Hang", "Fail", "Crash", "Told", "Deaf", "Nope", "Begun", "Later", "Never"]
+PATHS = ["Echo", "Chat", "Hang", "Fail", "Crash", "Told", "Deaf", "Nope", "Begun", "Later", "Never", "Quick", "Opened"]
 STATUSES = {
     "Echo": {0},
     "Chat": {0},
@@ -26,6 +26,8 @@ STATUSES = {
     "Nope": {12},
     "Begun": {0},
     "Later": {0},
+    "Quick": {0},
+    "Opened": {0, 3},
 }
 """Of calls that are complete; what /Fail is sent may be no text."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import hosted
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ def engines() -> Iterator[dict[str, Host]]:
     """Both, with the default limits."""
     with hosted("http2") as ours, hosted("grpcio") as theirs:
         yield {"http2": ours, "grpcio": theirs}
+
+
+@pytest.fixture(params=["Chat", "Opened"])
+def chat(request) -> list[tuple[bytes, bytes]]:
+    """The header fields of a stream that says what it hears: run by a task, and opened."""
+    return wire.request(b"/wire.Test/" + request.param.encode())
 
 
 @pytest.fixture(autouse=True)

@@ -9,14 +9,17 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.config import ServerConfig
 from service.errors import InvalidRequest
+from service.transport.awaited_stream import awaited
 from service.transport.grpcio_engine import GrpcioEngine
 from service.transport.http2.engine import Http2Engine
 from service.transport.limits import ConnectionLimits
 from service.transport.methods import BidiStream, Method, ServerStream, Unary
+from tests.service.transport.http2.short_ways import Lane, OpenedChat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -53,7 +56,12 @@ class Handlers:
             *(Unary(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in unary.items()),
             *(Unary(f"/wire.Test/{name}", bytes, bytes, self.echo, begin=begin) for name, begin in begun.items()),
             *(ServerStream(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in streams.items()),
+            Unary("/wire.Test/Quick", bytes, bytes, self.echo, express=Lane(self).enter),
             BidiStream("/wire.Test/Chat", bytes, bytes, self.chat),
+            BidiStream("/wire.Test/Opened", bytes, bytes, self.opened, open=partial(OpenedChat, self)),
+            BidiStream(
+                "/wire.Test/CrashOpened", bytes, bytes, self.opened, open=partial(OpenedChat, self, is_defect=True)
+            ),
             BidiStream("/wire.Test/Deaf", bytes, bytes, self.deaf),
         ]
 
@@ -152,6 +160,10 @@ class Handlers:
         with self._call():
             async for request in requests:
                 yield request
+
+    def opened(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+        """The same for engines that wait."""
+        return awaited(partial(OpenedChat, self), requests, context)
 
     async def deaf(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
         """Never reads what it is sent."""

@@ -161,10 +161,10 @@ class Peer:
         self.send(wire.ping(mark))
         self.read_until(lambda: mark in self.pongs)
 
-    def finish(self, stream: int = 1) -> Response:
+    def finish(self, stream: int = 1, within_s: float | None = None) -> Response:
         """Wait for the end of a stream."""
         response = self.stream(stream)
-        self.read_until(lambda: response.over)
+        self.read_until(lambda: response.over, within_s)
         return response
 
     def ask(self, stream: int = 1, *arguments, **named) -> Response:

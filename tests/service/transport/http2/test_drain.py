@@ -15,7 +15,6 @@ from tests.service.transport.http2.peer import Peer
 from tests.service.transport.http2.rows import check_goes_on
 from tests.service.transport.http2.wire import Error, Flag, Kind
 
-CHAT = wire.headers(1, wire.request(b"/wire.Test/Chat"))
 HANG = wire.headers(1, wire.request(b"/wire.Test/Hang")) + wire.data(1, wire.message(), end=True)
 ANY_STREAM = 2**31 - 1
 
@@ -30,9 +29,9 @@ def pinged(peer: Peer) -> bool:
     return any((frame.kind, frame.flags) == (Kind.PING, 0) for frame in peer.frames)
 
 
-def test_a_drain_has_two_steps_and_loses_no_call() -> None:
+def test_a_drain_has_two_steps_and_loses_no_call(chat) -> None:
     with hosted() as host, Peer(host.port, answers_pings=False) as peer:
-        peer.send(CHAT + wire.data(1, wire.message(b"one")))
+        peer.send(wire.headers(1, chat) + wire.data(1, wire.message(b"one")))
         peer.read_until(lambda: peer.stream(1).body)
         stopped = host.start(host.engine.stop(30))
         peer.read_until(lambda: peer.goaways and pinged(peer))
@@ -49,9 +48,9 @@ def test_a_drain_has_two_steps_and_loses_no_call() -> None:
         stopped.result(30)
 
 
-def test_a_client_that_does_not_hear_is_told_the_last_stream_anyway() -> None:
+def test_a_client_that_does_not_hear_is_told_the_last_stream_anyway(chat) -> None:
     with hosted() as host, Peer(host.port, answers_pings=False) as peer:
-        peer.send(CHAT)
+        peer.send(wire.headers(1, chat))
         peer.fence()
         host.start(host.engine.drain(0.05)).result(30)
         peer.read_until(lambda: len(peer.goaways) == 2)
@@ -108,9 +107,9 @@ def test_what_outlives_the_grace_is_cancelled_and_told_so() -> None:
         assert (host.handlers.running, host.handlers.cancelled) == (0, 1)
 
 
-def test_a_connection_of_age_is_drained() -> None:
+def test_a_connection_of_age_is_drained(chat) -> None:
     with hosted(max_connection_age_s=0.05, max_connection_age_grace_s=30) as host, Peer(host.port) as peer:
-        peer.send(CHAT)
+        peer.send(wire.headers(1, chat))
         peer.read_until(lambda: len(peer.goaways) == 2)
         assert [last for last, _, _ in peer.goaways] == [ANY_STREAM, 1]
         peer.send(wire.data(1, wire.message(), end=True))

@@ -144,10 +144,10 @@ def test_a_stream_that_waits_for_its_window_holds_up_nobody(host) -> None:
         check_goes_on(peer)
 
 
-def test_both_directions_go_on_through_a_tiny_window(host) -> None:
+def test_both_directions_go_on_through_a_tiny_window(host, chat) -> None:
     payloads = [b"%d" % number * (number % 30) for number in range(100)]
     with Peer(host.port, {Setting.INITIAL_WINDOW_SIZE: 7}) as peer:
-        peer.send(wire.headers(1, wire.request(b"/wire.Test/Chat")))
+        peer.send(wire.headers(1, chat))
         for payload in payloads:
             peer.send(wire.data(1, wire.message(payload)))
             peer.read_for(0)
@@ -156,13 +156,13 @@ def test_both_directions_go_on_through_a_tiny_window(host) -> None:
         assert max(len(frame.payload) for frame in peer.frames if frame.kind == Kind.DATA) <= 7
 
 
-def test_windows_are_given_back_for_what_was_read(host) -> None:
+def test_windows_are_given_back_for_what_was_read(host, chat) -> None:
     """Many times the window goes through one stream, and then through one connection."""
     chunk = wire.message(bytes(16_000))
     with Peer(host.port) as peer:
         window = peer.settings().get(Setting.INITIAL_WINDOW_SIZE, 65_535)
         rounds = max(20, 3 * window // len(chunk))
-        peer.send(wire.headers(1, wire.request(b"/wire.Test/Chat")))
+        peer.send(wire.headers(1, chat))
         sent = Windows(peer, window)
         for _ in range(rounds):
             sent.data(1, chunk)

@@ -14,7 +14,6 @@ from tests.service.transport.http2.rows import Answered, Row, check, check_goes_
 from tests.service.transport.http2.wire import Setting, request
 
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 8, 12, 13
-CHAT = request(b"/wire.Test/Chat")
 FOUND = b"found " * 100
 DEFLATED = zlib.compress(FOUND)
 
@@ -110,16 +109,16 @@ def test_the_limit_of_messages_is_kept_to_the_byte(engine) -> None:
         check_goes_on(peer)
 
 
-def test_many_messages_in_one_frame_and_one_in_many(host) -> None:
+def test_many_messages_in_one_frame_and_one_in_many(host, chat) -> None:
     with Peer(host.port) as peer:
-        peer.send(wire.headers(1, CHAT) + wire.data(1, HELLO * 500 + HELLO[:3]))
+        peer.send(wire.headers(1, chat) + wire.data(1, HELLO * 500 + HELLO[:3]))
         peer.send(wire.data(1, HELLO[3:] + wire.message(b"") * 2, end=True))
         assert peer.finish(1).messages() == [b"hello"] * 501 + [b"", b""]
 
 
-def test_answers_come_while_requests_go_on(host) -> None:
+def test_answers_come_while_requests_go_on(host, chat) -> None:
     with Peer(host.port) as peer:
-        peer.send(wire.headers(1, CHAT))
+        peer.send(wire.headers(1, chat))
         for number in range(20):
             message = wire.message(b"%d" % number)
             peer.send(wire.data(1, message))
@@ -130,16 +129,16 @@ def test_answers_come_while_requests_go_on(host) -> None:
         assert (len(response.messages()), response.status) == (20, 0)
 
 
-def test_a_stream_without_messages_is_answered(host) -> None:
+def test_a_stream_without_messages_is_answered(host, chat) -> None:
     with Peer(host.port) as peer:
-        peer.send(wire.headers(1, CHAT, end=True))
+        peer.send(wire.headers(1, chat, end=True))
         response = peer.finish(1)
         assert (response.messages(), response.status) == ([], 0)
 
 
-def test_a_stream_fails_with_the_message_that_is_wrong(engines) -> None:
+def test_a_stream_fails_with_the_message_that_is_wrong(engines, chat) -> None:
     with Peer(engines["http2"].port) as peer:
-        peer.send(wire.headers(1, CHAT) + wire.data(1, HELLO))
+        peer.send(wire.headers(1, chat) + wire.data(1, HELLO))
         peer.read_until(lambda: peer.stream(1).body)
         peer.send(wire.data(1, wire.message(compressed=1)))
         response = peer.finish(1)
@@ -147,9 +146,9 @@ def test_a_stream_fails_with_the_message_that_is_wrong(engines) -> None:
         check_goes_on(peer)
 
 
-def test_a_message_that_is_too_large_ends_a_stream_when_it_is_reached(engines) -> None:
+def test_a_message_that_is_too_large_ends_a_stream_when_it_is_reached(engines, chat) -> None:
     with Peer(engines["http2"].port) as peer:
-        peer.send(wire.headers(1, CHAT) + wire.data(1, HELLO * 2 + b"\0\xff\xff\xff\xff" + HELLO))
+        peer.send(wire.headers(1, chat) + wire.data(1, HELLO * 2 + b"\0\xff\xff\xff\xff" + HELLO))
         response = peer.finish(1)
         assert (response.messages(), response.status) == ([b"hello"] * 2, RESOURCE_EXHAUSTED)
         check_goes_on(peer)

@@ -56,7 +56,21 @@ def test_a_client_that_does_not_read_its_socket_stops_the_handler() -> None:
         host.becomes(lambda handlers: handlers.running == 1)
         assert settled(host) * 10_000 < HELD_AT_MOST
         # And goes on where it stopped.
-        assert len(peer.finish(1).messages()) == 4_000
+        assert len(peer.finish(1, within_s=60).messages()) == 4_000
+
+
+def test_a_client_that_does_not_read_stops_an_opened_stream() -> None:
+    with hosted() as host, Peer(host.port, {Setting.INITIAL_WINDOW_SIZE: 0}) as peer:
+        peer.send(wire.headers(1, wire.request(b"/wire.Test/Opened")))
+        messages = [b"%d" % number * 4_000 for number in range(1, 41)]
+        peer.send(b"".join(wire.data(1, wire.message(message)) for message in messages) + wire.data(1, end=True))
+        peer.fence()
+        settled(host)
+        assert 64 * 1024 <= sum(map(len, messages[: host.handlers.yielded])) < 64 * 1024 + 4 * 8_000
+        peer.send(wire.window_update(1, 10_000_000))
+        for _ in range(10):
+            peer.send(wire.window_update(0, 65_535))
+        assert peer.finish(1).messages() == messages
 
 
 def test_a_client_that_reads_nothing_for_long_is_cut_off(monkeypatch) -> None:

@@ -174,11 +174,11 @@ def test_a_rule_of_streams(engines, engine, row) -> None:
     check(row, engines[engine].port)
 
 
-def test_a_stream_error_harms_only_its_stream(engines) -> None:
+def test_a_stream_error_harms_only_its_stream(engines, chat) -> None:
     host = engines["http2"]
     with Peer(host.port) as peer:
         peer.send(wire.headers(1, HANG) + wire.data(1, wire.message(), end=True))
-        peer.send(wire.headers(3, wire.request(b"/wire.Test/Chat")) + wire.data(3, wire.message(b"one")))
+        peer.send(wire.headers(3, chat) + wire.data(3, wire.message(b"one")))
         peer.read_until(lambda: peer.stream(3).body)
         peer.send(wire.headers(5, BLOCK) + wire.window_update(5, 0))
         assert peer.finish(5).reset is Error.PROTOCOL_ERROR
