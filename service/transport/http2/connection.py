@@ -7,22 +7,21 @@ import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from service.transport.http2 import abuse, frames, peer
-from service.transport.http2.block_assembly import BlockAssembly
 from service.transport.http2.control_frames import ControlFrames
 from service.transport.http2.draining import Draining
 from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
-from service.transport.http2.header_blocks import HeaderBlocks
+from service.transport.http2.header_frames import HeaderFrames
 from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
-from service.transport.http2.stream import RECEIVE_WINDOW, TOO_MUCH_UNREAD, Stream
+from service.transport.http2.stream import RECEIVE_WINDOW
 from service.transport.http2.tls import is_resumed
 from service.transport.http2.whole_messages import WholeMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.transport.http2.request_head import RequestHead
     from service.transport.http2.shared import Shared
+    from service.transport.http2.stream import Stream
 
 _log = logging.getLogger(__name__)
 
@@ -54,26 +53,23 @@ class Connection(asyncio.Protocol):
         self.is_closed = False
         self.draining = Draining(self)
         self._unread = b""
-        self._blocks = HeaderBlocks(shared.methods, shared.limits.max_metadata_bytes)
-        self._assembly = BlockAssembly(self._blocks.max_block_bytes)
         self._has_preface = False
-        self._max_streams = shared.limits.max_concurrent_streams
         self.last_stream_id = 0
         """The highest that the peer has begun."""
         self.receive_window = _CONNECTION_WINDOW
         """What the peer may send on the whole connection."""
         self.least_window = _CONNECTION_WINDOW // 2
         """Below it, new room is given."""
-        self._reset_by_us = ResetStreams()
+        self.reset_by_us = ResetStreams()
         self.counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
-        self._whole = WholeMessages(self, self._blocks)
+        self.headers = HeaderFrames(self)
+        self._whole = WholeMessages(self, self.headers.blocks)
         self._handlers = {
             frames.DATA: self._on_data,
-            frames.HEADERS: self._on_headers,
             frames.RST_STREAM: self._on_rst_stream,
             frames.WINDOW_UPDATE: self._on_window_update,
-            frames.CONTINUATION: self._on_continuation,
+            **self.headers.handlers,
             **self.control.handlers,
         }
 
@@ -200,7 +196,7 @@ class Connection(asyncio.Protocol):
         if self.expects == frames.SETTINGS:
             if kind != frames.SETTINGS or flags & frames.ACK:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        elif kind != frames.CONTINUATION or stream_id != self._assembly.stream_id:
+        elif kind != frames.CONTINUATION or stream_id != self.headers.interrupted:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a header block was interrupted")
 
     def _on_data(self, stream_id: int, flags: int, payload: bytes) -> None:
@@ -226,7 +222,7 @@ class Connection(asyncio.Protocol):
             self.idle_frames.count(self.heard_s)
         if stream is None:
             self._check_not_idle(stream_id, "DATA")
-            if stream_id not in self._reset_by_us:
+            if stream_id not in self.reset_by_us:
                 raise StreamFailure(ErrorCode.STREAM_CLOSED, "DATA on a stream that is closed")
             self.counted.count_late_frame()
             return
@@ -236,102 +232,12 @@ class Connection(asyncio.Protocol):
             stream.heard_s = self.heard_s
         stream.receive(payload, flow_bytes, is_end=is_end)
 
-    def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
-        if (
-            flags == frames.END_HEADERS
-            and self.last_stream_id < stream_id <= self.draining.final_stream_id
-            and stream_id & 1
-            and len(self.streams) < self._max_streams
-        ):
-            # Nearly every call: a block that has been seen, for a method that waits for its request.
-            plain = self._blocks.plain(payload)
-            if plain is not None:
-                self.last_stream_id = stream_id
-                self.counted.begun += 1
-                stream = Stream(self, stream_id, *plain, self.control.peer.initial_window)
-                stream.heard_s = self.heard_s
-                self.streams[stream_id] = stream
-                return
-        if not stream_id:
-            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
-        if flags & frames.PADDED:
-            payload = frames.unpadded(payload)
-        if flags & frames.HAS_PRIORITY:
-            payload = frames.without_priority(payload)
-        is_end = bool(flags & frames.END_STREAM)
-        if flags & frames.END_HEADERS:
-            self._on_block(stream_id, payload, is_end=is_end)
-            return
-        self._assembly.begin(stream_id, payload, ends_stream=is_end)
-        self.expects = frames.CONTINUATION
-
-    def _on_continuation(self, stream_id: int, flags: int, payload: bytes) -> None:
-        if self._assembly.stream_id is None:
-            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        self._assembly.add(payload)
-        if flags & frames.END_HEADERS:
-            self.expects = None
-            self._on_block(stream_id, self._assembly.finish(), is_end=self._assembly.ends_stream)
-
-    def _on_block(self, stream_id: int, block: bytes, *, is_end: bool) -> None:
-        if stream_id <= self.last_stream_id:
-            self._on_trailers(stream_id, block, is_end=is_end)
-            return
-        if not stream_id & 1:
-            raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"a client's streams have odd numbers, got {stream_id}")
-        self.last_stream_id = stream_id
-        self.counted.begun += 1
-        if not self._takes(stream_id):
-            self._blocks.skip(block)
-            raise StreamFailure(ErrorCode.REFUSED_STREAM, "no further stream is taken")
-        head = self._blocks.request(block)
-        self._begin(stream_id, head, is_end=is_end)
-
-    def _takes(self, stream_id: int) -> bool:
-        """Whether there is room for another stream, and it comes before the end that was announced."""
-        return len(self.streams) < self._max_streams and stream_id <= self.draining.final_stream_id
-
-    def _begin(self, stream_id: int, head: RequestHead, *, is_end: bool) -> None:
-        stream = Stream(self, stream_id, head, head.timeout_s, self.control.peer.initial_window)
-        self.streams[stream_id] = stream
-        if head.method is None:
-            stream.is_remote_closed = is_end
-            stream.refuse()
-        elif head.timeout_s is not None and head.timeout_s <= 0:
-            stream.is_remote_closed = is_end
-            stream.expire()
-        elif self.sender.holds_too_much:
-            stream.is_remote_closed = is_end
-            stream.fail(TOO_MUCH_UNREAD)
-        else:
-            self.shared.runner.begin(stream)
-            if is_end:
-                stream.end_of_request()
-            elif stream.requests is None:
-                stream.heard_s = self.heard_s
-
-    def _on_trailers(self, stream_id: int, block: bytes, *, is_end: bool) -> None:
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            self._blocks.skip(block)
-            if stream_id not in self._reset_by_us:
-                raise ConnectionFailure(ErrorCode.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
-            self.counted.count_late_frame()
-            return
-        if stream.is_remote_closed:
-            self._blocks.skip(block)
-            raise StreamFailure(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
-        self._blocks.trailers(block)
-        if not is_end:
-            raise StreamFailure(ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
-        stream.end_of_request()
-
     def _on_rst_stream(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has 4 bytes")
         self._check_not_idle(stream_id, "RST_STREAM")
         stream = self.streams.pop(stream_id, None)
-        self._reset_by_us.discard(stream_id)
+        self.reset_by_us.discard(stream_id)
         if stream is None:
             self.counted.count_late_frame()
             return
@@ -377,7 +283,7 @@ class Connection(asyncio.Protocol):
         if stream is not None:
             self.sender.forget(stream)
             stream.abandon()
-        self._reset_by_us.add(stream_id)
+        self.reset_by_us.add(stream_id)
         self.sender.reply(frames.rst_stream(stream_id, failure.code))
         if stream is not None:
             self.emptied()
@@ -387,7 +293,7 @@ class Connection(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         self.sender.forget(stream)
         stream.abandon()
-        self._reset_by_us.add(stream.id)
+        self.reset_by_us.add(stream.id)
         try:
             self.sender.reply(frames.rst_stream(stream.id, code))
         except ConnectionFailure as failure:
@@ -399,7 +305,7 @@ class Connection(asyncio.Protocol):
         self.streams.pop(stream.id, None)
         if not stream.is_remote_closed:
             # Section 8.1: the rest of the request is not needed.
-            self._reset_by_us.add(stream.id)
+            self.reset_by_us.add(stream.id)
             self.write(frames.rst_stream(stream.id, ErrorCode.NO_ERROR))
         self.emptied()
 

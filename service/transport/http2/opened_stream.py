@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from service.transport.calls import Call
 from service.transport.http2.messages import MessageError
-from service.transport.http2.stream import CUT_OFF, SEND_AHEAD
+from service.transport.http2.statuses import CUT_OFF
+from service.transport.http2.stream import SEND_AHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from service.transport.http2.messages import MessageError
-from service.transport.http2.stream import CUT_OFF
+from service.transport.http2.statuses import CUT_OFF
 
 if TYPE_CHECKING:
     from service.errors import Status

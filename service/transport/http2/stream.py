@@ -14,6 +14,7 @@ from service.transport.http2 import frames, responses
 from service.transport.http2.errors import ErrorCode, StreamFailure
 from service.transport.http2.express_answers import answer_all
 from service.transport.http2.messages import ACCEPT_ENCODING, PREFIX_BYTES, MessageError, MessageReader, prefixed
+from service.transport.http2.statuses import CUT_OFF, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,11 +29,6 @@ RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""
 SEND_AHEAD: Final = 64 * 1024
 """A handler that streams waits while more than this is unsent."""
-_LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
-TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses are unread")
-_TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")
-CUT_OFF: Final = Status(Code.INTERNAL, "the request ends within a message")
-_NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got none")
 
 
 class Stream:
@@ -164,7 +160,7 @@ class Stream:
         elif self._reader is not None and self._reader.buffered_bytes:
             self.fail(CUT_OFF)
         elif self._message is None:
-            self.fail(_NO_MESSAGE)
+            self.fail(NO_MESSAGE)
         else:
             message, self._message = self._message, None
             self._hold(0)
@@ -198,7 +194,7 @@ class Stream:
             else:
                 while (message := reader.next()) is not None:
                     if self._message is not None:
-                        self.fail(_TWO_MESSAGES)
+                        self.fail(TWO_MESSAGES)
                         return
                     self._message = message
             self._account()
@@ -332,7 +328,7 @@ class Stream:
         if self._trailers is not None or self.pending:  # The client did not read in time what there was to say.
             self.connection.reset(self, ErrorCode.CANCEL)
         else:
-            self.fail(_LATE)
+            self.fail(LATE)
 
     def take(self, most_bytes: int) -> bytes:
         """The next bytes for a DATA frame, from `pending`, which has some."""

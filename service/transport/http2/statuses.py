@@ -1,0 +1,13 @@
+"""What calls end with where the transport ends them, in the words of gRPC's own servers where they have some."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from service.errors import Code, Status
+
+LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses are unread")
+TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")
+CUT_OFF: Final = Status(Code.INTERNAL, "the request ends within a message")
+NO_MESSAGE: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got none")
