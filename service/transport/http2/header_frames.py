@@ -40,7 +40,7 @@ class HeaderFrames:
             and stream_id & 1
             and len(connection.streams) < self._max_streams
         ):
-            # A block that has been seen, for a method that waits for its request: what `WholeMessages` takes, in pieces.
+            # A block that has been seen, for a method that waits for its request, which is not here yet.
             plain = self.blocks.plain(payload)
             if plain is not None:
                 connection.last_stream_id = stream_id
