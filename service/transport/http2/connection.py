@@ -210,9 +210,6 @@ class Connection(asyncio.Protocol):
                 # Given back at once: what is held is bounded stream by stream, and for all of them together.
                 self.write(frames.window_update(0, _CONNECTION_WINDOW - self.receive_window))
                 self.receive_window = _CONNECTION_WINDOW
-        """What the peer may send on the whole connection."""
-        self.least_window = _CONNECTION_WINDOW // 2
-        """Below it, new room is given."""
         if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
             return
         if flags & frames.PADDED:
