@@ -164,9 +164,17 @@ async def close_all(writers) -> None:
 @pytest.fixture
 async def silent():
     """A server that takes connections and says nothing: a deadline that passes there does not depend on speed."""
-    connections = []
-    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    connections, is_over = [], False
+
+    def connected(_reader, writer):
+        if is_over:  # it was on its way when the server closed
+            writer.transport.abort()
+        else:
+            connections.append(writer)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
     yield SimpleNamespace(port=server.sockets[0].getsockname()[1])
+    is_over = True
     server.close()
     await close_all(connections)
 
@@ -188,7 +196,7 @@ async def test_a_call_may_have_more_time_than_others(repository, serving, connec
 @pytest.fixture
 async def distant():
     """``await distant(server)``: the same server, with half a second between a connection and its first byte."""
-    relays, relaying = [], []
+    relays, relaying, is_over = [], [], False
 
     async def copy(reader, writer):
         while data := await reader.read(65536):
@@ -207,12 +215,16 @@ async def distant():
 
     async def listen(server):
         def connected(reader, writer):
+            if is_over:
+                writer.transport.abort()
+                return
             relaying.append(asyncio.create_task(relay(reader, writer, server.port)))
 
         relays.append(await asyncio.start_server(connected, "127.0.0.1", 0))
         return SimpleNamespace(port=relays[-1].sockets[0].getsockname()[1])
 
     yield listen
+    is_over = True
     for end in relays:
         end.close()
     for task in relaying:
