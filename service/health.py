@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
     from service.readiness import Readiness
 
+LIVENESS = "liveness"
+"""A name for who restarts what hangs: SERVING as long as anything is answered. A server whose models are refused, or
+that drains, is not served by a restart."""
+
 _Status = pb.HealthCheckResponse.ServingStatus
 
 
 class HealthServicer:
-    """Answers for '', for the inference service and for ``model/<name>`` of each model."""
+    """Answers for '', for the inference service, for ``model/<name>`` of each model, and for `LIVENESS`."""
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
@@ -27,13 +31,13 @@ class HealthServicer:
         """The status now; NOT_FOUND for an unknown name, as the health protocol asks."""
         status = self._status(request.service)
         if status == _Status.SERVICE_UNKNOWN:
-            known = ", ".join(repr(name) for name in self._readiness.statuses())
+            known = ", ".join(repr(name) for name in self._names())
             raise ServiceUnknown(f"unknown service {request.service!r}; known are {known}")
         return pb.HealthCheckResponse(status=status)
 
     async def list(self, _: pb.HealthListRequest, __: CallContext) -> pb.HealthListResponse:
         """Every name with its status."""
-        statuses = {name: pb.HealthCheckResponse(status=self._status(name)) for name in self._readiness.statuses()}
+        statuses = {name: pb.HealthCheckResponse(status=self._status(name)) for name in self._names()}
         return pb.HealthListResponse(statuses=statuses)
 
     async def watch(self, request: pb.HealthCheckRequest, _: CallContext) -> AsyncIterator[pb.HealthCheckResponse]:
@@ -66,7 +70,12 @@ class HealthServicer:
             ServerStream(f"{path}Watch", pb.HealthCheckRequest.FromString, _serialize, self.watch, access=Access.OPEN),
         )
 
+    def _names(self) -> tuple[str, ...]:
+        return (*self._readiness.statuses(), LIVENESS)
+
     def _status(self, name: str) -> _Status.ValueType:
+        if name == LIVENESS:
+            return _Status.SERVING
         ready = self._readiness.statuses().get(name)
         if ready is None:
             return _Status.SERVICE_UNKNOWN

@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("service.cli.serve", "Serve a model repository over gRPC."),
     "runs": ("service.cli.runs", "Create, watch, list and cancel a server's training runs."),
     "predict": ("service.cli.predict", "Send examples to a running server."),
+    "health": ("service.cli.health", "Ask a server whether it serves, as a container's probe does."),
     "bench": ("service.cli.bench", "Measure how fast a server answers."),
     "models": ("service.cli.models", "List what lies in a model repository."),
 }

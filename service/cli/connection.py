@@ -7,27 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.address import split_address
 from service.cli.console import Exit, fail
 from service.cli.options import environment_variable
-from service.client import Tls
-from service.client.connection import check_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from service.client import Tls
 
 MAIN, CONTROL = "127.0.0.1:8001", "127.0.0.1:8003"
 """Where a server with default settings answers, and where it is controlled."""
 _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
 
-def connection_options(
-    command_name: str, server: str = "127.0.0.1:8001"
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--server`` and the options of TLS, token and metadata, which `tls_from` and `headers_from` read.
+def server_address_options(command_name: str, server: str = MAIN) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--server`` and the options of TLS.
 
     The variables of the environment are named for ``command_name``, in its subcommands too; ``server`` is the default.
     """
-    options = (
+    return _adding(*_server_options(command_name, server))
+
+
+def _server_options(command_name: str, server: str) -> tuple[Callable[[Any], Any], ...]:
+    return (
         click.option(
             "--server",
             default=server,
@@ -42,6 +45,13 @@ def connection_options(
         click.option("--tls-cert", type=click.Path(path_type=Path), help="The client's certificate, PEM."),
         click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM."),
         click.option("--tls-name", help="The name in the server's certificate, if it is not that of --server."),
+    )
+
+
+def connection_options(command_name: str, server: str = MAIN) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The same, and the token and metadata of each request; `tls_from` and `headers_from` read them."""
+    return _adding(
+        *_server_options(command_name, server),
         click.option(
             "--token",
             envvar=environment_variable(command_name, "token"),
@@ -52,6 +62,8 @@ def connection_options(
         ),
     )
 
+
+def _adding(*options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
             command = option(command)
@@ -62,6 +74,8 @@ def connection_options(
 
 def check_server(server: str) -> None:
     """Leave with exit code 2 where it is no address."""
+    from service.client.connection import check_address  # and with it grpcio
+
     try:
         check_address(server)
     except ValueError as error:
@@ -70,11 +84,10 @@ def check_server(server: str) -> None:
 
 def host_and_port(server: str) -> tuple[str, int]:
     """The same for who connects by itself, and knows none of gRPC's other targets."""
-    check_server(server)
-    host, _, port = server.rpartition(":")
-    if "/" in host or not port.isdecimal():
-        fail(f"--server: got {server!r}, expected host:port", Exit.USAGE)
-    return host.strip("[]"), int(port)
+    try:
+        return split_address(server)
+    except ValueError as error:
+        fail(f"--server: {error}", Exit.USAGE)
 
 
 def tls_from(options: Mapping[str, Any]) -> Tls | None:
@@ -82,6 +95,8 @@ def tls_from(options: Mapping[str, Any]) -> Tls | None:
     ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
     if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
         return None
+    from service.client import Tls
+
     try:
         return Tls.from_files(ca, certificate, key, options["tls_name"])
     except (OSError, ValueError) as error:

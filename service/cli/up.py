@@ -12,7 +12,7 @@ import click
 
 from models.architectures import ARCHITECTURES
 from models.publication import versions
-from service.cli.console import Exit, fail, stdout
+from service.cli.console import Exit, fail, stderr, stdout
 from service.cli.options import config_from, repository_argument, server_options
 from service.cli.serve import check_addresses, run_server
 from service.cli.train import engine_option, lowering_option
@@ -32,6 +32,7 @@ NETWORKS = ("conv", "fc")
 @click.option("--recipe", default="quick", show_default=True, help="Recipe for what has to be trained.")
 @click.option("--seed", default=0, show_default=True, help="Seed for what has to be trained.")
 @click.option("--steps", type=click.IntRange(min=1), help="Other than the recipe's number of training steps.")
+@click.option("--train-only", is_flag=True, help="Train what is missing, and do not serve.")
 @lowering_option
 @engine_option
 @server_options
@@ -42,6 +43,8 @@ def command(
     steps: int | None,
     lowering: Lowering,
     engine: EngineChoice,
+    *,
+    train_only: bool,
     **options: Any,  # noqa: ANN401 - click passes each option by name
 ) -> None:
     """Train the conv net and its baseline where REPOSITORY (default: ./repository) lacks them, then serve it.
@@ -51,7 +54,7 @@ def command(
     if _is_default("training_slots") and options["control"] and _trains_here():
         options["training_slots"] = 1
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
-    if missing:
+    if missing and not train_only:
         # Whatever would keep the server from starting is told before the training, not after it.
         check_addresses(config_from(repository if repository.is_dir() else Path(), options))
     for network in missing:
@@ -59,6 +62,10 @@ def command(
     if missing:
         # Only now are there both: whoever was trained before the last saw no counterpart for its report.
         _report([network for network in NETWORKS if network != missing[-1]], repository)
+    if train_only:
+        for network in sorted(set(NETWORKS) - set(missing)):
+            stderr().print(f"mnist1d-{network} is there: nothing to train")
+        return
     config = config_from(repository, options)
     run_server(config, lambda standing: _print_next_steps(standing, config))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from service.address import split_address
 from service.client.errors import DETAILS_KEY, ServerError, read_details
 from service.errors import Code
 
@@ -24,7 +25,6 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
 """Of targets that gRPC reads by itself."""
-_HIGHEST_PORT = 65535
 _SERVICES = ("inference.GRPCInferenceService", "grpc.health.v1.Health")
 _MAX_ATTEMPTS = 5
 """What gRPC allows a service config to ask for."""
@@ -250,10 +250,7 @@ def _is_local(address: str) -> bool:
 
 
 def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= _HIGHEST_PORT
-    is_host = bool(bare) and not any(c in "/[]@" or c.isspace() for c in bare) and (":" not in bare or bare != host)
-    if not is_port or not is_host:
-        raise ValueError(f"target: got {address!r}, expected host:port such as 127.0.0.1:8001 or [::1]:8001")
-    return bare, int(port)
+    try:
+        return split_address(address)
+    except ValueError as error:
+        raise ValueError(f"target: {error}") from None

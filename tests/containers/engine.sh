@@ -39,9 +39,10 @@ next_source() {
 }
 
 get_engine() {
+  if [ -x "$ROOT/usr/sbin/dockerd" ] && command -v iptables runc mmdebstrap >/dev/null; then return; fi
   apt_quietly update || return 1
   apt_quietly install -y --no-install-recommends iptables runc mmdebstrap ca-certificates || return 1
-  [ -x "$ROOT/usr/sbin/dockerd" ] && return
+  if [ -x "$ROOT/usr/sbin/dockerd" ]; then return; fi
   local state=$DIR/apt options
   mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/debs"
   next_source >"$state/next.list" || return 1

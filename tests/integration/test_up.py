@@ -78,6 +78,18 @@ def test_what_is_there_needs_no_torch_and_the_next_steps_name_the_address(tmp_pa
 
 
 @pytest.mark.needs_torch
+def test_train_only_trains_what_is_missing_and_leaves(tmp_path) -> None:
+    pytest.importorskip("torch")
+    publish_affine(tmp_path / "repository", "mnist1d-fc")
+    line = [*UP, "--train-only", "--steps", "100"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    assert "mnist1d-fc is there: nothing to train" in done.stderr
+    assert Artifact.load(tmp_path / "repository" / "mnist1d-conv" / "1").manifest.provenance["steps"] == 100
+    assert not (tmp_path / "repository" / "mnist1d-fc" / "2").exists()
+
+
+@pytest.mark.needs_torch
 def test_a_recipe_that_does_not_exist_ends_it_before_anything_is_served(tmp_path) -> None:
     pytest.importorskip("torch")
     done = subprocess.run(

@@ -23,6 +23,7 @@ SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERV
         (["good", "bad"], "", NOT_SERVING),
         (["good", "bad"], "model/good", SERVING),
         (["good", "bad"], "model/bad", NOT_SERVING),
+        (["bad"], "liveness", SERVING),
     ],
 )
 async def test_check(repository, serving, connect, models, service, status) -> None:
@@ -55,6 +56,7 @@ async def test_list_names_the_server_the_service_and_each_model(repository, serv
             "inference.GRPCInferenceService": SERVING,
             "model/good": SERVING,
             "model/bad": NOT_SERVING,
+            "liveness": SERVING,
         }
 
 
@@ -67,6 +69,7 @@ async def test_watch_tells_the_status_now_then_not_serving_and_ends_when_the_ser
         assert (await watch.read()).status == SERVING
         server.readiness.start_draining()
         assert (await asyncio.wait_for(watch.read(), 5)).status == NOT_SERVING
+        assert (await stubs.health.Check(HealthCheckRequest(service="liveness"))).status == SERVING
         following = asyncio.ensure_future(watch.read())
         # It stays open while the server drains: clients would ask again and again.
         await stubs.health.Check(HealthCheckRequest())
