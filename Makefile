@@ -3,6 +3,7 @@
 # make test-grpcio    those that talk to a server, on the reference transport
 # make test-serving   the serving tests, in an environment without torch
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
+# make test-containers   both images, the compose project and every file below deploy/
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
 # make fuzz   ten minutes of a coverage-guided fuzzer on an HTTP/2 connection
@@ -18,7 +19,7 @@ PROTOS := open_inference health training
 NODE   := tests/interop/node
 FUZZ_S ?= 600
 
-.PHONY: run test test-grpcio test-serving test-interop interop-clients check format protos fuzz bench bench-all clean
+.PHONY: run test test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -69,6 +70,14 @@ $(VENV)-kserve/.installed: tests/interop/kserve-requirements.txt
 
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 	cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+# Without an engine for containers only the files are checked, and the rest is skipped with the reason.
+test-containers: $(VENV)/.installed-containers
+	MNIST1D_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers
+
+$(VENV)/.installed-containers: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group containers
 	touch $@
 
 check: $(VENV)/.installed-dev

@@ -33,6 +33,7 @@ apt_quietly() { apt-get -qq -o APT::Sandbox::User=root "$@" >>"$DIR/apt.log" 2>&
 # The machine's own mirror, with the suite's name replaced.
 next_source() {
   local mirror
+  # shellcheck disable=SC2016  # apt's, not the shell's
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Codename: bookworm' 'Component: main' | head -1)
   [ -n "$mirror" ] || return 1
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $NEXT_SUITE main"
