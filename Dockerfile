@@ -70,5 +70,6 @@ CMD ["up", "--train-only"]
 FROM runtime AS serve
 COPY --from=serve-packages /opt/mnist1d /opt/mnist1d
 COPY --from=code /code /
-HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 CMD ["mnist1d", "health"]
+HEALTHCHECK --interval=5s --timeout=4s --start-period=10s --retries=3 \
+    CMD ["mnist1d", "health"]
 CMD ["serve"]
