@@ -62,10 +62,13 @@ class Project:
         """What a program prints that runs inside a service's container."""
         return self.compose("exec", "--no-TTY", service, "python", "-c", program).strip()
 
+    def printed(self, service: str) -> str:
+        """Everything that the containers of a service have printed, one after the other."""
+        return "".join(docker("logs", each["Id"], check=False) for each in self.containers(service))
+
     def logs(self, service: str) -> list[dict[str, Any]]:
         """The log of a server, a dict a line; lines that are no JSON are left out."""
-        lines = self.compose("logs", "--no-log-prefix", "--no-color", service).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        return [json.loads(line) for line in self.printed(service).splitlines() if line.startswith("{")]
 
     def leftovers(self) -> list[str]:
         """What there is of this project: containers, networks, volumes."""

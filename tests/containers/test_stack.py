@@ -61,7 +61,7 @@ def test_a_trainer_that_fails_stops_the_stack(project: Project) -> None:
         with pytest.raises(ComposeError, match="exit code 1"):
             project.up(MNIST1D_RECIPE="nonsense")
         assert project.container("trainer")["State"]["ExitCode"] == 2
-        assert "'nonsense' is not one of" in project.compose("logs", "trainer")
+        assert "'nonsense' is not one of" in project.printed("trainer")
         assert project.container("server")["State"]["Status"] == "created"
     finally:
         project.down()
@@ -162,7 +162,7 @@ def test_the_server_needs_little_memory(running: Project) -> None:
 
 def test_a_second_up_trains_nothing_and_a_second_server_takes_its_part(running: Project) -> None:
     running.up("--scale", "server=2")
-    assert "mnist1d-conv is there: nothing to train" in running.compose("logs", "trainer")
+    assert "mnist1d-conv is there: nothing to train" in running.printed("trainer")
     versions = "import os; print([os.listdir(f'/repository/{name}') for name in os.listdir('/repository')])"
     assert running.python("server", versions) == "[['1'], ['1']]"
     containers = running.containers("server")
