@@ -62,6 +62,18 @@ class Project:
         """What a program prints that runs inside a service's container."""
         return self.compose("exec", "--no-TTY", service, "python", "-c", program).strip()
 
+    def resident_bytes(self, service: str) -> int:
+        """Of all processes that run in a service's container, pages of libraries included."""
+        program = (
+            "import os\n"
+            "def kb(pid):\n"
+            "    for line in open(f'/proc/{pid}/status'):\n"
+            "        if line.startswith('VmRSS:'): return int(line.split()[1])\n"
+            "    return 0\n"
+            "print(1024 * sum(kb(pid) for pid in os.listdir('/proc') if pid.isdigit() and int(pid) != os.getpid()))\n"
+        )
+        return int(self.python(service, program))
+
     def printed(self, service: str) -> str:
         """Everything that the containers of a service have printed, one after the other."""
         return "".join(docker("logs", each["Id"], check=False) for each in self.containers(service))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models import __version__
 from tests.containers.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def test_images_have_users_that_are_numbers_and_commands_that_are_lists() -> Non
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["10001:10001"]
     for line in re.findall(r"^(?:ENTRYPOINT|CMD|HEALTHCHECK.* CMD) (.*)$", DOCKERFILE, re.MULTILINE):
         assert line.startswith('["'), line
+
+
+def test_images_are_labelled_with_the_version_of_the_package() -> None:
+    assert re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, re.MULTILINE) == [__version__]
 
 
 def test_our_services_have_nothing_that_they_do_not_need(services) -> None:

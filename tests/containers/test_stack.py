@@ -155,9 +155,7 @@ def test_metrics_are_for_the_network_of_the_containers_and_control_is_for_nobody
 
 
 def test_the_server_needs_little_memory(running: Project) -> None:
-    used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", running.container("server")["Id"]).split("/")[0]
-    number, unit = used.strip()[:-3], used.strip()[-3:]
-    assert float(number) * {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[unit] < MEMORY_LIMIT_BYTES, used
+    assert running.resident_bytes("server") < MEMORY_LIMIT_BYTES
 
 
 def test_a_second_up_trains_nothing_and_a_second_server_takes_its_part(running: Project) -> None:

@@ -8,6 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from service.cli import main
 from service.cli.health import command
 from tests.conftest import publish_affine, put_plain
 
@@ -47,6 +48,17 @@ async def test_certificates(repository, serving, tmp_path) -> None:
         assert (await run(server, "--tls-ca", root.cert, *ours)).output == "SERVING\n"
         for not_enough in (("--tls", *ours), ("--tls-ca", root.cert), ()):
             assert (await run(server, *not_enough)).exit_code == 4
+
+
+async def test_a_container_says_by_variables_where_and_how(repository, serving, tmp_path) -> None:
+    publish_affine(repository)
+    root = certificates.Root(tmp_path)
+    pair = root.sign("server")
+    async with serving(repository, tls_cert=pair.cert, tls_key=pair.key) as server:
+        variables = {"SERVER": f"127.0.0.1:{server.port}", "TLS_CA": str(root.cert), "TLS_NAME": "localhost"}
+        env = {f"MNIST1D_HEALTH_{name}": value for name, value in variables.items()}
+        result = await asyncio.to_thread(CliRunner().invoke, main, ["health"], env=env)
+        assert (result.exit_code, result.output) == (0, "SERVING\n")
 
 
 @pytest.mark.parametrize(
