@@ -30,13 +30,13 @@ answers() { docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&
 
 apt_quietly() { apt-get -qq -o APT::Sandbox::User=root "$@" >>"$DIR/apt.log" 2>&1; }
 
-# The machine's own mirror, with the suite's name replaced.
-next_source() {
+# A line of sources.list for a suite, from the machine's own mirror.
+source_of() {
   local mirror
   # shellcheck disable=SC2016  # apt's, not the shell's
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Codename: bookworm' 'Component: main' | head -1)
   [ -n "$mirror" ] || return 1
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $NEXT_SUITE main"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main"
 }
 
 get_engine() {
@@ -46,7 +46,7 @@ get_engine() {
   if [ -x "$ROOT/usr/sbin/dockerd" ]; then return; fi
   local state=$DIR/apt options
   mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/debs"
-  next_source >"$state/next.list" || return 1
+  source_of "$NEXT_SUITE" >"$state/next.list" || return 1
   options=(-o "Dir::Etc::SourceList=$state/next.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$state/lists" -o "Dir::Cache=$state/cache")
   apt_quietly "${options[@]}" update || return 1
   (cd "$state/debs" && apt_quietly "${options[@]}" download "${PACKAGES[@]}") || return 1
@@ -96,6 +96,10 @@ stop_engine() {
 # certificates and pip settings go in, so that a build reaches what the machine reaches.
 make_base() {
   docker image inspect "$BASE" >/dev/null 2>&1 && return
+  local index
+  index=$(python3 -m pip config get global.index-url 2>/dev/null) || index=
+  printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n%s\n' "${index:+index-url = $index}" >"$DIR/pip.conf"
+  source_of bookworm >"$DIR/base.list" || return 1
   # shellcheck disable=SC2016  # $1 is for the hook
   mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
     --include=ca-certificates,netbase,tzdata,python3.11,python3.11-venv \
@@ -103,8 +107,8 @@ make_base() {
     --customize-hook='rm -rf "$1/usr/lib/python3.11/EXTERNALLY-MANAGED" "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
     --customize-hook='chroot "$1" python3.11 -m venv /usr/local' \
     --customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"' \
-    --customize-hook='printf "[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n" >"$1/etc/pip.conf"' \
-    bookworm "$DIR/base.tar" >>"$DIR/apt.log" 2>&1 || return 1
+    --customize-hook="copy-in $DIR/pip.conf /etc" \
+    bookworm "$DIR/base.tar" "$DIR/base.list" >>"$DIR/apt.log" 2>&1 || return 1
   docker import --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8' \
     --change 'CMD ["python3"]' "$DIR/base.tar" "$BASE" >/dev/null
   rm -f "$DIR/base.tar"
@@ -126,5 +130,4 @@ get_engine || go_without "its packages are not to be had: $(tail -1 "$DIR/apt.lo
 start_engine || { reason=$(grep -E 'level=(error|fatal)|failed' "$DIR/dockerd.log" | tail -1); stop_engine; go_without "dockerd does not start: $reason" "$@"; }
 make_base || { stop_engine; go_without "no base image: $(tail -1 "$DIR/apt.log")" "$@"; }
 say "$(docker version --format '{{.Server.Version}}'), $(docker info --format '{{.Driver}}'), ready after $((SECONDS - began)) s"
-MNIST1D_STAND_IN_BASE=$BASE "$@" 9>&- &
-wait $!
+"$@" 9>&-
