@@ -103,7 +103,7 @@ make_base() {
   # shellcheck disable=SC2016  # $1 is for the hook
   mmdebstrap --quiet --mode=root --variant=minbase --format=tar \
     --include=ca-certificates,netbase,tzdata,python3.11,python3.11-venv \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -rf "$1/usr/lib/python3.11/EXTERNALLY-MANAGED" "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
     --customize-hook='chroot "$1" python3.11 -m venv /usr/local' \
     --customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"' \

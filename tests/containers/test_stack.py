@@ -40,9 +40,7 @@ def project(engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Projec
     """Both images, built; nothing started."""
     made = Project(NAME, tmp_path_factory.mktemp("compose"), with_wheels(QUICKLY))
     try:
-        # One after the other: installing takes all cores.
-        for service in ("server", "trainer"):
-            made.compose("build", service, timeout_s=BUILD_S)
+        made.compose("build", "server", "trainer", timeout_s=BUILD_S)
         yield made
     finally:
         made.down()
