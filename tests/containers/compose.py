@@ -42,7 +42,7 @@ class Project:
 
     def up(self, *arguments: str, **variables: str) -> str:
         """``up --detach --wait``; raises ComposeError where something did not get healthy."""
-        return self.compose("up", "--detach", "--wait", "--no-build", *arguments, **variables)
+        return self.compose("up", "--detach", "--wait", "--no-build", *arguments, timeout_s=5 * MINUTE_S, **variables)
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""
