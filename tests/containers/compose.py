@@ -29,11 +29,14 @@ class Project:
 
     def compose(self, *arguments: str, check: bool = True, timeout_s: float = 2 * MINUTE_S, **variables: str) -> str:
         """Run ``docker compose`` and give what it printed; raises ComposeError if it failed and ``check``."""
-        line = ["compose", "--project-name", self.name, "--file", str(ROOT / "docker-compose.yml")]
+        # Services of a profile are unknown to other commands without it; `up` would start them all.
+        profiles = () if "up" in arguments[:1] else ("--profile", "*")
         return docker(
-            *line,
-            "--file",
-            str(self._override),
+            "compose",
+            *("--project-name", self.name),
+            *("--file", str(ROOT / "docker-compose.yml")),
+            *("--file", str(self._override)),
+            *profiles,
             *arguments,
             check=check,
             timeout_s=timeout_s,
@@ -46,7 +49,7 @@ class Project:
 
     def down(self) -> None:
         """Remove containers, networks and volumes."""
-        self.compose("--profile", "*", "down", "--volumes", "--timeout", "5", "--remove-orphans")
+        self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """What the engine knows of each container of a service, in the order of their numbers."""

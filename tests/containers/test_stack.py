@@ -13,7 +13,17 @@ import pytest
 from models.artifact import Artifact
 from service.client import InferenceClient
 from service.config import ServerConfig
-from tests.containers.compose import IMAGE, ComposeError, Project, added_bytes, address, docker, inspect, with_wheels
+from tests.containers.compose import (
+    IMAGE,
+    MINUTE_S,
+    ComposeError,
+    Project,
+    added_bytes,
+    address,
+    docker,
+    inspect,
+    with_wheels,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,6 +203,25 @@ def test_sigterm_ends_a_server_that_is_the_first_process_with_0(project: Project
         docker("rm", "--force", "--volumes", container)
 
 
+def test_the_training_service_trains_on_request_and_serves_what_it_has_published(running: Project) -> None:
+    if "training_slots" not in {field.name for field in dataclasses.fields(ServerConfig)}:
+        pytest.skip("this server has no setting training_slots")
+    running.up("--no-deps", "training-server")
+    line = ["mnist1d", "runs", "create", "--server", "127.0.0.1:8001", "--recipe", "quick", "--steps", "200"]
+    running.compose(
+        "exec", "--no-TTY", "training-server", *line, "--name", "by-request", "--watch", timeout_s=5 * MINUTE_S
+    )
+    with InferenceClient(address(running.container("training-server"))) as client:
+        # Trained, proven, published; the server looks every two seconds, and proves it again.
+        for _ in range(100):
+            if any(model.name == "by-request" for model in client.repository_index(ready=True)):
+                break
+            time.sleep(0.1)
+        assert client.is_model_ready("by-request")
+    running.compose("stop", "training-server")
+    assert running.container("training-server")["State"]["ExitCode"] == 0
+
+
 def test_a_model_that_was_changed_makes_the_server_unhealthy_and_the_log_says_why(running: Project) -> None:
     program = "open('/repository/mnist1d-conv/1/model.onnx', 'ab').write(b'x')"
     running.compose("run", "--rm", "--no-deps", "--entrypoint", "python", "trainer", "-c", program)
@@ -208,12 +237,6 @@ def test_a_model_that_was_changed_makes_the_server_unhealthy_and_the_log_says_wh
     assert running.compose("exec", "--no-TTY", "server", "mnist1d", "health", "liveness").strip() == "SERVING"
     with InferenceClient(address(running.container("server"))) as client:
         assert client.is_model_ready("mnist1d-fc")
-
-
-def test_the_training_service_comes_up(running: Project) -> None:
-    if "training_slots" not in {field.name for field in dataclasses.fields(ServerConfig)}:
-        pytest.skip("this server has no setting training_slots yet")
-    running.compose("--profile", "training-service", "up", "--detach", "--no-build", "--no-deps", "training-server")
 
 
 def test_down_leaves_nothing(running: Project) -> None:
