@@ -30,7 +30,7 @@ from tests.containers.compose import IMAGE, Project, added_bytes, address, docke
 RUNS = 5
 REQUESTS = 1000
 BUILD_S = 1200.0
-FEW_STEPS = {"services": {"trainer": {"environment": {"MNIST1D_UP_STEPS": "200"}}}}
+FEW_STEPS = {"services": {"trainer": {"environment": {"MNIST1D_UP_STEPS": "200", "MNIST1D_UP_ENGINE": "torch"}}}}
 
 
 def main() -> None:

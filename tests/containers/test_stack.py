@@ -37,11 +37,11 @@ SERVE_LIMIT_BYTES = 260e6
 MEMORY_LIMIT_BYTES = 150e6
 QUICKLY = {
     "services": {
-        "trainer": {"environment": {"MNIST1D_UP_STEPS": "200"}},
+        "trainer": {"environment": {"MNIST1D_UP_STEPS": "200", "MNIST1D_UP_ENGINE": "torch"}},
         "server": {"healthcheck": {"interval": "1s", "retries": 2, "start_period": "5s"}},
     }
 }
-"""So that nothing waits for accuracy or for the seconds between two probes."""
+"""So that nothing waits for accuracy, for a compiler, or for the seconds between two probes."""
 NAME = f"mnist1d-test-{os.getpid()}"
 
 
