@@ -81,8 +81,8 @@ def test_what_is_there_needs_no_torch_and_the_next_steps_name_the_address(tmp_pa
 def test_train_only_trains_what_is_missing_and_leaves(tmp_path) -> None:
     pytest.importorskip("torch")
     publish_affine(tmp_path / "repository", "mnist1d-fc")
-    line = [*UP, "--train-only", "--steps", "100"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=START_TIMEOUT_S)
+    line = [*UP, "--train-only", "--steps", "100", "--engine", "torch"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=4 * START_TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     assert "mnist1d-fc is there: nothing to train" in done.stderr
     assert Artifact.load(tmp_path / "repository" / "mnist1d-conv" / "1").manifest.provenance["steps"] == 100
