@@ -11,7 +11,10 @@
     │   └── GoldenMismatch      its goldens do not replay within their tolerance
     ├── ProofFailed             a parity check failed; carries the report; nothing was published
     ├── GateNotMet              another version is better on the held-out examples; nothing was published
-    └── PublicationError        the repository cannot take the new version
+    ├── PublicationError        the repository cannot take the new version
+    ├── InvalidSweep            what a sweep is asked for makes no trials: field, value, bound
+    ├── SweepUnavailable        nothing is there to run a sweep's trials: no Ray, or no cluster
+    └── TrialFileError          a results folder, or a trial's file in it, cannot be read or written
 
 Anything else that is raised is a defect.
 """
@@ -98,3 +101,15 @@ class GateNotMet(ModelsError):
 
 class PublicationError(ModelsError):
     """A version that could not be written to the repository; nothing of it is visible."""
+
+
+class InvalidSweep(ModelsError):
+    """A sweep that cannot be made of what was asked for."""
+
+
+class SweepUnavailable(ModelsError):
+    """What was to run the trials of a sweep is not installed or cannot be reached."""
+
+
+class TrialFileError(ModelsError):
+    """A results folder whose files cannot be read, or that takes no new ones."""

@@ -20,6 +20,8 @@ TORCH_FREE = {
     "errors", "events", "gate", "golden_proof", "goldens", "history", "onnx_session", "onnx_weights", "parity_report",
     "provenance", "publication", "published_run", "recipes", "reference", "tensor_spec", "writable",
     *(f"report.{path.stem}" for path in (ROOT / "models" / "report").glob("[!_]*.py")),
+    *(f"sweeps.{name}" for name in
+      ("folder", "outcome", "pictures", "plan", "spread", "summary", "sweep", "tables", "trial")),
 }  # fmt: skip
 """The part of models/ that the serving install can import."""
 
@@ -161,7 +163,7 @@ def test_the_torch_free_part_of_models_is_torch_free_all_the_way_down() -> None:
     for name in TORCH_FREE:
         path = ROOT / "models" / f"{name.replace('.', '/')}.py"
         assert not any(is_under(module, "torch", "onnxscript", "numba", "llvmlite") for module in imports(path)), name
-        needed = {module.removeprefix("models.") for module in internal_imports(path)} - {"models", "report"}
+        needed = {module.removeprefix("models.") for module in internal_imports(path)} - {"models", "report", "sweeps"}
         assert needed <= TORCH_FREE, f"models.{name} imports {sorted(needed - TORCH_FREE)}"
 
 
@@ -208,7 +210,8 @@ def test_the_serving_modules_import_where_torch_cannot() -> None:
     program = (
         "import sys; sys.modules.update(dict.fromkeys(('torch', 'onnxscript', 'numba', 'llvmlite')))\n"
         "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
-        "import service.cli.up, service.cli.prove, service.cli.bench, service.cli.report, models.report.page\n"
+        "import service.cli.up, service.cli.prove, service.cli.bench, service.cli.report, service.cli.sweep\n"
+        "import models.report.page\n"
         "import models.recipes, models.golden_proof\n"
         "import service.training.service, service.cli.runs\n"
         "print('fine')"

@@ -17,6 +17,7 @@ from service.cli.output import guarded
 COMMANDS = {
     "up": ("service.cli.up", "Train what is missing with a quick recipe, then serve."),
     "train": ("service.cli.train", "Train a network, export it, prove the export, publish it."),
+    "sweep": ("service.cli.sweep", "Train many: seeds and grids of recipes, with mean and spread."),
     "prove": ("service.cli.prove", "Prove a published model again, or any ONNX file against goldens."),
     "report": ("service.cli.report", "Write the report of a published version again."),
     "serve": ("service.cli.serve", "Serve a model repository over gRPC."),

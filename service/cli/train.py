@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "best"
 RUNS = Path("runs")
-_SETTABLE = tuple(field for field in fields() if field != "name")
+SETTABLE = tuple(field for field in fields() if field != "name")
+"""Fields of a recipe that ``--set`` takes."""
 
 
 def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +57,7 @@ def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-@click.command(epilog=f"Fields of a recipe, for --set: {', '.join(_SETTABLE)}.")
+@click.command(epilog=f"Fields of a recipe, for --set: {', '.join(SETTABLE)}.")
 @click.option(
     "--network",
     type=click.Choice(list(ARCHITECTURES)),
@@ -127,7 +128,7 @@ def command(
     if _is_given("network"):
         shorthands["network"] = network
     try:
-        recipe = RECIPES[recipe_name].replace(**{"network": network, **_overrides(overrides, shorthands)})
+        recipe = RECIPES[recipe_name].replace(**{"network": network, **overrides_from(overrides, shorthands)})
         if name is not None:
             check_model_name(name)
         _check_lowering(lowering, recipe.network)
@@ -174,7 +175,7 @@ def _check_lowering(lowering: Lowering, network: str) -> None:
         fail(f"--lowering {lowering}: the network {network} has no convolution layers", Exit.USAGE)
 
 
-def _overrides(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
+def overrides_from(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
     """Fields and values of every ``--set`` and of the options that stand for one; InvalidRecipe.
 
     A field that is given twice must have the same value each time: none is passed over.

@@ -1,0 +1,105 @@
+"""The trials of a sweep on a Ray cluster: the same trials, and the same files, which the driver writes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import tempfile
+from typing import TYPE_CHECKING, Any, Final
+
+from models.errors import SweepUnavailable
+from models.sweeps.environment import environment
+from models.sweeps.executor import LOOK_UP_EVERY_S
+from models.sweeps.outcome import TrialFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from models.sweeps.executor import ProgressSink
+    from models.sweeps.outcome import Outcome
+    from models.sweeps.trial import Trial
+
+LOCAL: Final = "local"
+_NO_REPORTS: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
+"""Nothing is sent to Ray's makers."""
+_OBJECT_STORE_BYTES: Final = 100 * 2**20
+"""For results of some kilobytes; by default Ray takes a third of the memory."""
+_TRIES_ELSEWHERE: Final = 2
+"""How often a trial is begun again on another node when its own is lost."""
+
+
+class RayCluster:
+    """An `Executor` on a cluster: one CPU for each trial, as many at once as there are."""
+
+    def __init__(self, address: str, local_cpus: int) -> None:
+        """A cluster on this machine with ``local_cpus``, for the time of the sweep, where ``address`` is ``local``.
+
+        ``auto`` finds the one that this machine is part of; ``HOST:PORT`` and ``ray://HOST:PORT`` are others.
+        """
+        self._address, self._local_cpus = address, local_cpus
+
+    def __call__(
+        self,
+        trials: Sequence[Trial],
+        *,
+        on_progress: ProgressSink,  # noqa: ARG002 - an executor's; see below
+        stop: Callable[[], bool],
+    ) -> Generator[Outcome]:
+        """See `Executor`. Steps are not told: they would go through the cluster's head.
+
+        SweepUnavailable if Ray is not installed or there is no cluster.
+        """
+        with _connected(self._address, self._local_cpus) as ray:
+            task = ray.remote(num_cpus=1, max_retries=_TRIES_ELSEWHERE)(_run)
+            pending = {task.remote(trial): trial for trial in trials}
+            try:
+                while pending and not stop():
+                    ready, _ = ray.wait(list(pending), timeout=LOOK_UP_EVERY_S)
+                    for reference in ready:
+                        trial = pending.pop(reference)
+                        try:
+                            outcome: Outcome = ray.get(reference)
+                        except ray.exceptions.RayError as error:
+                            outcome = TrialFailure(trial, type(error).__name__, str(error))
+                        yield outcome
+            finally:
+                for reference in pending:
+                    ray.cancel(reference, force=True)
+
+
+def _run(trial: Trial) -> Outcome:
+    """On a node; what it needs is imported there."""
+    from models.sweeps.running import run_trial
+
+    return run_trial(trial)
+
+
+@contextlib.contextmanager
+def _connected(address: str, local_cpus: int) -> Iterator[Any]:
+    """The module `ray`, connected; disconnected afterwards, and a local cluster ended with all its processes."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(environment(_NO_REPORTS))
+        options: dict[str, Any] = {}
+        if address == LOCAL:
+            # Its own secret and its own folder: nobody else can enter, and nothing is left in the home directory.
+            stack.enter_context(environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+            options = {
+                "num_cpus": local_cpus,
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+                "_temp_dir": folder,
+            }
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise SweepUnavailable(
+                f"a Ray cluster needs {error.name}, which is not installed: pip install 'mnist1d-service[train,ray]'"
+            ) from error
+        try:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False, **options)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise SweepUnavailable(f"no Ray cluster at {address!r}: {error}") from error
+        stack.callback(ray.shutdown)
+        yield ray

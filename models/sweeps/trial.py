@@ -1,0 +1,115 @@
+"""One trial: a recipe with its seed, what identifies it, and what came of it. No torch.
+
+Two trials are the same if they lead to the same weights and the same curves, whatever they are called: the digest is of
+the recipe's fields but for its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from models.dataset import CANONICAL_SHA256
+from models.recipes import RECIPES, TrainingRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.augmentation import Augmentation
+
+_DIGEST_CHARACTERS: Final = 16
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training to be done once, on the canonical data."""
+
+    recipe: TrainingRecipe
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the outcome, as plain values.
+
+        Fields that are at their default are left out: a version with more fields still knows its old trials.
+        """
+        return {"data": CANONICAL_SHA256["train_x"], "recipe": _changed_fields(self.recipe)}
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal characters that stand for `identity`."""
+        text = json.dumps(self.identity, sort_keys=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+
+    @property
+    def file_name(self) -> str:
+        """``conv-seed0-1f0c6ab2d9e47358.json``: the digest, and something for people in front of it."""
+        return f"{self.recipe.network}-seed{self.recipe.seed}-{self.digest}.json"
+
+    @property
+    def cell(self) -> Trial:
+        """The trial with the seed taken out: trials of the same cell differ by their seed only."""
+        return Trial(self.recipe.replace(seed=0))
+
+    @property
+    def label(self) -> str:
+        """``best steps=10000``: the recipe's name, and what it changes in the recipe of that name."""
+        base = RECIPES.get(self.recipe.name)
+        return self.recipe.name if base is None else " ".join([base.name, *_differences(base, self.recipe)])
+
+    def __str__(self) -> str:
+        return f"{self.recipe.network} {self.label} seed {self.recipe.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"recipe": self.recipe.to_dict()}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Trial:
+        """The trial that ``to_dict`` described. InvalidRecipe, KeyError or TypeError for anything else."""
+        return Trial(TrainingRecipe.from_dict(values["recipe"]))
+
+
+def _changed_fields(value: TrainingRecipe | Augmentation) -> dict[str, Any]:
+    """Fields that are not at the default of their class, but for the name; whole numbers without a point."""
+    changed = {}
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if field.name == "name" or item == field.default:
+            continue
+        if dataclasses.is_dataclass(item):
+            item = _changed_fields(item)  # type: ignore[arg-type]  # the only dataclass in a recipe is its augmentation
+        changed[field.name] = int(item) if isinstance(item, float) and item.is_integer() else item
+    return changed
+
+
+def _differences(base: TrainingRecipe, changed: TrainingRecipe) -> list[str]:
+    """``field=value``, as ``parse_override`` reads it, for each field but network and seed."""
+    differences = []
+    for field in dataclasses.fields(base):
+        before, after = getattr(base, field.name), getattr(changed, field.name)
+        if field.name in ("network", "seed") or before == after:
+            continue
+        if field.name == "augmentation":
+            differences += _augmentation_differences(before, after)
+        else:
+            differences.append(f"{field.name}={_in_words(after)}")
+    return differences
+
+
+def _augmentation_differences(before: Augmentation | None, after: Augmentation | None) -> list[str]:
+    if after is None:
+        return ["augmentation=none"]
+    parts = [
+        f"augmentation.{field.name}={_in_words(getattr(after, field.name))}"
+        for field in dataclasses.fields(after)
+        if getattr(after, field.name) != (field.default if before is None else getattr(before, field.name))
+    ]
+    return [*(["augmentation=default"] if before is None else []), *parts]
+
+
+def _in_words(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
