@@ -7,6 +7,7 @@
 # make check  linter, types, generated code
 # make protos regenerate service/pb from protos/
 # make fuzz   ten minutes of a coverage-guided fuzzer on an HTTP/2 connection
+# make results    trains what docs/results.md tells of and has no result yet, and makes its tables and pictures
 # make bench  this server beside others, on this machine
 # make bench-all   the other measurements behind the figures in the documentation, too
 
@@ -19,7 +20,7 @@ PROTOS := open_inference health training
 NODE   := tests/interop/node
 FUZZ_S ?= 600
 
-.PHONY: run test test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz bench bench-all clean
+.PHONY: run test test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz results bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -105,6 +106,10 @@ protos: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group fuzz
 	$(BIN)/python -m tests.fuzz.fuzz_connection -max_total_time=$(FUZZ_S) -rss_limit_mb=512 -timeout=10
+
+# JOBS says how many trials at a time; all cores are busy for a quarter of an hour or more.
+results: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.reproduction $(if $(JOBS),--jobs $(JOBS))
 
 # Makes what others need (.venv-bench-*, a compiled echo where Debian's libgrpc++-dev is) on the first call.
 bench: $(VENV)/.installed-bench

@@ -106,9 +106,9 @@ def error_curves(title: str, caption: str, panels: Sequence[Panel]) -> str:
             raise ValueError(f"a panel has room for {_CELLS} cells, got {len(panel.cells)}")
     curves = [curve for panel in panels for cell in panel.cells for curve in _curves(cell, "test")]
     highest = 100 * max(max(curve.error_N) for curve in curves)
-    marks_y = ticks(highest)
-    step = marks_y[1]
-    y = Axis("error", 0.0, math.ceil(highest / step - 1e-9) * step, marks_y, lambda value: f"{value:g} %")
+    step = ticks(highest)[1]
+    top = math.ceil(highest / step - 1e-9) * step
+    y = Axis("error", 0.0, top, ticks(top), lambda value: f"{value:g} %")
     x = steps_axis(max(curve.steps_N[-1] for curve in curves))
     width = _PANEL_LEFT + len(panels) * _PANEL_WIDTH + (len(panels) - 1) * _PANEL_GAP + _MARGIN
     marks = [

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models import provenance
 from models.dataset import canonical
 from models.errors import ModelsError, TrainingInterrupted
 from models.events import ignore
-from models.history import Curve, History, curve_steps
+from models.history import History, curve_steps
 from models.sweeps.outcome import Outcome, Score, TrialFailure, TrialResult
 from models.training import train
 
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
     from models.sweeps.trial import Trial
     from models.training import TrainedNetwork
 
-_LOSS_DIGITS = 6
+_PARTS: Final = 20
+_LOSS_DIGITS: Final = 6
+"""More than a picture could show: the files stay small."""
 
 
 def run_trial(trial: Trial, *, on_event: EventSink = ignore, stop: Callable[[], bool] | None = None) -> Outcome:
     """Train, and tell what came of it; one thread. Only TrainingInterrupted is raised, when ``stop`` said so."""
     try:
         trained = train(
-            trial.recipe, canonical(), on_event=on_event, curve_steps=curve_steps(trial.recipe.steps), stop=stop
+            trial.recipe, canonical(), on_event=on_event, curve_steps=_curve_steps(trial.recipe.steps), stop=stop
         )
         return _result(trial, trained)
     except TrainingInterrupted:
@@ -38,23 +41,28 @@ def run_trial(trial: Trial, *, on_event: EventSink = ignore, stop: Callable[[], 
         return TrialFailure(trial, type(error).__name__, str(error), traceback.format_exc())
 
 
+def _curve_steps(steps: int) -> set[int]:
+    """Where a curve has its points: close together at the start, and at every twentieth of the run, for tables."""
+    return {*curve_steps(steps), *(max(1, steps * part // _PARTS) for part in range(1, _PARTS + 1))}
+
+
 def _result(trial: Trial, trained: TrainedNetwork) -> TrialResult:
-    history = History.of(trained.history)
     # The evaluation of the step that the weights are of; there is always one.
     scores: dict[str, Score] = {
         event.split: Score(event.accuracy, event.loss) for event in trained.history if event.step == trained.steps
     }
+    kept = _curve_steps(trial.recipe.steps) | {trained.steps}
+    history = History.of(
+        dataclasses.replace(event, loss=round(event.loss, _LOSS_DIGITS))
+        for event in trained.history
+        if event.step in kept
+    )
     return TrialResult(
         trial,
         trained.steps,
         scores,
-        History({split: _rounded(curve) for split, curve in history.curves.items()}),
+        history,
         trained.weights_sha256,
         round(trained.duration_s, 3),
         {"code": provenance.code(), "libraries": provenance.libraries(), "machine": provenance.machine()},
     )
-
-
-def _rounded(curve: Curve) -> Curve:
-    """Digits that a picture could show: the files stay small."""
-    return Curve(curve.steps_N, tuple(round(loss, _LOSS_DIGITS) for loss in curve.loss_N), curve.accuracy_N)

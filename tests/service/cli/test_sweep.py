@@ -15,11 +15,16 @@ from models.errors import TrainingDiverged
 from models.recipes import recipe
 from models.sweeps import processes
 from models.sweeps.outcome import TrialFailure
+from models.sweeps.sweep import SweepOutcome
 from models.sweeps.trial import Trial
 from service.cli import main
+from service.cli import sweep as sweep_module
 
 pytestmark = pytest.mark.needs_torch
 pytest.importorskip("torch")
+
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +160,26 @@ def test_a_folder_that_cannot_be_used_is_an_error(here, tmp_path):
     assert "Not a directory" in result.stderr
     assert here == []
     assert sweep("--seeds", "0", "--plot", "nowhere/picture.svg").exit_code == 1
+
+
+def test_the_pods_of_the_kubernetes_job_share_the_trials_of_its_command(here, monkeypatch):
+    yaml = pytest.importorskip("yaml")
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/sweep-job.yaml").read_text())
+    (job,) = [document["spec"] for document in documents if document["kind"] == "Job"]
+    assert job["completionMode"] == "Indexed"
+    (container,) = job["template"]["spec"]["containers"]
+    command = [word for word in container["args"] if not word.startswith("--out")]
+    ran = []
+
+    def run(asked, *_, **__):
+        ran.extend(asked)
+        return SweepOutcome((), {}, 0, (), stopped=False)
+
+    monkeypatch.setattr(sweep_module, "_run", run)
+    for index in range(job["completions"]):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        assert CliRunner().invoke(main, command).exit_code == 0
+    assert len(ran) == len({trial.digest for trial in ran}) == 2 * 2 * 10
 
 
 def test_ctrl_c_leaves_what_is_done_and_says_how_to_go_on(tmp_path):
