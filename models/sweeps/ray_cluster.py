@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import socket
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from models.sweeps.trial import Trial
 
 LOCAL: Final = "local"
+AUTO: Final = "auto"
 _NO_REPORTS: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Nothing is sent to Ray's makers."""
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
 """For results of some kilobytes; by default Ray takes a third of the memory."""
+_CONNECT_TIMEOUT_S: Final = 10.0
 _TRIES_ELSEWHERE: Final = 2
 """How often a trial is begun again on another node when its own is lost."""
 
@@ -35,7 +38,7 @@ class RayCluster:
     def __init__(self, address: str, local_cpus: int) -> None:
         """A cluster on this machine with ``local_cpus``, for the time of the sweep, where ``address`` is ``local``.
 
-        ``auto`` finds the one that this machine is part of; ``HOST:PORT`` and ``ray://HOST:PORT`` are others.
+        ``auto`` finds the one that this machine is part of, ``HOST:PORT`` is the address of its head.
         """
         self._address, self._local_cpus = address, local_cpus
 
@@ -75,6 +78,17 @@ def _run(trial: Trial) -> Outcome:
     return run_trial(trial)
 
 
+def _check_reachable(address: str) -> None:
+    """SweepUnavailable if nobody listens there; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise SweepUnavailable(f"a Ray address must be local, auto or HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise SweepUnavailable(f"no Ray cluster at {address!r}: {error}") from error
+
+
 @contextlib.contextmanager
 def _connected(address: str, local_cpus: int) -> Iterator[Any]:
     """The module `ray`, connected; disconnected afterwards, and a local cluster ended with all its processes."""
@@ -91,6 +105,8 @@ def _connected(address: str, local_cpus: int) -> Iterator[Any]:
                 "object_store_memory": _OBJECT_STORE_BYTES,
                 "_temp_dir": folder,
             }
+        elif address != AUTO:
+            _check_reachable(address)
         try:
             import ray
         except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ pytestmark = pytest.mark.needs_torch
 pytest.importorskip("torch")
 pytest.importorskip("ray")
 
+from models.errors import SweepUnavailable  # noqa: E402  (torch may be missing)
 from models.recipes import recipe  # noqa: E402  (torch may be missing)
 from models.sweeps.folder import ResultsFolder  # noqa: E402
+from models.sweeps.ray_cluster import RayCluster  # noqa: E402
 from models.sweeps.running import run_trial  # noqa: E402
 from models.sweeps.trial import Trial  # noqa: E402
 
@@ -66,7 +69,7 @@ def test_two_trials_on_a_local_ray(tmp_path):
         assert found == dataclasses.replace(run_trial(trial), duration_s=found.duration_s)
 
 
-def test_a_cluster_that_is_not_there_is_told(tmp_path):
+def test_no_cluster_that_this_machine_is_part_of(tmp_path):
     # Found by an address file that does not exist in a temporary directory of its own: nothing is asked over a network.
     environment = {**os.environ, "RAY_TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     environment.pop("RAY_ADDRESS", None)
@@ -77,3 +80,20 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path):
     assert done.returncode == 1
     assert "error: no Ray cluster at 'auto'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_where_nobody_listens_and_one_that_is_none():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound, so that nobody else takes it, and not listening
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        assert refusal(address) == f"no Ray cluster at '{address}': [Errno 111] Connection refused"
+    for address in ("nonsense", ":80", "127.0.0.1:"):
+        assert refusal(address) == f"a Ray address must be local, auto or HOST:PORT, got '{address}'"
+    assert refusal("127.0.0.1:99999").startswith("no Ray cluster at '127.0.0.1:99999': ")
+
+
+def refusal(address: str) -> str:
+    trial = Trial(recipe("quick", steps=60))
+    with pytest.raises(SweepUnavailable) as caught:
+        next(RayCluster(address, local_cpus=1)([trial], on_progress=lambda trial, step: None, stop=lambda: False))
+    return str(caught.value)
