@@ -75,8 +75,11 @@ class _Live:
 
     def begins(self, missing: Sequence[Trial], present: int) -> None:
         self._count = len(missing)
-        there = f", {present:,} more are there already" if present else ""
-        self._console.print(f"  {len(missing):,} trial{'s' if len(missing) != 1 else ''} to run{there}")
+        if missing:
+            there = f", {present:,} more are there already" if present else ""
+            self._console.print(f"  {len(missing):,} trial{'s' if len(missing) != 1 else ''} to run{there}")
+        else:
+            self._console.print(f"  nothing to run: all {present:,} results are there already")
         self._progress.update(self._bar, total=sum(trial.recipe.steps for trial in missing), visible=bool(missing))
         self._show()
 
