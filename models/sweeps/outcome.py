@@ -12,6 +12,8 @@ from models.sweeps.trial import Trial
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from models.engine import EngineName
+
 FORMAT: Final = 1
 
 
@@ -36,6 +38,8 @@ class TrialResult:
     """By split: train, test, and validation if examples were held out."""
     history: History
     weights_sha256: str
+    engine: EngineName
+    """Who took the steps."""
     duration_s: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Code, libraries and kind of machine."""
@@ -48,6 +52,7 @@ class TrialResult:
             "steps": self.steps,
             "scores": {split: asdict(score) for split, score in self.scores.items()},
             "weights_sha256": self.weights_sha256,
+            "engine": self.engine,
             "duration_s": self.duration_s,
             "provenance": dict(self.provenance),
             "history": json.loads(self.history.to_json()),
@@ -68,6 +73,7 @@ class TrialResult:
             scores=scores,
             history=History.from_json(json.dumps(values["history"])),
             weights_sha256=values["weights_sha256"],
+            engine=values["engine"],
             duration_s=values["duration_s"],
             provenance=values["provenance"],
         )

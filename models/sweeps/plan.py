@@ -14,6 +14,8 @@ from models.sweeps.trial import Trial
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from models.engine import EngineChoice
+
 MAX_TRIALS: Final = 100_000
 _GIVEN_OTHERWISE: Final = {"network": "networks", "seed": "seeds", "name": "recipes"}
 _SEEDS: Final = re.compile(r"(\d+)(?:-(\d+))?")
@@ -45,6 +47,7 @@ def trials(
     seeds: Sequence[int],
     overrides: Mapping[str, Any] | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
+    engine: EngineChoice = "auto",
 ) -> tuple[Trial, ...]:
     """Every combination, each once, seeds innermost.
 
@@ -71,7 +74,7 @@ def trials(
     for network, name, point in itertools.product(networks, recipes, itertools.product(*grid.values())):
         changed = recipe(name).replace(network=network, **overrides, **dict(zip(grid, point, strict=True)))
         for seed in seeds:
-            trial = Trial(changed.replace(seed=seed))
+            trial = Trial(changed.replace(seed=seed), engine)
             found.setdefault(trial.digest, trial)
     return tuple(found.values())
 

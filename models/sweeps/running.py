@@ -30,7 +30,12 @@ def run_trial(trial: Trial, *, on_event: EventSink = ignore, stop: Callable[[], 
     """Train, and tell what came of it; one thread. Only TrainingInterrupted is raised, when ``stop`` said so."""
     try:
         trained = train(
-            trial.recipe, canonical(), on_event=on_event, curve_steps=_curve_steps(trial.recipe.steps), stop=stop
+            trial.recipe,
+            canonical(),
+            engine=trial.engine,
+            on_event=on_event,
+            curve_steps=_curve_steps(trial.recipe.steps),
+            stop=stop,
         )
         return _result(trial, trained)
     except TrainingInterrupted:
@@ -63,6 +68,7 @@ def _result(trial: Trial, trained: TrainedNetwork) -> TrialResult:
         scores,
         history,
         trained.weights_sha256,
+        trained.engine,
         round(trained.duration_s, 3),
         {"code": provenance.code(), "libraries": provenance.libraries(), "machine": provenance.machine()},
     )

@@ -14,12 +14,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from models.dataset import CANONICAL_SHA256
+from models.engine import ENGINES
+from models.errors import InvalidSweep
 from models.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.augmentation import Augmentation
+    from models.engine import EngineChoice
 
 _DIGEST_CHARACTERS: Final = 16
 
@@ -29,6 +32,12 @@ class Trial:
     """A training to be done once, on the canonical data."""
 
     recipe: TrainingRecipe
+    engine: EngineChoice = "auto"
+    """Who is to take the steps. Where it is left open, whoever takes them makes the same trial."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InvalidSweep(f"engine: got {self.engine!r}, must be one of {', '.join(ENGINES)}")
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -36,7 +45,8 @@ class Trial:
 
         Fields that are at their default are left out: a version with more fields still knows its old trials.
         """
-        return {"data": CANONICAL_SHA256["train_x"], "recipe": _changed_fields(self.recipe)}
+        asked = {} if self.engine == "auto" else {"engine": self.engine}
+        return {"data": CANONICAL_SHA256["train_x"], "recipe": _changed_fields(self.recipe), **asked}
 
     @cached_property
     def digest(self) -> str:
@@ -52,25 +62,26 @@ class Trial:
     @property
     def cell(self) -> Trial:
         """The trial with the seed taken out: trials of the same cell differ by their seed only."""
-        return Trial(self.recipe.replace(seed=0))
+        return Trial(self.recipe.replace(seed=0), self.engine)
 
     @property
     def label(self) -> str:
-        """``best steps=10000``: the recipe's name, and what it changes in the recipe of that name."""
+        """``best steps=10000``: the recipe's name, what differs from the recipe of that name, an engine if asked for."""
         base = RECIPES.get(self.recipe.name)
-        return self.recipe.name if base is None else " ".join([base.name, *_differences(base, self.recipe)])
+        changes = [] if base is None else _differences(base, self.recipe)
+        return " ".join([self.recipe.name, *changes, *([] if self.engine == "auto" else [f"engine={self.engine}"])])
 
     def __str__(self) -> str:
         return f"{self.recipe.network} {self.label} seed {self.recipe.seed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"recipe": self.recipe.to_dict()}
+        return {"recipe": self.recipe.to_dict(), "engine": self.engine}
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Trial:
-        """The trial that ``to_dict`` described. InvalidRecipe, KeyError or TypeError for anything else."""
-        return Trial(TrainingRecipe.from_dict(values["recipe"]))
+        """The trial that ``to_dict`` described. InvalidRecipe, InvalidSweep, KeyError or TypeError for anything else."""
+        return Trial(TrainingRecipe.from_dict(values["recipe"]), values["engine"])
 
 
 def _changed_fields(value: TrainingRecipe | Augmentation) -> dict[str, Any]:

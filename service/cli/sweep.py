@@ -16,12 +16,13 @@ from models.sweeps.folder import ResultsFolder
 from models.sweeps.plan import parse_grid, parse_seeds, parse_shard, trials
 from models.sweeps.summary import cells, choice
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
-from service.cli.train import DEFAULT_RECIPE, SETTABLE, overrides_from
+from service.cli.train import DEFAULT_RECIPE, SETTABLE, engine_option, overrides_from
 from service.workers.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.engine import EngineChoice
     from models.sweeps.executor import Executor
     from models.sweeps.summary import Cell
     from models.sweeps.sweep import SweepOutcome
@@ -65,6 +66,7 @@ _SETTABLE = tuple(field for field in SETTABLE if field not in ("network", "seed"
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of every recipe; may be repeated."
 )
 @click.option("--steps", type=int, help="Short for --set steps=N.")
+@engine_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -100,6 +102,7 @@ def command(
     grids: Sequence[str],
     overrides: Sequence[str],
     steps: int | None,
+    engine: EngineChoice,
     out: Path,
     jobs: int | None,
     ray_address: str | None,
@@ -133,6 +136,7 @@ def command(
             seeds=parse_seeds(seeds),
             overrides=overrides_from(overrides, {"steps": steps}),
             grid=parse_grid(grids),
+            engine=engine,
         )
         if shard is not None:
             asked = parse_shard(shard, os.environ.get(JOB_INDEX)).of(asked)

@@ -27,6 +27,6 @@ def result_of() -> Callable[..., TrialResult]:
         steps = trial.recipe.steps
         curves = {split: Curve((steps // 2, steps), (1.0, 0.5), (value / 2, value)) for split, value in known.items()}
         scores = {split: Score(value, 0.5) for split, value in known.items()}
-        return TrialResult(trial, steps, scores, History(curves), "ab" * 32, 1.5, {"machine": "Linux x86_64"})
+        return TrialResult(trial, steps, scores, History(curves), "ab" * 32, "torch", 1.5, {"machine": "Linux x86_64"})
 
     return make

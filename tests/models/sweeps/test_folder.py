@@ -54,7 +54,7 @@ def test_failures_are_kept_apart_until_the_trial_is_done(folder, result_of):
 
 def test_a_curve_is_a_line_of_its_file(folder, result_of):
     lines = folder.keep(result_of(test=0.9)).read_text().splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert sum("accuracy" in line and "step" in line for line in lines) == 2
 
 
@@ -68,6 +68,7 @@ def test_a_curve_is_a_line_of_its_file(folder, result_of):
         (lambda text: text.replace('"scores"', '"score"'), "'scores' is missing"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "holds another trial (conv lecture seed 1)"),
         (lambda text: text.replace('"seed": 0', '"seed": -1'), "'seed': got -1"),
+        (lambda text: text.replace('"engine": "auto"', '"engine": "steam"'), "engine: got 'steam', must be one of"),
         (lambda text: text.replace('"accuracy": [', '"accuracy": [7, '), "must have one value for each"),
     ],
 )

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from models.augmentation import Augmentation
-from models.errors import InvalidRecipe
+from models.engine import ENGINES
+from models.errors import InvalidRecipe, InvalidSweep
 from models.recipes import RECIPES, recipe
 from models.sweeps.trial import Trial
 
@@ -54,6 +55,15 @@ def test_whole_numbers_are_the_same_with_and_without_a_point():
     assert Trial(recipe("best", seed=large)).digest != Trial(recipe("best", seed=large - 1)).digest
 
 
+def test_an_engine_makes_another_trial_where_it_is_asked_for():
+    asked = [Trial(recipe("best"), engine) for engine in ENGINES]
+    assert len({trial.digest for trial in asked}) == 3
+    assert [trial.label for trial in asked] == ["best", "best engine=fused", "best engine=torch"]
+    assert asked[2].cell.engine == "torch"
+    with pytest.raises(InvalidSweep, match="engine: got 'steam', must be one of auto, fused, torch"):
+        Trial(recipe("best"), "steam")
+
+
 def test_trials_of_a_cell_differ_by_their_seed_only():
     assert Trial(recipe("best", seed=4)).cell == Trial(recipe("best", seed=0)).cell
     assert Trial(recipe("best", steps=9)).cell != Trial(recipe("best")).cell
@@ -81,7 +91,7 @@ def test_a_label_of_an_unknown_recipe_is_its_name():
 
 
 def test_a_trial_survives_json():
-    for trial in (Trial(recipe("best", seed=3)), Trial(recipe("lecture", init="pytorch"))):
+    for trial in (Trial(recipe("best", seed=3)), Trial(recipe("lecture", init="pytorch"), "torch")):
         assert Trial.from_dict(json.loads(json.dumps(trial.to_dict()))) == trial
     with pytest.raises(InvalidRecipe):
-        Trial.from_dict({"recipe": {"name": "x", "steps": 0}})
+        Trial.from_dict({"recipe": {"name": "x", "steps": 0}, "engine": "auto"})

@@ -121,6 +121,13 @@ def test_what_a_folder_holds_is_shown_without_running_anything(here):
     assert len(here) == 1
 
 
+def test_an_engine_can_be_asked_for(here):
+    assert sweep("--seeds", "0").exit_code == 0
+    result = sweep("--seeds", "0", "--engine", "torch", "--json", "--quiet")
+    assert [trial.engine for trial in here] == ["auto", "torch"]
+    assert json.loads(result.stdout)["cells"][0]["recipe"] == "quick steps=20 engine=torch"
+
+
 def test_shards_share_the_trials(here, monkeypatch):
     assert sweep("--seeds", "0-2", "--shard", "0/2").exit_code == 0
     assert [trial.recipe.seed for trial in here] == [0, 2]

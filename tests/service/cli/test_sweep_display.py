@@ -14,7 +14,7 @@ from service.cli import sweep_display
 FIRST, SECOND = (Trial(recipe("quick", steps=100, seed=seed)) for seed in (0, 1))
 CURVE = Curve((100,), (0.5,), (0.75,))
 DONE = TrialResult(
-    FIRST, 100, {"train": Score(0.9, 0.3), "test": Score(0.75, 0.5)}, History({"test": CURVE}), "ab" * 32, 61.2
+    FIRST, 100, {"train": Score(0.9, 0.3), "test": Score(0.75, 0.5)}, History({"test": CURVE}), "ab" * 32, "torch", 61.2
 )
 FAILED = TrialFailure(SECOND, "TrainingDiverged", "the loss is not finite")
 
