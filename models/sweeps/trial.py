@@ -66,7 +66,7 @@ class Trial:
 
     @property
     def label(self) -> str:
-        """``best steps=10000``: the recipe's name, what differs from the recipe of that name, an engine if asked for."""
+        """``best steps=10000``: the recipe's name, what differs from that recipe, and the engine if one was asked for."""
         base = RECIPES.get(self.recipe.name)
         changes = [] if base is None else _differences(base, self.recipe)
         return " ".join([self.recipe.name, *changes, *([] if self.engine == "auto" else [f"engine={self.engine}"])])
@@ -80,7 +80,7 @@ class Trial:
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Trial:
-        """The trial that ``to_dict`` described. InvalidRecipe, InvalidSweep, KeyError or TypeError for anything else."""
+        """The trial that ``to_dict`` described. KeyError, TypeError, InvalidRecipe or InvalidSweep for anything else."""
         return Trial(TrainingRecipe.from_dict(values["recipe"]), values["engine"])
 
 
