@@ -68,7 +68,7 @@ def test_a_curve_is_a_line_of_its_file(folder, result_of):
         (lambda text: text.replace('"scores"', '"score"'), "'scores' is missing"),
         (lambda text: text.replace('"seed": 0', '"seed": 1'), "holds another trial (conv lecture seed 1)"),
         (lambda text: text.replace('"seed": 0', '"seed": -1'), "'seed': got -1"),
-        (lambda text: text.replace('"engine": "auto"', '"engine": "steam"'), "holds another trial (conv lecture engine=steam seed 0)"),
+        (lambda text: text.replace('"engine": "auto"', '"engine": "steam"'), "(conv lecture engine=steam seed 0)"),
         (lambda text: text.replace('"accuracy": [', '"accuracy": [7, '), "must have one value for each"),
     ],
 )
