@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from models.architectures import architecture
-from models.report.chart import STYLE, Axis, path, ticks
+from models.report.chart import Axis, path, standalone, ticks
 from models.report.curves import steps_axis
-from models.report.markup import Markup, element, join
+from models.report.markup import Markup, element
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,7 +49,7 @@ def spreads(cells: Sequence[Cell]) -> str:
         marks.append(_words(at, bottom + 20, axis.tell(tick), anchor="middle"))
     for number, (cell, values) in enumerate(zip(cells, figures, strict=True)):
         marks += _row(cell, values, axis, _TOP + _ROW * number + 6)
-    return _document(_WIDTH, bottom + 38, marks)
+    return standalone(_WIDTH, bottom + 38, marks)
 
 
 def _accuracy_axis(values: Sequence[float]) -> Axis:
@@ -118,7 +118,7 @@ def error_curves(title: str, caption: str, panels: Sequence[Panel]) -> str:
     ]
     for number, panel in enumerate(panels):
         marks += _panel(panel, x, y, _PANEL_LEFT + number * (_PANEL_WIDTH + _PANEL_GAP))
-    return _document(width, _PANEL_BOTTOM + 58, marks)
+    return standalone(width, _PANEL_BOTTOM + 58, marks)
 
 
 def _panel(panel: Panel, x: Axis, y: Axis, left: float) -> Iterable[Markup]:
@@ -177,16 +177,6 @@ def _over_seeds(cell: Cell, split: str) -> tuple[list[tuple[int, float]], ...]:
         [(step, min(each)) for step, each in errors.items()],
         [(step, math.fsum(each) / len(each)) for step, each in errors.items()],
         [(step, max(each)) for step, each in errors.items()],
-    )
-
-
-def _document(width: float, height: float, marks: Iterable[Markup]) -> str:
-    """A file that needs no other, light or dark as its reader is."""
-    namespace, box = "http://www.w3.org/2000/svg", f"0 0 {width:g} {height:g}"
-    style, paper = element("style", Markup(STYLE)), element("rect", width=width, height=height, fill="var(--paper)")
-    lines = [line for mark in (style, paper, *marks) for line in (mark, "\n")]
-    return join(
-        element("svg", "\n", *lines, xmlns=namespace, viewBox=box, width=width, height=height, role="img"), "\n"
     )
 
 
