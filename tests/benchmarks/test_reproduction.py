@@ -8,7 +8,19 @@ import shutil
 import pytest
 
 from benchmarks import reproduction
-from benchmarks.reproduction import DOCUMENT, FOLDER, PICTURES, ROWS, TABLES, Results, Row, with_tables
+from benchmarks.reproduction import (
+    BEST,
+    DOCUMENT,
+    FOLDER,
+    LECTURE,
+    PICTURES,
+    PLAIN,
+    ROWS,
+    TABLES,
+    Results,
+    Row,
+    with_tables,
+)
 from models.errors import TrialFileError
 
 
@@ -37,6 +49,22 @@ def test_every_row_has_three_seeds_or_more_and_no_file_is_without_a_row(results)
     asked = {trial.file_name for trial in reproduction.trials()}
     assert {path.name for path in FOLDER.glob("*.json")} == asked
     assert not (FOLDER / "failed").exists()
+
+
+def test_the_figures_of_the_readme_are_those_of_the_files(results):
+    text = (DOCUMENT.parent.parent / "README.md").read_text(encoding="utf-8")
+    (conv, fc), (quick, best, _, fc_quick) = LECTURE[:2], BEST
+    assert f"| conv {mean(results, conv)} %, fully connected {mean(results, fc)} % | the same |" in text
+    assert f"mean of 3 seeds | {mean(results, quick)} and {mean(results, best)} % |" in text
+    assert f"({mean(results, fc_quick)} % against {mean(results, quick)} %)" in text
+    behind = [float(mean(results, a)) - float(mean(results, b)) for a, b in (PLAIN, LECTURE[:2])]
+    assert f"it is {behind[0]:.0f} to {behind[1]:.0f} points behind" in text
+
+
+def mean(results: Results, row: Row) -> str:
+    cell = results.cell(row)
+    assert cell is not None
+    return f"{100 * cell.spread('test').mean:.1f}"
 
 
 def test_the_tables_change_with_a_file(results, tmp_path):
