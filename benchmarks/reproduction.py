@@ -20,7 +20,7 @@ from models.architectures import architecture
 from models.interruption import interruptible
 from models.sweeps import plan, sweep
 from models.sweeps.folder import ResultsFolder
-from models.sweeps.pictures import Panel, error_curves
+from models.sweeps.pictures import Panel, error_curves, spreads
 from models.sweeps.processes import Processes
 from models.sweeps.summary import Cell, cells
 from models.sweeps.tables import NONE, markdown, mean_in_words, spread_in_words
@@ -225,7 +225,14 @@ def figure(results: Results, title: str, pair: Sequence[tuple[Row, Row | None]])
     return error_curves(title, _CAPTION, panels)
 
 
+def all_spreads(results: Results) -> str | None:
+    """Every row; None without any results."""
+    found = [cell for row in (*LECTURE, *BEST, *PLAIN, *HELD_OUT) if (cell := results.cell(row)) is not None]
+    return spreads(found) if found else None
+
+
 PICTURES: Final[Mapping[str, Callable[[Results], str | None]]] = {
+    "spreads.svg": all_spreads,
     "error_curves.svg": lambda results: figure(
         results,
         "Test and training error, as in the book's figure 10.8",

@@ -24,8 +24,9 @@ _CAPTION: Final = 12.5
 
 # ---- how far the seeds lie apart -----------------------------------------------------------------------------------
 
-_WIDTH: Final = 860
-_LABELS, _START, _END = 300, 320, 824
+_PLOT_WIDTH, _GAP, _SIDE = 500, 20, 36
+_CHARACTER: Final = 7.0
+"""Width of a label's letter, at most."""
 _ROW: Final = 30
 _TOP: Final = 96
 
@@ -37,6 +38,8 @@ def spreads(cells: Sequence[Cell]) -> str:
     """
     figures = [[100 * accuracy for accuracy in cell.accuracies("test")] for cell in cells]
     axis = _accuracy_axis([value for values in figures for value in values])
+    start = _SIDE + _CHARACTER * max(len(_name(cell)) for cell in cells) + _GAP
+    end = start + _PLOT_WIDTH
     bottom = _TOP + _ROW * len(cells)
     marks = [
         element("title", "Test accuracy over seeds"),
@@ -44,12 +47,16 @@ def spreads(cells: Sequence[Cell]) -> str:
         _words(24, 58, "A dot is a seed, a line the mean, a bar its 95 % interval (Student's t).", size=_CAPTION),
     ]
     for tick in axis.ticks:
-        at = axis.place(tick, _START, _END)
+        at = axis.place(tick, start, end)
         marks.append(element("line", x1=at, y1=_TOP - 14, x2=at, y2=bottom, class_="grid"))
         marks.append(_words(at, bottom + 20, axis.tell(tick), anchor="middle"))
     for number, (cell, values) in enumerate(zip(cells, figures, strict=True)):
-        marks += _row(cell, values, axis, _TOP + _ROW * number + 6)
-    return standalone(_WIDTH, bottom + 38, marks)
+        marks += _row(cell, values, axis, start, _TOP + _ROW * number + 6)
+    return standalone(end + _SIDE, bottom + 38, marks)
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.network}  {cell.label}"
 
 
 def _accuracy_axis(values: Sequence[float]) -> Axis:
@@ -62,17 +69,17 @@ def _accuracy_axis(values: Sequence[float]) -> Axis:
     return Axis("test accuracy", low, high, marks, lambda value: f"{value:g} %")
 
 
-def _row(cell: Cell, values: Sequence[float], axis: Axis, at: float) -> Iterable[Markup]:
-    role = _role(cell)
-    yield _words(_LABELS, at + 4.5, f"{cell.network}  {cell.label}", anchor="end", class_="", size=_CAPTION)
+def _row(cell: Cell, values: Sequence[float], axis: Axis, left: float, at: float) -> Iterable[Markup]:
+    role, right = _role(cell), left + _PLOT_WIDTH
+    yield _words(left - _GAP, at + 4.5, _name(cell), anchor="end", class_="", size=_CAPTION)
     spread = cell.spread("test")
     if spread is not None and spread.interval is not None:
-        start, end = (axis.place(100 * value, _START, _END) for value in spread.interval)
+        start, end = (axis.place(100 * value, left, right) for value in spread.interval)
         yield element("rect", x=start, y=at - 7, width=end - start, height=14, style=_pale(role))
-        mean = axis.place(100 * spread.mean, _START, _END)
+        mean = axis.place(100 * spread.mean, left, right)
         yield element("line", x1=mean, y1=at - 9, x2=mean, y2=at + 9, class_=f"line {role}")
     for value in values:
-        yield element("circle", cx=axis.place(value, _START, _END), cy=at, r=3.5, style=f"fill:var(--{role})")
+        yield element("circle", cx=axis.place(value, left, right), cy=at, r=3.5, style=f"fill:var(--{role})")
 
 
 # ---- how the errors fell -------------------------------------------------------------------------------------------

@@ -128,7 +128,10 @@ def command(
     folder = ResultsFolder(out)
     try:
         if show:
-            _tell(cells(folder.all_results()), plot=plot, markdown=markdown, as_json=as_json)
+            found = sorted(
+                cells(folder.all_results()), key=lambda cell: (list(ARCHITECTURES).index(cell.network), cell.label)
+            )
+            _tell(found, plot=plot, markdown=markdown, as_json=as_json)
             return
         asked = trials(
             networks=networks,

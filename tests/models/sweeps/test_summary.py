@@ -72,7 +72,16 @@ def test_the_picture_of_spreads_has_a_dot_for_each_seed_where_it_belongs(results
     assert len(list(root.iter(f"{SVG}rect"))) == 1 + 2  # the paper, and an interval where there are several seeds
     labels = [text.text for text in root.iter(f"{SVG}text")]
     assert {"fc  lecture", "conv  lecture", "conv  best"} <= set(labels)
-    assert all(0 <= x <= 860 for x in dots)
+    assert all(0 <= x <= float(root.get("width")) for x in dots)
+
+
+def test_the_picture_of_spreads_has_room_for_long_names(result_of):
+    fields = {"validation": 0.8, "early_stopping_patience": 10, "learning_rate": 0.002, "steps": 12345}
+    (cell,) = cells([result_of(test=0.9, **fields)])
+    root = ET.fromstring(pictures.spreads([cell]))  # noqa: S314 - our own
+    (label,) = [text for text in root.iter(f"{SVG}text") if text.text == f"conv  {cell.label}"]
+    assert label.get("text-anchor") == "end"
+    assert float(label.get("x")) > 6.5 * len(label.text) > 300
 
 
 @pytest.mark.parametrize("accuracies", [(0.0,), (1.0,), (0.5, 0.5), (0.999, 1.0), (0.0, 1.0)])
