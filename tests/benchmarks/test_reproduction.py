@@ -45,7 +45,7 @@ def test_every_row_has_three_seeds_or_more_and_no_file_is_without_a_row(results)
     for row in ROWS:
         cell = results.cell(row)
         assert cell is not None, row
-        assert len(cell.results) == len(row.seeds) >= (2 if row.network == "fc-slide" else 3), row
+        assert len(cell.results) == len(row.seeds) >= 3, row
     asked = {trial.file_name for trial in reproduction.trials()}
     assert {path.name for path in FOLDER.glob("*.json")} == asked
     assert not (FOLDER / "failed").exists()
