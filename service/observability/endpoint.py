@@ -39,6 +39,7 @@ class MetricsEndpoint:
         self._port = port
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         # One thread of its own: pages are made one at a time, and wait for nothing else that happens in threads.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
@@ -62,6 +63,7 @@ class MetricsEndpoint:
         """Listen no more and close every connection."""
         if self._server is None:
             return
+        self._is_stopped = True
         self._server.close()
         for task in self._connections:
             task.cancel()
@@ -69,12 +71,20 @@ class MetricsEndpoint:
         await self._server.wait_closed()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= _MAX_CONNECTIONS:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_stopped or len(self._connections) >= _MAX_CONNECTIONS:
             writer.transport.abort()
             return
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
+        # Not in the task itself: one that is cancelled before it has begun runs no line of its own.
+        task.add_done_callback(lambda _: self._gone(task, writer))
+
+    def _gone(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._connections.discard(task)
+        writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -85,11 +95,6 @@ class MetricsEndpoint:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             # Gone, too slow, or no HTTP: there is nobody to tell.
             _log.debug("scrape cut off", extra={"reason": repr(error)})
-        except asyncio.CancelledError:
-            pass  # By `stop`. This is the task's outermost frame, and asyncio's streams log one that ends cancelled.
-        finally:
-            self._connections.discard(task)
-            writer.transport.abort()
 
     async def _answer(self, head: str) -> bytes:
         """The whole response to a request's head. One request a connection: a scrape comes every few seconds."""

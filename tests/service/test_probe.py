@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 
 import pytest
 
@@ -66,18 +67,23 @@ async def test_encrypted(repository, serving, tmp_path) -> None:
     ],
 )
 async def test_somebody_who_does_not_speak_the_protocol(says, why) -> None:
-    async def talk(reader, writer) -> None:
+    connections = []
+
+    def talk(_reader, writer) -> None:
+        connections.append(writer)
         if says is None:
             writer.close()
-            return
-        writer.write(says)
-        await reader.read()
-        writer.close()
+        else:
+            writer.write(says)
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(probe.Unreachable, match=why):
             await probe.ask("127.0.0.1", port, timeout_s=0.3, tls=None, tls_name=None)
+        for writer in connections:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def test_nobody() -> None:

@@ -70,11 +70,12 @@ class Peer:
         self._settings = settings or {}
         self._options = options
         self.talks: list[Talk] = []
+        self._serving: list[asyncio.Future[None]] = []
         self.port = 0
         self._closed = False
 
     async def __aenter__(self) -> Peer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, **self._options)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, **self._options)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -87,13 +88,16 @@ class Peer:
             with contextlib.suppress(ConnectionError):
                 await talk.writer.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._closed:
             # It was on its way when the server closed.
             writer.transport.abort()
             return
         talk = Talk(writer)
         self.talks.append(talk)
+        self._serving.append(asyncio.ensure_future(self._serve(talk, reader, writer)))
+
+    async def _serve(self, talk: Talk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if await reader.readexactly(len(frames.PREFACE)) != frames.PREFACE:
                 return
