@@ -56,7 +56,8 @@ async def ask(
     except TimeoutError:
         raise Unreachable(f"no answer within {timeout_s:g} s") from None
     except OSError as error:
-        raise Unreachable(error.strerror or str(error)) from error
+        # asyncio says nothing at all of a connection that ends within the handshake of TLS.
+        raise Unreachable(error.strerror or str(error) or "the connection was closed") from error
 
 
 async def _health(calls: _Calls, service: str) -> Health:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
@@ -74,6 +76,23 @@ async def test_a_container_says_by_variables_where_and_how(repository, serving, 
 def test_what_cannot_be_asked(arguments, code, says) -> None:
     result = CliRunner().invoke(command, arguments)
     assert (result.exit_code, says in result.output) == (code, True), result.output
+
+
+@pytest.mark.parametrize("options", [(), ("--tls",)])
+def test_who_closes_at_once_is_told_of(options) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        result = CliRunner().invoke(command, ["--server", address, *options])
+        thread.join()
+    assert result.exit_code == 4
+    _, _, reason = result.output.strip().partition(f"error: {address} does not answer: ")
+    assert len(reason) > 10, result.output
 
 
 def test_a_probe_imports_nothing_that_takes_time() -> None:
