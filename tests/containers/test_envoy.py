@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -168,6 +169,17 @@ async def test_json(balanced) -> None:
     message["model_name"] = "nobody"
     status, body = await asyncio.to_thread(post, address, path, json.dumps(message).encode(), "application/json")
     assert (status, body[:8]) == (404, b"Request ")
+
+
+async def test_the_example_of_the_documentation(balanced) -> None:
+    address, _ = balanced
+    text = (ROOT / "docs/operations.md").read_text()
+    examples = re.findall(r"^curl --json '(.*)' 127\.0\.0\.1:8080(/\S+)$", text, re.MULTILINE)
+    assert examples
+    for message, path in examples:
+        here = message.replace("mnist1d-conv", "affine").encode()
+        status, body = await asyncio.to_thread(post, address, path, here, "application/json")
+        assert (status, json.loads(body)) == (200, {"ready": True})
 
 
 async def test_grpc_web(balanced) -> None:
