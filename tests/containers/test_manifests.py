@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models import __version__
 from service.config import ServerConfig
 from tests.containers.conftest import ROOT
 
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KUBERNETES = sorted(path for path in (ROOT / "deploy/kubernetes").rglob("*.yaml") if path.stem != "kustomization")
-KSERVE = sorted((ROOT / "deploy/kserve").rglob("*.yaml"))
-KUSTOMIZATION = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
+KSERVE = sorted(path for path in (ROOT / "deploy/kserve").rglob("*.yaml") if path.stem != "kustomization")
+JOBS = {"trainer-job.yaml", "sweep-job.yaml"}
+"""Applied by themselves: what a Job runs cannot be changed, so that a second apply of all would fail."""
 
 
 def documents(*paths: Path) -> Iterator[dict[str, Any]]:
@@ -114,9 +118,51 @@ def test_a_field_that_kserve_does_not_know_is_noticed(name, right, wrong, says) 
     assert says in problem
 
 
-def test_kustomization_names_every_file_but_the_sweep() -> None:
-    assert sorted(KUSTOMIZATION["resources"]) == [path.name for path in KUBERNETES if path.name != "sweep-job.yaml"]
-    assert {document["metadata"].get("namespace", "mnist1d") for document in documents(*KUBERNETES)} == {"mnist1d"}
+def kustomization(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / folder / "kustomization.yaml").read_text())
+    return found
+
+
+def images(*paths: Path) -> set[str]:
+    return {container["image"] for _, pod in pods(*paths) for container in pod["containers"]}
+
+
+def test_kustomizations_name_every_file_but_the_jobs() -> None:
+    jobs = {path.name for path in KUBERNETES if any(each["kind"] == "Job" for each in documents(path))}
+    assert jobs == JOBS
+    assert set(kustomization("kubernetes")["resources"]) == {path.name for path in KUBERNETES} - JOBS
+    assert set(kustomization("kserve")["resources"]) == {path.name for path in KSERVE}
+
+
+def test_everything_is_in_the_namespace_that_is_made() -> None:
+    (made,) = [each["metadata"]["name"] for each in documents(*KUBERNETES) if each["kind"] == "Namespace"]
+    named = [each["metadata"]["namespace"] for each in documents(*KUBERNETES, *KSERVE) if each["kind"] != "Namespace"]
+    assert len(named) > 10
+    assert set(named) == {made} == {kustomization(folder)["namespace"] for folder in ("kubernetes", "kserve")}
+
+
+def test_images_have_a_name_each_and_the_version_of_the_package() -> None:
+    jobs = [path for path in KUBERNETES if path.name in JOBS]
+    servers = [path for path in KUBERNETES if path.name not in JOBS]
+    assert images(*jobs) == {f"mnist1d-service-train:{__version__}"}
+    assert images(*servers) == images(*KSERVE) == {f"mnist1d-service-serve:{__version__}"}
+    for folder in ("kubernetes", "kserve"):
+        (image,) = kustomization(folder)["images"]
+        assert (image["name"], image["newTag"]) == ("mnist1d-service-serve", __version__)
+    # What the guide and the files themselves tell to replace in a job is there.
+    for path in (*jobs, ROOT / "docs/operations.md"):
+        assert f"sed 's|mnist1d-service-train:{__version__}|" in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("folder", ["kubernetes", "kserve"])
+def test_kustomize_replaces_the_image_of_the_servers(tool, tmp_path: Path, folder) -> None:
+    copy = tmp_path / folder
+    shutil.copytree(ROOT / "deploy" / folder, copy)
+    path = copy / "kustomization.yaml"
+    path.write_text(re.sub(r"newName: .*", "newName: registry.example/x, newTag: '7'}", path.read_text()))
+    done = tool("kubectl", "kustomize", copy)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"image: (.*)", done.stdout) == ["registry.example/x:7"]
 
 
 def test_pods_have_nothing_that_they_do_not_need() -> None:
