@@ -114,6 +114,15 @@ def test_what_alerts_say_comes_from_their_labels() -> None:
         assert told or "sum(" in rule["expr"], rule["alert"]
 
 
+def test_servers_that_are_gone_are_missed() -> None:
+    """A name without an address is no target: neither `up` nor the server's own series are there to be compared."""
+    rules = {rule["alert"]: rule for rule in ALERTS}
+    for alert, series in (("Down", 'up{job="mnist1d"}'), ("NotReady", "mnist1d_server_ready")):
+        assert rules[alert]["expr"] == f"{series} == 0 or absent({series})"
+        # What is absent has no instance.
+        assert "{{ or $labels.instance " in rules[alert]["annotations"]["summary"]
+
+
 def test_the_alerts_of_the_documentation_are_among_them() -> None:
     text = (ROOT / "docs/metrics.md").read_text()
     (block,) = [each for each in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "alert:" in each]
