@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+GUIDE = (ROOT / "docs/operations.md").read_text()
 SCRIPTS = ["tests/containers/engine.sh", "deploy/image/install.sh", ".ci/run"]
 OURS = ("trainer", "server", "training-server")
 
@@ -71,6 +72,29 @@ def test_images_have_users_that_are_numbers_and_commands_that_are_lists() -> Non
 
 def test_images_are_labelled_with_the_version_of_the_package() -> None:
     assert re.findall(r"^ARG VERSION=(.*)$", DOCKERFILE, re.MULTILINE) == [__version__]
+    compose = (ROOT / "docker-compose.yml").read_text()
+    assert re.findall(r"\$\{MNIST1D_VERSION:-(.*)\}", compose) == [__version__]
+    assert f"| `MNIST1D_VERSION`, `MNIST1D_REVISION` | {__version__}, `unknown` |" in GUIDE
+
+
+def test_compose_builds_with_arguments_that_the_dockerfile_has(services) -> None:
+    known = set(re.findall(r"^ARG (\w+)=", DOCKERFILE, re.MULTILINE))
+    built = {name: service["build"]["args"] for name, service in services.items() if "build" in service}
+    assert set(built) == set(OURS)
+    for name, arguments in built.items():
+        assert {"VERSION", "REVISION"} <= set(arguments) <= known, name
+
+
+def test_whatever_serves_in_an_image_can_be_reached() -> None:
+    for command in ("SERVE", "UP"):
+        for setting in ("HOST", "METRICS_HOST"):
+            assert f"MNIST1D_{command}_{setting}=0.0.0.0" in DOCKERFILE
+
+
+def test_everything_is_taken_away_with_the_profiles() -> None:
+    for text in (GUIDE, (ROOT / "docker-compose.yml").read_text()):
+        assert "docker compose --profile '*' down --volumes" in text
+        assert "docker compose down --volumes" not in text
 
 
 def test_our_services_have_nothing_that_they_do_not_need(services) -> None:
