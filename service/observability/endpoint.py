@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from service.config import join_address
 from service.errors import BindError
+from service.every_interface import EVERY, listening
 from service.observability import exposition
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ class MetricsEndpoint:
     async def start(self) -> None:
         """Listen; raises BindError where that is impossible."""
         try:
-            self._server = await asyncio.start_server(self._connected, self._host, self._port, limit=_MAX_HEADER_BYTES)
+            if self._host == EVERY:
+                bound = listening(self._port, _MAX_CONNECTIONS)
+                self._server = await asyncio.start_server(self._connected, sock=bound, limit=_MAX_HEADER_BYTES)
+            else:
+                self._server = await asyncio.start_server(
+                    self._connected, self._host, self._port, limit=_MAX_HEADER_BYTES
+                )
         except OSError as error:
             raise BindError(
                 f"cannot listen on {join_address(self._host, self._port)} for metrics: {error.strerror or error}; "

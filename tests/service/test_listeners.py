@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.request
 
 import grpc
 import pytest
@@ -41,6 +42,25 @@ async def test_control_on_the_main_port_needs_no_other(repository, serving) -> N
     async with serving(repository, model_control_mode="explicit", control_on_main_port=True) as server:
         assert server.control_port is None
         await load(server.port)
+
+
+async def test_every_interface_is_one_of_either_family(repository, serving) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no sockets of both families")
+    publish_affine(repository)
+    async with serving(repository, host="::", metrics=True, metrics_host="::") as server:
+        metrics_port = int(server.metrics_url.rpartition(":")[2].partition("/")[0])
+        for host in ("127.0.0.1", "[::1]"):
+            async with grpc.aio.insecure_channel(f"{host}:{server.port}") as channel:
+                assert (await GRPCInferenceServiceStub(channel).ModelInfer(affine_request())).model_version == "1"
+            url = f"http://{host}:{metrics_port}/metrics"
+            assert b"mnist1d_server_ready 1" in await asyncio.to_thread(fetched, url)
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url) as response:  # noqa: S310 - our own server
+        page: bytes = response.read()
+    return page
 
 
 async def test_control_can_be_turned_off(repository, serving) -> None:

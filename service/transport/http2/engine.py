@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from service.errors import BindError, Code, Status
+from service.every_interface import EVERY, listening
 from service.transport.http2.call_runner import CallRunner
 from service.transport.http2.caretaker import Caretaker
 from service.transport.http2.connection import Connection
@@ -85,9 +86,14 @@ class Http2Engine:
             return
         try:
             # Without reuse_port: two servers on one port would share its connections by chance.
-            self._server = await shared.loop.create_server(
-                lambda: Connection(shared), host, port, ssl=self._tls, backlog=_BACKLOG
-            )
+            if host == EVERY:
+                self._server = await shared.loop.create_server(
+                    lambda: Connection(shared), sock=listening(port, _BACKLOG), ssl=self._tls, backlog=_BACKLOG
+                )
+            else:
+                self._server = await shared.loop.create_server(
+                    lambda: Connection(shared), host, port, ssl=self._tls, backlog=_BACKLOG
+                )
         except OSError as error:
             self._close()
             raise BindError(
