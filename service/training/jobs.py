@@ -292,16 +292,19 @@ class Jobs:
         state = RunState.SUCCEEDED
         if failure is not None:
             state = RunState.CANCELLED if failure.code == Code.CANCELLED else RunState.FAILED
+        told = ""
         while True:
             try:
                 await self._runs.change(Store.end, run.run_id, state, result=result, failure=failure)
             except OperationNotFound:
                 return  # it was done already, and is forgotten
             except ServiceError as error:
-                _log.error(
-                    "the end of a training run cannot be written down yet",
-                    extra={"run": run.run_id, "state": state.value, "reason": str(error)},
-                )
+                if str(error) != told:  # once, not at each try
+                    told = str(error)
+                    _log.error(
+                        "the end of a training run cannot be written down yet, it is tried until it can",
+                        extra={"run": run.run_id, "state": state.value, "reason": told},
+                    )
                 if self._stopping.is_set():
                     return  # whoever leads next comes to the same end
                 await asyncio.sleep(_RETRY_S)

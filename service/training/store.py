@@ -5,17 +5,20 @@ write-ahead mode, so that readers and the one writer do not wait for each other,
 middle of a change leaves the state before it. Changes of a run's state are forced to the disk; events, which come ten
 times a second, are not: they outlive any process, and a power cut costs the last of them.
 
+On a full disk what makes room or ends a run is written nevertheless, into room that was kept for it.
+
 Blocking: its methods belong in one thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sqlite3
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from service.errors import (
     OperationNotDone,
@@ -25,18 +28,24 @@ from service.errors import (
     TrainingStoreBusy,
     TrainingStoreFull,
 )
+from service.training.reserve import Reserve
 from service.training.run import Condition, Failure, Run, RunState, StoredEvent
 from service.training.snapshot import folded
 from service.training.spec import RunSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FORMAT = 1
 MOST_DONE = 1000
 """Of so many runs that are done the operations are kept; older ones are forgotten, with their events."""
 _BUSY_S = 5.0
+_WAL_PAGES = 64
+"""Of 4 KiB, before the log is brought into the file. SQLite's own 1,000 would take 4 MB of a small volume."""
 _SCHEMA = """
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -75,6 +84,25 @@ class StoreFormatError(Exception):
     """The file is of another version of this program."""
 
 
+def _with_room(
+    *, from_reserve: bool
+) -> Callable[[Callable[Concatenate[Store, P], T]], Callable[Concatenate[Store, P], T]]:
+    """A change that the disk has no room for is tried once more after some was made, of the reserve where it may."""
+
+    def wrap(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
+        @functools.wraps(method)
+        def again(self: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return method(self, *args, **kwargs)
+            except TrainingStoreFull:
+                self._make_room(from_reserve=from_reserve)
+                return method(self, *args, **kwargs)
+
+        return again
+
+    return wrap
+
+
 class Store:
     """The file. Opened on construction; raises OSError, sqlite3.Error or StoreFormatError where that is impossible."""
 
@@ -82,13 +110,17 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
+        self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+            self._connection.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
             self._connection.execute("PRAGMA foreign_keys = ON")
             self._prepare(path)
         except BaseException:
             self._connection.close()
             raise
+        self._reserve.keep()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -107,6 +139,7 @@ class Store:
 
     # ---- for everybody -------------------------------------------------------------------------------------------
 
+    @_with_room(from_reserve=False)
     def create(self, run_id: str, spec: RunSpec, request: bytes, *, request_id: str, most_queued: int) -> Run:
         """Queue a run. With a ``request_id`` that came before, the run that it stands for.
 
@@ -114,6 +147,7 @@ class Store:
             TrainingQueueFull: ``most_queued`` runs wait already.
             RequestIdReused: ``request`` is not what came with the id before.
         """
+        self._reserve.keep()
         with self._change(force=True):
             if request_id:
                 known = self._row("request_id = ?", request_id)
@@ -162,6 +196,7 @@ class Store:
         )
         return [_run(row) for row in rows]
 
+    @_with_room(from_reserve=True)
     def request_cancel(self, run_id: str) -> Run:
         """Ask a run to stop; one that is done stays as it is. Raises OperationNotFound.
 
@@ -177,6 +212,7 @@ class Store:
                 self._end(run_id, RunState.CANCELLED, failure=cancelled())
             return self.get(run_id)
 
+    @_with_room(from_reserve=True)
     def delete(self, run_id: str) -> None:
         """Forget a run that is done; raises OperationNotFound, OperationNotDone."""
         with self._change(force=True):
@@ -209,8 +245,10 @@ class Store:
             if run.state is RunState.RUNNING:
                 self.requeue(run.run_id, "the server went away")
 
+    @_with_room(from_reserve=False)
     def begin(self, run_id: str) -> Run:
         """A run gets a slot; one that was cancelled just before is done, and stays so."""
+        self._reserve.keep()
         with self._change(force=True):
             run = self.get(run_id)
             if run.state.is_done:
@@ -223,11 +261,13 @@ class Store:
             self._add_events(run_id, [{"event": "attempt_started", "attempt": attempt}])
             return self.get(run_id)
 
+    @_with_room(from_reserve=False)
     def add_events(self, run_id: str, bodies: Sequence[Mapping[str, Any]]) -> None:
         """Keep what has happened."""
         with self._change():
             self._add_events(run_id, bodies)
 
+    @_with_room(from_reserve=True)
     def requeue(self, run_id: str, reason: str) -> None:
         """Its process has ended and it has not: it waits for a slot again."""
         with self._change(force=True):
@@ -236,6 +276,7 @@ class Store:
             self._add_events(run_id, [{"event": "attempt_ended", "reason": reason}])
             self._connection.execute("UPDATE runs SET state = ? WHERE run_id = ?", (_QUEUED, run_id))
 
+    @_with_room(from_reserve=True)
     def end(
         self,
         run_id: str,
@@ -294,6 +335,13 @@ class Store:
             (value,),
         ).fetchone()
         return row
+
+    def _make_room(self, *, from_reserve: bool) -> None:
+        """Bring what the write-ahead log holds into the file, and leave the log empty."""
+        if from_reserve:
+            self._reserve.give_up()
+        with contextlib.suppress(sqlite3.OperationalError):  # no room for that either, or somebody reads
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextlib.contextmanager
     def _change(self, *, force: bool = False) -> Iterator[None]:

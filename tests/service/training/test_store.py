@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import sqlite3
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from models.recipes import recipe
 from service.errors import OperationNotFound, TrainingQueueFull, TrainingStoreBusy, TrainingStoreFull
 from service.training import store as store_module
+from service.training.reserve import RESERVE_BYTES, Reserve
 from service.training.run import Condition, RunState
 from service.training.spec import RunSpec
 from service.training.store import Store, StoreFormatError, cancelled
@@ -134,6 +138,66 @@ def test_a_full_disk_changes_nothing(store) -> None:
     store._connection.execute("PRAGMA max_page_count = 100000")
     store.add_events("a", [PROGRESS] * 500)
     assert store.get("a").last_event == 501
+
+
+def test_what_ends_a_run_or_makes_room_is_written_into_room_that_was_kept_for_it(store, tmp_path, monkeypatch) -> None:
+    reserve, add = tmp_path / "runs.sqlite3-reserve", Store._add_events
+    for run_id in "abc":
+        create(store, run_id)
+        store.begin(run_id)
+    store.end("b", RunState.FAILED, failure=cancelled())
+
+    def full_with_reserve(self, run_id, bodies) -> None:
+        if reserve.exists():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        add(self, run_id, bodies)
+
+    monkeypatch.setattr(Store, "_add_events", full_with_reserve)
+    with pytest.raises(TrainingStoreFull):
+        store.add_events("a", [PROGRESS])
+    with pytest.raises(TrainingStoreFull):
+        create(store, "d")
+    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES  # not for what can as well be refused
+    assert store.end("a", RunState.FAILED, failure=cancelled()).state is RunState.FAILED
+    assert not reserve.exists()
+    monkeypatch.undo()
+    store.delete("b")
+    create(store, "e")
+    assert reserve.stat().st_size == RESERVE_BYTES
+
+
+def test_a_disk_without_room_for_a_reserve_is_left_without(tmp_path, monkeypatch) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        os.write(descriptor, b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    Reserve(tmp_path / "reserve").keep()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_write_ahead_log_stays_small(store, tmp_path) -> None:
+    create(store)
+    for _ in range(300):
+        store.add_events("a", [PROGRESS] * 5)
+        assert (tmp_path / "runs.sqlite3-wal").stat().st_size < 400_000
+
+
+def test_a_log_that_may_not_grow_is_emptied_and_written_from_its_beginning(store, tmp_path) -> None:
+    wal = tmp_path / "runs.sqlite3-wal"
+    create(store)
+    while wal.stat().st_size < 150_000:
+        store.add_events("a", [PROGRESS])
+    longest, usual = wal.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest, usual[1]))
+    try:
+        store.add_events("a", [PROGRESS])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert events(store)[-1] == "progress"
+    assert wal.stat().st_size < longest
 
 
 def test_a_file_that_another_process_keeps_locked_is_told_apart(store, tmp_path, monkeypatch) -> None:
