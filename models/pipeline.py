@@ -21,7 +21,7 @@ from models import provenance
 from models.architectures import architecture
 from models.artifact import HISTORY_FILE, REPORT_FILE, Manifest
 from models.checkpoint import path_in
-from models.dataset import CLASSES, Dataset, canonical
+from models.dataset import CLASSES, Dataset, canonical, split
 from models.errors import GateNotMet, ProofFailed, PublicationError, TrainingInterrupted
 from models.evaluation import Evaluation, evaluate
 from models.events import EventSink, StageFinished, StageStarted, ignore
@@ -37,7 +37,7 @@ from models.published_run import RUN_KEY
 from models.report.page import page
 from models.report.subject import Subject, pair_of
 from models.threads import one_thread
-from models.training import CHECKPOINT_EVERY, TrainedNetwork, train
+from models.training import CHECKPOINT_EVERY, VALIDATION_SEED, TrainedNetwork, train
 from models.writable import why_not_writable
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ def run(
 
     with _stage("data", on_event) as detail:
         data = canonical() if data is None else data
-        detail.update(train=len(data.train), test=len(data.test))
+        recipe.check_fits(len(data.train))
+        held_out = {"validation": recipe.validation} if recipe.validation else {}
+        detail.update(train=len(data.train) - recipe.validation, **held_out, test=len(data.test))
 
     with _stage("train", on_event) as detail:
         trained = train(
@@ -228,8 +230,12 @@ def _beside(
 
 
 def _metrics(trained: TrainedNetwork, data: Dataset, test: Evaluation) -> dict[str, Any]:
-    """Figures by split; those of the held-out examples as training saw them at the step that the weights are of."""
-    train_set = evaluate(trained.network, data.train)
+    """Figures by split, each example in one of them.
+
+    Those of the held-out examples are as training saw them at the step that the weights are of.
+    """
+    trained_on, _ = split(data.train, trained.recipe.validation, VALIDATION_SEED)
+    train_set = evaluate(trained.network, trained_on)
     metrics: dict[str, Any] = {
         "test": test.to_dict(),
         "train": {"accuracy": train_set.accuracy, "loss": train_set.loss, "count": train_set.count},

@@ -117,7 +117,8 @@ def _figures(event: events.Progress) -> str:
 def _describe(stage: str, detail: Any) -> str:  # noqa: ANN401 - each stage has details of its own
     match stage:
         case "data":
-            return f"{detail['train']:,} training and {detail['test']:,} test examples"
+            held_out = f", {detail['validation']:,} held-out" if "validation" in detail else ""
+            return f"{detail['train']:,} training{held_out} and {detail['test']:,} test examples"
         case "train":
             return f"{detail['steps']:,} steps, weights {detail['weights_sha256'][:12]}"
         case "evaluate":

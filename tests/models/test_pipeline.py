@@ -270,6 +270,16 @@ def test_validation_figures_are_those_of_the_weights_that_are_published(tiny):
     chosen = min((e for e in trained.history if e.split == "validation"), key=lambda e: e.loss)
     assert chosen.step == trained.steps
     assert metrics["validation"] == {"accuracy": chosen.accuracy, "loss": chosen.loss, "count": 500}
+    seen = next(e for e in trained.history if e.split == "train" and e.step == trained.steps)
+    assert metrics["train"] == {"accuracy": seen.accuracy, "loss": seen.loss, "count": 3500}
+
+
+def test_held_out_examples_are_not_counted_among_those_for_training(tiny, tmp_path):
+    told: list[events.Event] = []
+    made = pipeline.run(tiny("conv", validation=500), repository=tmp_path, on_event=told.append)
+    data = next(event for event in told if isinstance(event, events.StageFinished) and event.stage == "data")
+    assert data.detail == {"train": 3500, "validation": 500, "test": 1000}
+    assert {split: figures["count"] for split, figures in made.manifest.metrics.items()} == data.detail
 
 
 @pytest.mark.parametrize("name", ["", "../escape", ".hidden", "a/b", "x" * 129])

@@ -70,6 +70,11 @@ def test_silence(capsys):
     ("stage", "detail", "line"),
     [
         ("data", {"train": 4000, "test": 1000}, "data      4,000 training and 1,000 test examples (0.5 s)"),
+        (
+            "data",
+            {"train": 3500, "validation": 500, "test": 1000},
+            "data      3,500 training, 500 held-out and 1,000 test examples (0.5 s)",
+        ),
         ("evaluate", {"test_accuracy": 0.956, "test_loss": 0.1}, "evaluate  test accuracy 95.60%, loss 0.1000 (0.5 s)"),
         ("export", {"bytes": 9473, "sha256": "cd" * 32}, "export    9,473 bytes of ONNX, sha256 cdcdcdcdcdcd (0.5 s)"),
         ("prove", {"passed": True, "summary": "all passed"}, "prove     all passed (0.5 s)"),
