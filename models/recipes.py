@@ -129,15 +129,15 @@ class TrainingRecipe:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> TrainingRecipe:
         """The recipe that ``to_dict`` described. InvalidRecipe for an unknown field or a bad value."""
-        for field in values:
-            _known_field(field, _TYPES)
+        for field, value in values.items():
+            _known_field(field, value, _TYPES)
         if "name" not in values:
             raise InvalidRecipe("name", None, "must be given")
         values = dict(values)
         augmentation = values.get("augmentation")
         if isinstance(augmentation, dict):
-            for field in augmentation:
-                _known_field(f"augmentation.{field}")
+            for field, value in augmentation.items():
+                _known_field(f"{_NESTED}{field}", value)
             values["augmentation"] = Augmentation(**augmentation)
         return TrainingRecipe(**values)
 
@@ -161,8 +161,8 @@ class TrainingRecipe:
 
         InvalidRecipe for an unknown field, a value out of bounds, and a part of an augmentation that is off.
         """
-        for field in overrides:
-            _known_field(field)
+        for field, value in overrides.items():
+            _known_field(field, value)
         nested = {key: value for key, value in overrides.items() if key.startswith(_NESTED)}
         direct: dict[str, Any] = {key: value for key, value in overrides.items() if key not in nested}
         changed = dataclasses.replace(self, **direct)
@@ -228,8 +228,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     field, value = field.strip(), value.strip()
     if not equals:
-        raise InvalidRecipe(text, None, "must be written field=value")
-    _known_field(field)
+        raise InvalidRecipe(field, text, "must be written field=value")
+    _known_field(field, value)
     if field == "augmentation":
         _one_of(field, value, "none", "default")
         return field, None if value == "none" else Augmentation()
@@ -247,10 +247,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     return field, int(number)
 
 
-def _known_field(field: str, known: Iterable[str] = ()) -> None:
+def _known_field(field: str, value: object, known: Iterable[str] = ()) -> None:
     known = tuple(known) or fields()
     if field not in known:
-        raise InvalidRecipe(field, None, f"no such field; the fields are {', '.join(known)}")
+        raise InvalidRecipe(field, value, f"no such field; the fields are {', '.join(known)}")
 
 
 def _one_of(field: str, value: str, *allowed: str) -> None:

@@ -270,7 +270,7 @@ def _overrides(texts: tuple[str, ...], steps: int | None) -> dict[str, Any]:
             field, value = parse_override(text)
         except InvalidRecipe as error:
             fail(str(error), Exit.USAGE)
-        if changes.setdefault(field, value) != value:
+        if repr(changes.setdefault(field, value)) != repr(value):  # nan is not equal to itself
             fail(f"recipe field {field!r}: got {value!r}, but {changes[field]!r} before", Exit.USAGE)
     if "name" in changes:
         fail("--set name: --recipe chooses a recipe, --name says what the model is published as", Exit.USAGE)

@@ -188,7 +188,7 @@ def overrides_from(settings: Iterable[str], shorthands: Mapping[str, object]) ->
         if field == "name":
             pointer = "cannot be set: --recipe chooses a recipe, --name says what the model is published as"
             raise InvalidRecipe(field, value, pointer)
-        if overrides.setdefault(field, value) != value:
+        if repr(overrides.setdefault(field, value)) != repr(value):  # nan is not equal to itself
             raise InvalidRecipe(field, value, f"but {sources[field]!r} and {source!r} contradict each other")
         sources.setdefault(field, source)
     return overrides

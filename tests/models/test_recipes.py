@@ -170,9 +170,9 @@ def test_overrides_are_read_in_the_type_of_their_field(text, field, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps", "must be written field=value"),
+        ("steps", "got 'steps', must be written field=value"),
         ("", "must be written field=value"),
-        ("stepps=5", "no such field; the fields are name, network"),
+        ("stepps=5", "got '5', no such field; the fields are name, network"),
         ("steps=many", "a whole number"),
         ("steps=", "a whole number"),
         ("steps=1.5", "a whole number"),

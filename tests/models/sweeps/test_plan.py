@@ -78,7 +78,7 @@ def test_a_grid():
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        (["steps"], InvalidRecipe, "'steps': got None, must be written field=value"),
+        (["steps"], InvalidRecipe, "'steps': got 'steps', must be written field=value"),
         (["stepz=1"], InvalidRecipe, "'stepz'.*no such field"),
         (["steps=1,many"], InvalidRecipe, "'steps': got 'many', must be a whole number"),
         (["steps=1", "steps=2"], InvalidSweep, "grid: steps is given twice"),
