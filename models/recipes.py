@@ -170,9 +170,9 @@ class TrainingRecipe:
             return changed
         if changed.augmentation is None:
             field, value = next(iter(nested.items()))
-            raise InvalidRecipe(
-                field, value, "cannot be set while augmentation is none; set augmentation=default first"
-            )
+            # What turns it on is called otherwise in a request than on a command line.
+            bound = "cannot be set while augmentation is none; turn it on as well, with the field augmentation"
+            raise InvalidRecipe(field, value, bound)
         parts: dict[str, Any] = {key.removeprefix(_NESTED): value for key, value in nested.items()}
         return dataclasses.replace(changed, augmentation=dataclasses.replace(changed.augmentation, **parts))
 
