@@ -225,7 +225,7 @@ class Jobs:
         finally:
             code = await child.wait()
             del self._children[run.run_id]
-        return verdict.died(code, child.last_words)
+        return verdict.died(code, child.last_words, self._limits.memory_bytes)
 
     async def _listen(self, run: Run, child: Child, attempt: _Attempt) -> None:
         if (await self._runs.get(name_of(run.run_id))).is_cancelling:

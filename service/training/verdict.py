@@ -33,12 +33,13 @@ def failure_of(body: Mapping[str, Any]) -> Failure:
     return Failure(int(code), body["message"], reason, metadata, body.get("report"))
 
 
-def died(code: int, last_words: str) -> str:
-    """Why a process ended that said nothing itself, for people."""
+def died(code: int, last_words: str, memory_bytes: int) -> str:
+    """Why a process ended that said nothing itself, for people. ``memory_bytes`` is what it might take; 0: no limit."""
     last = last_words.splitlines()[-1].strip() if last_words else ""
     how = f"exit code {code}" if code >= 0 else _signal_name(-code)
     if "MemoryError" in last or "allocate memory" in last_words or "bad_alloc" in last_words:
-        how = f"out of memory ({how})"
+        limit = f"limited to {memory_bytes // 2**20:,} MiB" if memory_bytes else "not limited"
+        how = f"out of memory, {limit} by --training-memory-mb ({how})"
     return f"the training process died: {how}" + (f": {last}" if last else "")
 
 

@@ -294,7 +294,7 @@ FAILURES = {
     "diverges": ("INVALID_ARGUMENT", "TRAINING_DIVERGED", "training diverged"),
     "refuted": ("INTERNAL", "PROOF_FAILED", "1 of 12 checks failed"),
     "dies": ("INTERNAL", "TRAINING_DIED", "3 tries without progress; the training process died: exit code 9: last"),
-    "out-of-memory": ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "out of memory"),
+    "out-of-memory": ("RESOURCE_EXHAUSTED", "OUT_OF_MEMORY", "limited to 2,048 MiB by --training-memory-mb"),
     "not-met": ("FAILED_PRECONDITION", "GATE_NOT_MET", "nothing was published"),
 }  # fmt: skip
 
