@@ -31,6 +31,8 @@ class Curve:
     style: str
     points: list[tuple[float, float]] = field(default_factory=list)
     """(x, y), x ascending; what is not finite is left out."""
+    short_name: str = ""
+    """For a legend that has no room for the name."""
 
     def add(self, x: float, y: float) -> None:
         """One more point. From where an x comes again what follows it is no more."""
@@ -76,10 +78,22 @@ def drawn(
             text.append((chr(_BRAILLE | bits) if is_braille else ".") if bits else " ", style=style)
     end = f" {last_x:,.0f} steps"
     line = ("└" + "─" * (width - len(end))) if is_braille else ("+" + "-" * (width - len(end)))
-    text.append(f"\n{'':>{_LABEL_COLUMNS}} {line}{end}\n{'':>{_LABEL_COLUMNS}}  ", style="dim")
-    for curve in curves:
-        if curve.points:
-            text.append(f"{curve.name} {_label(curve.points[-1][1])}  ", style=curve.style)
+    text.append(f"\n{'':>{_LABEL_COLUMNS}} {line}{end}\n", style="dim")
+    return text.append(_legend(curves, columns))
+
+
+def _legend(curves: Sequence[Curve], columns: int) -> Text:
+    """Each curve's name and last value, on one line: as far to the right as the scale if it fits there."""
+    columns -= 2  # away from the next chart's
+    drawn_curves = [curve for curve in curves if curve.points]
+    entries = [f"{curve.name} {_label(curve.points[-1][1])}" for curve in drawn_curves]
+    if len("  ".join(entries)) > columns:
+        entries = [f"{curve.short_name or curve.name} {_label(curve.points[-1][1])}" for curve in drawn_curves]
+    indent = max(min(_LABEL_COLUMNS + 2, columns - len("  ".join(entries))), 0)
+    text = Text(" " * indent)
+    for i, (curve, entry) in enumerate(zip(drawn_curves, entries, strict=True)):
+        text.append("  " * (i > 0)).append(entry, style=curve.style)
+    text.truncate(columns)
     return text
 
 

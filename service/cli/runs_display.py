@@ -29,10 +29,16 @@ if TYPE_CHECKING:
     from service.client import ServerError, TrainingRun
 
 _CHART_ROWS = 9
+_FEWEST_ROWS = 3
+"""Less is no chart."""
+_ROWS_AROUND = 3
+"""Of a chart: title, axis and legend."""
 _WIDEST_CHART = 70
 _NARROWEST_PAIR = 90
 """Columns of a terminal from which the two charts stand side by side."""
-_BAR_COLUMNS = 30
+_BAR_COLUMNS = {_NARROWEST_PAIR: 16, 110: 30}
+"""Of the progress bar, by columns of the terminal from which on."""
+_SHORTEST_BAR = 8
 _FRAMES_PER_S = 8
 
 
@@ -141,8 +147,7 @@ class Live:
         self._progress = pb.Progress(total_steps=run.snapshot.total_steps)
         self._stage = "queued"
         self._is_away = False
-        self.loss = {name: Curve(name, style) for name, style in _STYLES.items()}
-        self.accuracy = {name: Curve(name, style) for name, style in _STYLES.items()}
+        self.loss, self.accuracy = _curves(), _curves()
         self._live = RichLive(self, console=console, transient=True, refresh_per_second=_FRAMES_PER_S)
 
     def __enter__(self) -> Live:
@@ -154,7 +159,8 @@ class Live:
     ) -> None:
         self._live.stop()
         if self.loss["batches"].points:
-            self._console.print(self._charts(self._console.width))  # the picture that stays
+            # The picture that stays; what does not fit can be scrolled to.
+            self._console.print(self._charts(self._console.width, None))
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
         """See `Display`."""
@@ -190,53 +196,65 @@ class Live:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What is below the lines, drawn anew for each frame."""
-        yield Group(Text(), self._head(options.max_width), Text(), self._charts(options.max_width))
+        width = options.max_width
+        head_rows = 3 if width >= _NARROWEST_PAIR else 4  # with an empty line before and after
+        # The last row is the cursor's.
+        yield Group(Text(), self._head(width), Text(), self._charts(width, options.max_height - head_rows - 1))
 
-    def _head(self, width: int) -> Table:
+    def _head(self, width: int) -> RenderableType:
         progress, snapshot = self._progress, self._run.snapshot
         figures = ""
         if progress.steps_per_second > 0 and self._stage == "train":
             figures = f"{progress.steps_per_second:,.0f} steps/s  {duration(progress.remaining_seconds)} left"
         title = Text(f"  {snapshot.network}, {snapshot.recipe}, seed {snapshot.seed}", style="bold", no_wrap=True)
-        is_wide = width >= _NARROWEST_PAIR
+        bar_columns = max((bar for least, bar in _BAR_COLUMNS.items() if width >= least), default=_SHORTEST_BAR)
         cells: list[RenderableType] = [
-            ProgressBar(
-                total=max(progress.total_steps, 1), completed=progress.step, width=_BAR_COLUMNS if is_wide else 8
-            ),
+            ProgressBar(total=max(progress.total_steps, 1), completed=progress.step, width=bar_columns),
             Text(f"{progress.step:,}/{progress.total_steps:,}", no_wrap=True),
             Text(self._stage, style="bold cyan" if not self._is_away else "bold yellow", no_wrap=True),
             Text(figures, no_wrap=True),
         ]
-        head = Table.grid(padding=(0, 2))
-        if is_wide:
+        if width >= _NARROWEST_PAIR:
+            head = Table.grid(padding=(0, 2))
             head.add_row(title, *cells)
             return head
-        head.add_row(title)
         line = Table.grid(padding=(0, 1))
         line.add_row(Text(" "), *cells)
-        head.add_row(line)
-        return head
+        return Group(title, line)
 
-    def _charts(self, width: int) -> Table:
+    def _charts(self, width: int, height: int | None) -> Table:
+        """Both charts; where ``height`` rows are too few for them only the loss, or nothing."""
         is_pair = width >= _NARROWEST_PAIR
+        rows, count = _CHART_ROWS, 2
+        if height is not None:
+            if not is_pair and height < 2 * (_FEWEST_ROWS + _ROWS_AROUND):
+                count = 1
+            rows = min(height // (1 if is_pair else count) - _ROWS_AROUND, _CHART_ROWS)
+        grid = Table.grid(padding=(0, 2))
+        if rows < _FEWEST_ROWS:
+            return grid
         columns = min((width - 4) // 2 if is_pair else width - 2, _WIDEST_CHART)
         last_x = float(max(self._progress.total_steps, 1))
         losses, accuracies = list(self.loss.values()), list(self.accuracy.values())
-        size: dict[str, Any] = {"columns": columns, "rows": _CHART_ROWS, "last_x": last_x}
+        size: dict[str, Any] = {"columns": columns, "rows": rows, "last_x": last_x}
         charts = [
             drawn("loss", losses, is_logarithmic=True, **size),
             drawn("accuracy", accuracies, bounds=(0.0, 1.0), **size),
         ]
-        grid = Table.grid(padding=(0, 2))
         if is_pair:
             grid.add_row(*charts)
         else:
-            for chart in charts:
+            for chart in charts[:count]:
                 grid.add_row(chart)
         return grid
 
 
-_STYLES = {"batches": "blue", "validation": "green", "test": "yellow"}
+def _curves() -> dict[str, Curve]:
+    return {
+        "batches": Curve("batches", "blue", short_name="batch"),
+        "validation": Curve("validation", "green", short_name="val"),
+        "test": Curve("test", "yellow"),
+    }
 
 
 def line_of(event: pb.TrainingRunEvent) -> str:

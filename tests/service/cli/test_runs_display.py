@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -28,6 +29,31 @@ def progress(step: int) -> pb.TrainingRunEvent:
     told = pb.Progress(step=step, total_steps=1000, loss=loss, accuracy=1 - loss / 4, steps_per_second=900,
                        remaining_seconds=65)  # fmt: skip
     return event(progress=told)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "charts"),
+    [(120, 30, 2), (100, 30, 2), (90, 11, 2), (90, 9, 0), (60, 30, 2), (60, 17, 2), (60, 16, 1), (60, 9, 0)],
+)
+def test_a_picture_fits_its_terminal_each_legend_on_a_line(width, height, charts) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
+    live = Live(RUN, console)
+    live.tell(event(training_started=pb.TrainingStarted(total_steps=1000)))
+    for step in range(10, 500, 10):
+        live.tell(progress(step))
+    for split in ("validation", "test"):
+        live.tell(event(evaluated=pb.Evaluated(step=400, split=split, loss=0.00123, accuracy=0.987)))
+    with console.capture() as captured:
+        console.print(live)
+    lines = captured.get().splitlines()
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    assert "490/1,000" in captured.get()
+    legends = [
+        part for line in lines for part in re.findall(r"batch(?:es)? [\d.]+  val(?:idation)? [\d.]+  test [\d.]+", line)
+    ]
+    assert len(legends) == charts
+    assert ("accuracy" in captured.get()) == (charts == 2)
 
 
 @pytest.mark.parametrize("width", [60, 120])
