@@ -11,6 +11,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from service import accepting
 from service.config import join_address
 from service.errors import BindError
 from service.every_interface import EVERY, listening
@@ -71,7 +72,7 @@ class MetricsEndpoint:
         if self._server is None:
             return
         self._is_stopped = True
-        self._server.close()
+        await accepting.close(self._server)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

@@ -180,8 +180,8 @@ def test_an_interrupted_run_that_is_resumed_publishes_the_same_file(published, t
     asked = iter(range(1000))
     options = {"repository": tmp_path / "repository", "checkpoint_dir": tmp_path / "run"}
     with pytest.raises(TrainingInterrupted) as interrupted:
-        pipeline.run(tiny("conv"), **options, stop=lambda: next(asked) >= 77)
-    assert interrupted.value.step == 77
+        pipeline.run(tiny("conv"), **options, stop=lambda: next(asked) >= 30)
+    assert 30 <= interrupted.value.step < tiny("conv").steps  # an engine may take several steps before it asks again
     assert not options["repository"].exists()
     resumed = pipeline.run(tiny("conv"), **options, resume=True)
     assert resumed.manifest.model_sha256 == published.manifest.model_sha256

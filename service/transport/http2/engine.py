@@ -10,6 +10,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from service import accepting
 from service.errors import BindError, Code, Status
 from service.every_interface import EVERY, listening
 from service.transport.http2.call_runner import CallRunner
@@ -134,8 +135,8 @@ class Http2Engine:
         """Take no new calls, let the running ones finish within ``grace_s`` seconds, cancel what is left."""
         shared = self._shared
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await accepting.close(server)
         if shared is None:
             return
         deadline_s = shared.loop.time() + grace_s

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service import accepting
 from service.bench import frames, hpack
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class Peer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
         self._closed = True
+        await accepting.close(self._server)
         for talk in self.talks:
             talk.writer.close()
         for talk in self.talks:

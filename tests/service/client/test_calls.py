@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from service import accepting
 from service.client import (
     Answer,
     AsyncInferenceClient,
@@ -175,7 +176,7 @@ async def silent():
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     yield SimpleNamespace(port=server.sockets[0].getsockname()[1])
     is_over = True
-    server.close()
+    await accepting.close(server)
     await close_all(connections)
 
 
@@ -226,7 +227,7 @@ async def distant():
     yield listen
     is_over = True
     for end in relays:
-        end.close()
+        await accepting.close(end)
     for task in relaying:
         task.cancel()
     await asyncio.gather(*relaying, return_exceptions=True)
