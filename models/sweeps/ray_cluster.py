@@ -107,12 +107,15 @@ def _connected(address: str, local_cpus: int) -> Iterator[Any]:
             }
         elif address != AUTO:
             _check_reachable(address)
+        make_record = logging.getLogRecordFactory()
         try:
             import ray
         except ModuleNotFoundError as error:
             raise SweepUnavailable(
                 f"a Ray cluster needs {error.name}, which is not installed: pip install 'mnist1d-service[train,ray]'"
             ) from error
+        finally:
+            logging.setLogRecordFactory(make_record)  # Ray puts a field of its own on every record of this process
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
