@@ -46,18 +46,19 @@ async def ask(
     host: str, port: int, service: str = "", *, timeout_s: float, tls: ssl.SSLContext | None, tls_name: str | None
 ) -> Health:
     """The health of ``service``; raises Unreachable, Refused. ``tls_name`` is the one in the server's certificate."""
+    calls = None
     try:
         async with asyncio.timeout(timeout_s):
             calls = await _Calls.connected(host, port, tls, tls_name)
-            try:
-                return await _health(calls, service)
-            finally:
-                await calls.close()
+            return await _health(calls, service)
     except TimeoutError:
         raise Unreachable(f"no answer within {timeout_s:g} s") from None
     except OSError as error:
         # asyncio says nothing at all of a connection that ends within the handshake of TLS.
         raise Unreachable(error.strerror or str(error) or "the connection was closed") from error
+    finally:
+        if calls is not None:  # not within the time: an answer that came is not lost to a slow goodbye
+            await calls.close()
 
 
 async def _health(calls: _Calls, service: str) -> Health:
@@ -125,6 +126,9 @@ class _Calls:
         """Say goodbye, and see the connection go: an event loop that ends before that leaves its socket behind."""
         self._connection.close()
         await asyncio.wait([self._gone], timeout=_GOODBYE_S)
+        if not self._gone.done():  # over TLS the other side answers the goodbye, and this one does not
+            self._connection.abort()
+            await self._gone
 
     # What the connection tells: see http2_client.Caller.
 

@@ -152,6 +152,11 @@ class Http2Connection(asyncio.Protocol):
             self.flush()
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close at once, and send nothing more."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
         # uvloop's transports have the methods and not the class.

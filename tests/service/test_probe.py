@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import ssl
+import threading
 from contextlib import suppress
 
 import pytest
 
 from service import probe
+from service.transport.http2 import frames
 from tests.conftest import publish_affine, put_plain
 
 certificates = pytest.importorskip("tests.certificates")
@@ -84,6 +88,34 @@ async def test_somebody_who_does_not_speak_the_protocol(says, why) -> None:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+
+async def test_somebody_who_never_answers_a_goodbye_over_tls(tmp_path) -> None:
+    root = certificates.Root(tmp_path)
+    pair = root.sign("server")
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(pair.cert, pair.key)
+    theirs.set_alpn_protocols(["h2"])
+    mine = ssl.create_default_context(cafile=root.cert)
+    mine.set_alpn_protocols(["h2"])
+    asked, seen = threading.Event(), []
+
+    def talk(listener: socket.socket) -> None:
+        with theirs.wrap_socket(listener.accept()[0], server_side=True) as connection:
+            connection.sendall(frames.settings({}))
+            asked.wait()
+            poll = select.poll()
+            poll.register(connection, select.POLLRDHUP)
+            seen.extend(poll.poll(5_000))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=talk, args=[listener])
+        thread.start()
+        with pytest.raises(probe.Unreachable, match=r"no answer within 0\.3 s"):
+            await probe.ask("127.0.0.1", listener.getsockname()[1], timeout_s=0.3, tls=mine, tls_name="localhost")
+        asked.set()
+        await asyncio.to_thread(thread.join)
+    assert seen, "the connection was left open"
 
 
 async def test_nobody() -> None:
