@@ -1,7 +1,7 @@
 # make run    train what is missing, prove it, serve it on 127.0.0.1:8001
 # make test   every test
 # make test-grpcio    those that talk to a server, on the reference transport
-# make test-serving   the serving tests, in an environment without torch
+# make test-serving   the serving tests, in an environment without torch; TRANSPORT=grpcio: on the reference transport
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
 # make test-containers   both images, the compose project and every file below deploy/
 # make check  linter, types, generated code
@@ -19,6 +19,7 @@ PYTEST := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PROTOS := open_inference health training
 NODE   := tests/interop/node
 FUZZ_S ?= 600
+TRANSPORT ?= http2
 
 .PHONY: run test test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz results bench bench-all clean
 
@@ -47,7 +48,7 @@ test-grpcio: $(VENV)/.installed-dev
 # The serving tests where there is neither torch nor numba nor scipy, as in a serving image.
 test-serving: $(VENV)-serving/.installed
 	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "numba", "onnxscript")))'
-	$(VENV)-serving/bin/python $(PYTEST) -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
+	$(VENV)-serving/bin/python $(PYTEST) --transport $(TRANSPORT) -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
 
 $(VENV)-serving/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-serving
