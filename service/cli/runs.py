@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe
-from models.recipes import RECIPES, parse_override
+from models.recipes import RECIPES
 from service.cli.connection import CONTROL, check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr, stdout
+from service.cli.overrides import overrides_from
 from service.cli.train import engine_option
 from service.client.errors import ServerError
 from service.client.training_client import TrainingClient
@@ -54,7 +55,7 @@ def command() -> None:
 @click.option(
     "--set", "overrides", multiple=True, metavar="FIELD=VALUE", help="Change a field of the recipe; may be repeated."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides weights, order and augmentation.")
+@click.option("--seed", type=int, help="Decides weights, order and augmentation.  [default: 0]")
 @click.option("--steps", type=int, help="Short for --set steps=N.")
 @click.option("--name", "publish_name", default="", help="Publish it under this name.  [default: mnist1d-NETWORK]")
 @engine_option
@@ -73,7 +74,7 @@ def create(
     network: str | None,
     recipe: str | None,
     overrides: tuple[str, ...],
-    seed: int,
+    seed: int | None,
     steps: int | None,
     publish_name: str,
     engine: str,
@@ -85,16 +86,19 @@ def create(
     **connection: Any,  # noqa: ANN401 - of many types
 ) -> None:
     """Queue a training run and print its name."""
-    changes = _overrides(overrides, steps)
-    if "seed" in changes:
-        seed = changes.pop("seed")
+    try:
+        changes = overrides_from(overrides, {"network": network, "seed": seed, "steps": steps})
+    except InvalidRecipe as error:
+        fail(str(error), Exit.USAGE)
+    if "augmentation" in changes:
+        changes["augmentation"] = changes["augmentation"] is not None
     with _client(connection) as client, _failures_told(connection["server"]):
         try:
             run = client.create(
-                network=network or str(changes.pop("network", "")),
+                network=changes.pop("network", ""),
                 recipe=recipe or "",
+                seed=changes.pop("seed", 0),
                 overrides=changes,
-                seed=seed,
                 publish_name=publish_name,
                 engine=engine,
                 gate=gate,
@@ -261,22 +265,6 @@ def _watch(client: TrainingClient, run: TrainingRun, from_event: int, *, as_json
         runs_display.print_outcome(run, stdout())
     if run.error is not None:
         raise click.exceptions.Exit(int(Exit.REFUTED if run.error.details.reason == "PROOF_FAILED" else Exit.FAILED))
-
-
-def _overrides(texts: tuple[str, ...], steps: int | None) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for text in (*texts, *([f"steps={steps}"] if steps is not None else [])):
-        try:
-            field, value = parse_override(text)
-        except InvalidRecipe as error:
-            fail(str(error), Exit.USAGE)
-        if repr(changes.setdefault(field, value)) != repr(value):  # nan is not equal to itself
-            fail(f"recipe field {field!r}: got {value!r}, but {changes[field]!r} before", Exit.USAGE)
-    if "name" in changes:
-        fail("--set name: --recipe chooses a recipe, --name says what the model is published as", Exit.USAGE)
-    if "augmentation" in changes:
-        changes["augmentation"] = changes["augmentation"] is not None
-    return changes
 
 
 def _name(text: str) -> str:

@@ -16,7 +16,8 @@ from models.sweeps.folder import ResultsFolder
 from models.sweeps.plan import parse_grid, parse_seeds, parse_shard, trials
 from models.sweeps.summary import cells, choice
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
-from service.cli.train import DEFAULT_RECIPE, SETTABLE, engine_option, overrides_from
+from service.cli.overrides import SETTABLE, overrides_from
+from service.cli.train import DEFAULT_RECIPE, engine_option
 from service.workers.cpus import usable_cpus
 
 if TYPE_CHECKING:

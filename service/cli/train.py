@@ -14,12 +14,13 @@ from models.engine import ENGINES
 from models.errors import InvalidRecipe, ModelsError, ProofFailed, PublicationError, TrainingInterrupted
 from models.lowering import DEFAULT_LOWERING, LOWERINGS
 from models.publication import check_model_name
-from models.recipes import RECIPES, fields, parse_override
+from models.recipes import RECIPES
 from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
 from service.cli.output import OutputFailed
+from service.cli.overrides import SETTABLE, overrides_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
     from models.engine import EngineChoice
     from models.events import Event, EventSink
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "best"
 RUNS = Path("runs")
-SETTABLE = tuple(field for field in fields() if field != "name")
-"""Fields of a recipe that ``--set`` takes."""
 
 
 def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,25 +172,6 @@ def _check_lowering(lowering: Lowering, network: str) -> None:
     source = click.get_current_context().get_parameter_source("lowering")
     if source is click.core.ParameterSource.COMMANDLINE and ARCHITECTURES[network].kind != "conv":
         fail(f"--lowering {lowering}: the network {network} has no convolution layers", Exit.USAGE)
-
-
-def overrides_from(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
-    """Fields and values of every ``--set`` and of the options that stand for one; InvalidRecipe.
-
-    A field that is given twice must have the same value each time: none is passed over.
-    """
-    given = [(f"--set {text}", *parse_override(text)) for text in settings]
-    given += [(f"--{field} {value}", field, value) for field, value in shorthands.items() if value is not None]
-    overrides: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    for source, field, value in given:
-        if field == "name":
-            pointer = "cannot be set: --recipe chooses a recipe, --name says what the model is published as"
-            raise InvalidRecipe(field, value, pointer)
-        if repr(overrides.setdefault(field, value)) != repr(value):  # nan is not equal to itself
-            raise InvalidRecipe(field, value, f"but {sources[field]!r} and {source!r} contradict each other")
-        sources.setdefault(field, source)
-    return overrides
 
 
 def train_and_publish(

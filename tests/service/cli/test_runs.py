@@ -99,7 +99,9 @@ def test_a_run_is_cancelled(runs) -> None:
     [
         (("--gate", "serving"), "overrides.validation: got 0"),
         (("--set", "validation=500", "--gate", "absent"), "there is no absent"),
-        (("--set", "steps=1", "--steps", "2"), "got 2, but 1 before"),
+        (("--set", "steps=1", "--steps", "2"), "'--set steps=1' and '--steps 2' contradict each other"),
+        (("--set", "seed=1", "--seed", "2"), "'--set seed=1' and '--seed 2' contradict each other"),
+        (("--set", "network=fc", "--network", "conv"), "'--set network=fc' and '--network conv' contradict"),
         (("--set", "learning_rate=nan"), "overrides.learning_rate: got nan, must be"),
         (("--set", "colour=red"), "got 'red', no such field"),
         (("--set", "name=x"), "--recipe chooses a recipe"),
