@@ -18,7 +18,7 @@ SOURCES = sorted(
 TORCH_FREE = {
     "architectures", "artifact", "augmentation", "batch_identity", "batches", "convolution", "dataset", "datatypes",
     "errors", "events", "gate", "golden_proof", "goldens", "history", "onnx_session", "onnx_weights", "parity_report",
-    "provenance", "publication", "published_run", "recipes", "reference", "tensor_spec", "writable",
+    "parity_rows", "provenance", "publication", "published_run", "recipes", "reference", "tensor_spec", "writable",
     *(f"report.{path.stem}" for path in (ROOT / "models" / "report").glob("[!_]*.py")),
     *(f"sweeps.{name}" for name in
       ("folder", "outcome", "pictures", "plan", "spread", "summary", "sweep", "tables", "trial")),

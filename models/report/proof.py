@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from models.parity_rows import value_rows
 from models.report.markup import join
 from models.report.section import Section, paragraph, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from models.report.markup import Markup
     from models.report.subject import Pair
@@ -34,39 +35,12 @@ def _told(report: Mapping[str, Any]) -> Markup:
     )
     rows = [(check["name"], _mark(check["passed"]), check["detail"]) for check in report["checks"]]
     parts = [paragraph(text), table("Checks", ("check", "", "found"), rows)]
-    values = list(value_rows(report))
+    values = [(*row[:-1], _mark(row.passed)) for row in value_rows(report)]
     if values:
         sizes = ", ".join(str(size) for size in report["batch_sizes"])
         head = ("output", "against", "difference", "allowed", "largest class", "")
         parts.append(table(f"Values, in batches of {sizes}", head, values, numeric=(2, 3)))
     return join(*parts)
-
-
-def value_rows(report: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
-    """One row for each output and opinion, over all batch sizes: the largest difference, and the verdict."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for check in report["checks"]:
-        against = check["name"].removeprefix("values: ") if check["name"] != "values" else "goldens"
-        for comparison in check["comparisons"]:
-            groups.setdefault((comparison["output"], against), []).append(comparison)
-    for (output, against), comparisons in groups.items():
-        seen = [item["max_absolute"] for item in comparisons]
-        mismatches = sum(item["argmax_mismatches"] for item in comparisons)
-        yield (
-            output,
-            against,
-            "none" if None in seen else f"{max(seen):.2g}",
-            _allowed(report["tolerances"].get(output)),
-            f"{mismatches} differ" if mismatches else "same",
-            _mark(not mismatches and all(item["passed"] for item in comparisons)),
-        )
-
-
-def _allowed(tolerance: Mapping[str, float] | None) -> str:
-    if tolerance is None or not (tolerance["absolute"] or tolerance["relative"]):
-        return "none"
-    relative = f" + {tolerance['relative']:g}·|v|" if tolerance["relative"] else ""
-    return f"{tolerance['absolute']:g}{relative}"
 
 
 def _mark(passed: object) -> str:

@@ -11,8 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from models.parity_rows import value_rows
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from rich.console import Console
 
@@ -26,12 +28,12 @@ def draw_report(console: Console, report: Mapping[str, Any], *, title: str) -> N
         console.print(checks)
     else:  # it was refuted before there was anything to check
         console.print(Text(title, style="bold"))
-    rows = list(_value_rows(report))
+    rows = list(value_rows(report))
     if rows:
         sizes = ", ".join(str(size) for size in report["batch_sizes"])
         values = _table(f"Values, in batches of {sizes}", "output", "against", "difference", "allowed", "argmax", "")
         for row in rows:
-            values.add_row(*row)
+            values.add_row(*row[:-1], _mark(passed=row.passed))
         console.print(values)
     verdict = Text("proven: ", style="bold green") if report["passed"] else Text("refuted: ", style="bold red")
     console.print(verdict.append(report["summary"], style="not bold default"))
@@ -42,33 +44,6 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column in ("check", "output", "against"))
     return table
-
-
-def _value_rows(report: Mapping[str, Any]) -> Iterable[tuple[str | Text, ...]]:
-    """One row for each output and opinion, over all batch sizes: the largest difference, and the verdict."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for check in report["checks"]:
-        against = check["name"].removeprefix("values: ") if check["name"] != "values" else "goldens"
-        for comparison in check["comparisons"]:
-            groups.setdefault((comparison["output"], against), []).append(comparison)
-    for (output, against), comparisons in groups.items():
-        seen = [item["max_absolute"] for item in comparisons]
-        mismatches = sum(item["argmax_mismatches"] for item in comparisons)
-        yield (
-            output,
-            against,
-            "none" if None in seen else f"{max(seen):.2g}",
-            _allowed(report["tolerances"].get(output)),
-            f"{mismatches} differ" if mismatches else "same",
-            _mark(passed=not mismatches and all(item["passed"] for item in comparisons)),
-        )
-
-
-def _allowed(tolerance: Mapping[str, float] | None) -> str:
-    if tolerance is None or not (tolerance["absolute"] or tolerance["relative"]):
-        return "none"
-    relative = f" + {tolerance['relative']:g}|v|" if tolerance["relative"] else ""
-    return f"{tolerance['absolute']:g}{relative}"
 
 
 def _mark(*, passed: bool) -> Text:

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from models.report.proof import section, value_rows
+from models.report.proof import section
 from tests.models.report.subjects import PARITY, pair
 
 
@@ -18,23 +18,17 @@ def with_parity(parity):
 def test_every_check_is_told():
     body = with_parity(PARITY)
     assert "Proven: all 2 checks passed on 1000 examples" in body
-    for told in ("values: PyTorch", "valid ONNX", "Values, in batches of 1, 2", "5e-05"):
+    for told in ("values: PyTorch", "valid ONNX", "Values, in batches of 1, 2", "5e-05", "0.0001 + 1e-06|v|", "✓"):
         assert told in body
-
-
-def test_a_row_has_the_largest_difference_over_all_batch_sizes():
-    (row,) = value_rows(PARITY)
-    assert row == ("logits", "PyTorch", "5e-05", "0.0001 + 1e-06·|v|", "same", "✓")
 
 
 def test_what_failed_is_told():
     report = copy.deepcopy(PARITY)
     report["passed"] = False
     report["checks"][1]["comparisons"][0] |= {"argmax_mismatches": 3, "max_absolute": None, "passed": False}
-    (row,) = value_rows(report)
-    assert row[2] == "none"
-    assert row[4:] == ("3 differ", "✗ failed")
-    assert "Refuted: " in with_parity(report)
+    body = with_parity(report)
+    for told in ("Refuted: ", "3 differ", "✗ failed"):
+        assert told in body
 
 
 @pytest.mark.parametrize(
