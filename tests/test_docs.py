@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from service.cli import COMMANDS, main
 from service.client import InferenceClient
+from service.client.connection import ConnectionOptions
 from service.config import ServerConfig
 from service.transport.http2 import abuse, connection, header_blocks, stream
 from tests.reflected import Reflected
@@ -151,7 +152,7 @@ def test_every_call_of_the_client_is_described_with_arguments_that_exist() -> No
     assert described == calls - {"close"}
     (example,) = blocks(text, "python")
     settings = set(re.findall(r"^    (\w+)=", example, re.MULTILINE))
-    assert settings <= set(inspect.signature(InferenceClient).parameters)
+    assert settings <= {*inspect.signature(InferenceClient).parameters, *ConnectionOptions.__annotations__}
     assert len(settings) >= 5
 
 

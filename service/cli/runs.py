@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from service.cli.runs_display import Display
-    from service.client.training_client import TrainingRun
+    from service.client.training_run import TrainingRun
 
 _MOST_LISTED = 50
 _PATIENCE_S = 300.0

@@ -27,7 +27,8 @@ from service.client.errors import ErrorDetails, FieldViolation, ServerError
 from service.client.operations import datatype_of
 from service.client.operations import infer as request
 from service.client.sync_client import InferenceClient
-from service.client.training_client import TrainingClient, TrainingRun
+from service.client.training_client import TrainingClient
+from service.client.training_run import TrainingRun
 
 __all__ = [
     "RETRIES",

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-import grpc.aio
 
 from service.client import operations
-from service.client.connection import Metadata, RetryPolicy, Tls, connection, server_error
+from service.client.channels import AwaitedClient
+from service.client.connection import NONE, server_error
 from service.client.errors import ServerError
 from service.pb.health_pb2_grpc import HealthStub
 from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-    from types import TracebackType
+    from typing import Unpack
 
     import numpy as np
 
     from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from service.client.connection import ConnectionOptions, RetryPolicy
     from service.client.operations import Operation
     from service.pb import open_inference_pb2 as pb
 
 T = TypeVar("T")
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
-
-class AsyncInferenceClient:
+class AsyncInferenceClient(AwaitedClient):
     """`InferenceClient` for asyncio: the same arguments, the same answers, every call awaited.
 
     Use it as an asynchronous context manager, or await `close`. A call whose task is cancelled is cancelled on the
@@ -41,43 +39,12 @@ class AsyncInferenceClient:
         self,
         target: str | Sequence[str] = "127.0.0.1:8001",
         *,
-        timeout_s: float = 30.0,
-        max_message_bytes: int = 64 * 1024 * 1024,
-        tls: Tls | None = None,
-        token: str | None = None,
-        token_in_plain_text: bool = False,
-        metadata: Mapping[str, str | bytes] = _NONE,
         retry: RetryPolicy | None = None,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
-        self._connection = connection(
-            target,
-            timeout_s=timeout_s,
-            max_message_bytes=max_message_bytes,
-            tls=tls,
-            token=token,
-            token_in_plain_text=token_in_plain_text,
-            metadata=metadata,
-            retry=retry,
-        )
-        where, options = self._connection.target, self._connection.options
-        if self._connection.credentials is None:
-            self._channel = grpc.aio.insecure_channel(where, options=options)
-        else:
-            self._channel = grpc.aio.secure_channel(where, self._connection.credentials, options=options)
+        super().__init__(target, retry=retry, **options)
         self._inference = GRPCInferenceServiceStub(self._channel)
         self._health = HealthStub(self._channel)
-
-    async def __aenter__(self) -> AsyncInferenceClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection; calls that are under way fail."""
-        await self._channel.close()
 
     async def is_live(self) -> bool:
         """Whether the server answers at all; False where nobody listens."""
@@ -125,7 +92,7 @@ class AsyncInferenceClient:
         return await self._call(operations.repository_index(ready=ready))
 
     async def load(
-        self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = _NONE
+        self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = NONE
     ) -> None:
         """Load a model, or load it again. Raises ServerError if it does not become ready.
 
@@ -147,12 +114,12 @@ class AsyncInferenceClient:
         version: str = "",
         request_id: str = "",
         typed: bool = False,
-        parameters: Mapping[str, bool | int | float | str] = _NONE,
-        classes: Mapping[str, int] = _NONE,
+        parameters: Mapping[str, bool | int | float | str] = NONE,
+        classes: Mapping[str, int] = NONE,
         priority: int | None = None,
         queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
-        metadata: Mapping[str, str | bytes] = _NONE,
+        metadata: Mapping[str, str | bytes] = NONE,
     ) -> Answer:
         """Ask a model.
 
@@ -187,7 +154,7 @@ class AsyncInferenceClient:
         requests: Iterable[Operation[Answer]] | AsyncIterable[Operation[Answer]],
         *,
         timeout_s: float | None = None,
-        metadata: Mapping[str, str | bytes] = _NONE,
+        metadata: Mapping[str, str | bytes] = NONE,
     ) -> AsyncIterator[Answer | ServerError]:
         """Send requests, made by `service.client.request`, on one stream and give what comes back, in order.
 
@@ -211,21 +178,10 @@ class AsyncInferenceClient:
             raise failures[0]
 
     async def _call(
-        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = _NONE
+        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = NONE
     ) -> T:
         stub = self._health if operation.method == "Check" else self._inference
-        try:
-            response = await getattr(stub, operation.method)(
-                operation.request,
-                timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
-                metadata=self._metadata(metadata),
-            )
-        except grpc.RpcError as error:
-            raise server_error(error) from error
-        return operation.read(response)
-
-    def _metadata(self, more: Mapping[str, str | bytes]) -> Metadata:
-        return (*self._connection.metadata, *more.items()) if more else self._connection.metadata
+        return await self._ask(stub, operation, timeout_s, metadata)
 
 
 async def _messages(

@@ -9,7 +9,8 @@ import ipaddress
 import json
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Metadata = tuple[tuple[str, str | bytes], ...]
+
+NONE: Mapping[str, Any] = MappingProxyType({})
+"""The default of arguments that are mappings."""
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
 """Of targets that gRPC reads by itself."""
@@ -107,6 +111,23 @@ class Tls:
         return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate)
 
 
+class ConnectionOptions(TypedDict, total=False):
+    """What every client takes by name besides its target."""
+
+    timeout_s: float
+    """Of every call, its retries included, unless the call has its own. Default: 30."""
+    max_message_bytes: int
+    """Of requests and responses. Default: 64 MiB."""
+    tls: Tls | None
+    """Default: none, plain text."""
+    token: str | None
+    """Sent as a bearer token; without ``tls`` only to this machine itself."""
+    token_in_plain_text: bool
+    """Nobody on the way to the server reads along, so that the token may go there without ``tls``."""
+    metadata: Mapping[str, str | bytes]
+    """Goes with every call."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """What a channel is opened with, and what every call carries."""
@@ -121,15 +142,15 @@ class Connection:
 def connection(
     target: str | Sequence[str],
     *,
-    timeout_s: float,
-    max_message_bytes: int,
-    tls: Tls | None,
-    token: str | None,
-    token_in_plain_text: bool,
-    metadata: Mapping[str, str | bytes],
-    retry: RetryPolicy | None,
+    retry: RetryPolicy | None = None,
+    timeout_s: float = 30.0,
+    max_message_bytes: int = 64 * 1024 * 1024,
+    tls: Tls | None = None,
+    token: str | None = None,
+    token_in_plain_text: bool = False,
+    metadata: Mapping[str, str | bytes] = NONE,
 ) -> Connection:
-    """The connection for a client's arguments.
+    """The connection for a client's arguments: its target, ``retry`` and `ConnectionOptions`.
 
     Raises:
         ValueError: no address; several that cannot be used together; a token that no header can carry, or that

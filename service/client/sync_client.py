@@ -2,83 +2,50 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from service.client import operations
-from service.client.connection import Metadata, RetryPolicy, Tls, connection, server_error
+from service.client.channels import BlockingClient
+from service.client.connection import NONE, server_error
 from service.client.errors import ServerError
 from service.pb.health_pb2_grpc import HealthStub
 from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from types import TracebackType
+    from typing import Unpack
 
     import numpy as np
 
     from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from service.client.connection import ConnectionOptions, RetryPolicy
     from service.client.operations import Operation
     from service.pb import open_inference_pb2 as pb
 
 T = TypeVar("T")
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
 
-
-class InferenceClient:
+class InferenceClient(BlockingClient):
     """A connection to one server, or to several in turn. Thread-safe; use as a context manager, or call `close`.
 
     ``target`` is an address or a sequence of them; of several each request takes the next one that is up.
-    ``retry=RETRIES`` tries again what a server answered with UNAVAILABLE. ``token`` is sent as a bearer token; without
-    ``tls`` only to this machine itself, unless ``token_in_plain_text`` says that nobody on the way reads along.
-    ``metadata`` goes with every call. Every call waits at most ``timeout_s``,
-    its retries included.
+    ``retry=RETRIES`` tries again what a server answered with UNAVAILABLE. The rest is
+    `service.client.connection.ConnectionOptions`: ``timeout_s``, ``max_message_bytes``, ``tls``, ``token``,
+    ``token_in_plain_text``, ``metadata``.
     """
 
     def __init__(
         self,
         target: str | Sequence[str] = "127.0.0.1:8001",
         *,
-        timeout_s: float = 30.0,
-        max_message_bytes: int = 64 * 1024 * 1024,
-        tls: Tls | None = None,
-        token: str | None = None,
-        token_in_plain_text: bool = False,
-        metadata: Mapping[str, str | bytes] = _NONE,
         retry: RetryPolicy | None = None,
+        **options: Unpack[ConnectionOptions],
     ) -> None:
-        self._connection = connection(
-            target,
-            timeout_s=timeout_s,
-            max_message_bytes=max_message_bytes,
-            tls=tls,
-            token=token,
-            token_in_plain_text=token_in_plain_text,
-            metadata=metadata,
-            retry=retry,
-        )
-        where, options = self._connection.target, self._connection.options
-        if self._connection.credentials is None:
-            self._channel = grpc.insecure_channel(where, options=options)
-        else:
-            self._channel = grpc.secure_channel(where, self._connection.credentials, options=options)
+        super().__init__(target, retry=retry, **options)
         self._inference = GRPCInferenceServiceStub(self._channel)
         self._health = HealthStub(self._channel)
-
-    def __enter__(self) -> InferenceClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; calls that are under way fail."""
-        self._channel.close()
 
     def is_live(self) -> bool:
         """Whether the server answers at all; False where nobody listens."""
@@ -125,7 +92,7 @@ class InferenceClient:
         """Every model and version in the server's repository, or only those that are ready; raises ServerError."""
         return self._call(operations.repository_index(ready=ready))
 
-    def load(self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = _NONE) -> None:
+    def load(self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = NONE) -> None:
         """Load a model, or load it again. Raises ServerError if it does not become ready.
 
         ``config`` and ``files`` (contents by path, ``1/model.onnx``) replace what lies in the repository, where the
@@ -146,12 +113,12 @@ class InferenceClient:
         version: str = "",
         request_id: str = "",
         typed: bool = False,
-        parameters: Mapping[str, bool | int | float | str] = _NONE,
-        classes: Mapping[str, int] = _NONE,
+        parameters: Mapping[str, bool | int | float | str] = NONE,
+        classes: Mapping[str, int] = NONE,
         priority: int | None = None,
         queue_timeout_s: float | None = None,
         timeout_s: float | None = None,
-        metadata: Mapping[str, str | bytes] = _NONE,
+        metadata: Mapping[str, str | bytes] = NONE,
     ) -> Answer:
         """Ask a model.
 
@@ -186,7 +153,7 @@ class InferenceClient:
         requests: Iterable[Operation[Answer]],
         *,
         timeout_s: float | None = None,
-        metadata: Mapping[str, str | bytes] = _NONE,
+        metadata: Mapping[str, str | bytes] = NONE,
     ) -> Iterator[Answer | ServerError]:
         """Send requests, made by `service.client.request`, on one stream and give what comes back, in order.
 
@@ -210,21 +177,10 @@ class InferenceClient:
             raise failures[0]
 
     def _call(
-        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = _NONE
+        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = NONE
     ) -> T:
         stub = self._health if operation.method == "Check" else self._inference
-        try:
-            response = getattr(stub, operation.method)(
-                operation.request,
-                timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
-                metadata=self._metadata(metadata),
-            )
-        except grpc.RpcError as error:
-            raise server_error(error) from error
-        return operation.read(response)
-
-    def _metadata(self, more: Mapping[str, str | bytes]) -> Metadata:
-        return (*self._connection.metadata, *more.items()) if more else self._connection.metadata
+        return self._ask(stub, operation, timeout_s, metadata)
 
 
 def _messages(requests: Iterable[Operation[Answer]], failures: list[Exception]) -> Iterator[pb.ModelInferRequest]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -9,8 +10,16 @@ import grpc
 import numpy as np
 import pytest
 
-from service.client import RETRIES, AsyncInferenceClient, InferenceClient, RetryPolicy, ServerError, Tls
-from service.client.connection import connection
+from service.client import (
+    RETRIES,
+    AsyncInferenceClient,
+    InferenceClient,
+    RetryPolicy,
+    ServerError,
+    Tls,
+    TrainingClient,
+)
+from service.client.connection import ConnectionOptions, connection
 from service.errors import Code
 from service.pb import open_inference_pb2 as pb
 from tests.conftest import publish_affine
@@ -18,12 +27,18 @@ from tests.conftest import publish_affine
 ONES = {"x": np.ones((1, 3), np.float32)}
 
 
-def connected(target, **settings):
-    defaults = {
-        "timeout_s": 1.0, "max_message_bytes": 2**20, "tls": None, "token": None, "token_in_plain_text": False,
-        "metadata": {}, "retry": None,
-    }  # fmt: skip
-    return connection(target, **(defaults | settings))
+def test_every_option_of_a_client_has_a_default() -> None:
+    taken = inspect.signature(connection).parameters
+    assert {*ConnectionOptions.__annotations__} == {*taken} - {"target", "retry"}
+    opened = connection("127.0.0.1:8001")
+    assert (opened.timeout_s, opened.credentials, opened.metadata) == (30.0, None, ())
+    assert ("grpc.max_receive_message_length", 64 * 2**20) in opened.options
+
+
+@pytest.mark.parametrize("client", [InferenceClient, AsyncInferenceClient, TrainingClient])
+def test_an_option_that_there_is_not_is_refused(client) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        client("127.0.0.1:8001", colour="red")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +52,7 @@ def connected(target, **settings):
     ],
 )
 def test_addresses_become_one_target(addresses, target) -> None:
-    assert connected(addresses).target == target
+    assert connection(addresses).target == target
 
 
 @pytest.mark.parametrize(
@@ -60,7 +75,7 @@ def test_addresses_become_one_target(addresses, target) -> None:
 )
 def test_addresses_that_cannot_be_used_are_refused(addresses, says) -> None:
     with pytest.raises(ValueError, match=says):
-        connected(addresses)
+        connection(addresses)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +91,7 @@ def test_addresses_that_cannot_be_used_are_refused(addresses, says) -> None:
     ],
 )
 def test_a_proxy_is_not_asked_for_this_machine(addresses, may_use_proxy) -> None:
-    assert dict(connected(addresses).options).get("grpc.enable_http_proxy", 1) == may_use_proxy
+    assert dict(connection(addresses).options).get("grpc.enable_http_proxy", 1) == may_use_proxy
 
 
 async def test_a_server_on_this_machine_is_reached_whatever_proxy_is_set(repository, serving, monkeypatch) -> None:
@@ -91,20 +106,20 @@ async def test_a_server_on_this_machine_is_reached_whatever_proxy_is_set(reposit
 
 def test_with_tls_several_hosts_need_the_name_they_share() -> None:
     with pytest.raises(ValueError, match="give the server_name"):
-        connected(["127.0.0.1:1", "127.0.0.2:1"], tls=Tls())
-    options = dict(connected(["127.0.0.1:1", "127.0.0.2:1"], tls=Tls(server_name="models")).options)
+        connection(["127.0.0.1:1", "127.0.0.2:1"], tls=Tls())
+    options = dict(connection(["127.0.0.1:1", "127.0.0.2:1"], tls=Tls(server_name="models")).options)
     assert options["grpc.ssl_target_name_override"] == "models"
-    assert dict(connected(["127.0.0.1:1", "127.0.0.1:2"], tls=Tls()).options)["grpc.default_authority"] == "127.0.0.1"
+    assert dict(connection(["127.0.0.1:1", "127.0.0.1:2"], tls=Tls()).options)["grpc.default_authority"] == "127.0.0.1"
 
 
 def test_the_service_config_says_round_robin_and_what_is_retried() -> None:
-    config = json.loads(dict(connected("a:1", retry=RETRIES).options)["grpc.service_config"])
+    config = json.loads(dict(connection("a:1", retry=RETRIES).options)["grpc.service_config"])
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     (method,) = config["methodConfig"]
     assert {"service": "inference.GRPCInferenceService"} in method["name"]
     assert method["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
     assert method["retryPolicy"]["maxAttempts"] == 5
-    assert "methodConfig" not in json.loads(dict(connected("a:1").options)["grpc.service_config"])
+    assert "methodConfig" not in json.loads(dict(connection("a:1").options)["grpc.service_config"])
 
 
 @pytest.mark.parametrize(
@@ -126,7 +141,7 @@ def test_a_retry_policy_that_grpc_would_refuse_is_refused(fields, says) -> None:
 @pytest.mark.parametrize("token", ["", "a\nb", "é"])
 def test_a_token_that_no_header_can_carry_is_refused(token) -> None:
     with pytest.raises(ValueError, match="token"):
-        connected("127.0.0.1:1", token=token)
+        connection("127.0.0.1:1", token=token)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +151,9 @@ def test_a_token_that_no_header_can_carry_is_refused(token) -> None:
 )  # fmt: skip
 def test_a_token_is_not_sent_where_others_can_read_it(address) -> None:
     with pytest.raises(ValueError, match="can read it; give tls, or token_in_plain_text=True"):
-        connected(address, token="t")  # noqa: S106 - made up
-    assert connected(address, token="t", token_in_plain_text=True).metadata  # noqa: S106 - made up
-    assert connected(address, token="t", tls=Tls()).metadata  # noqa: S106 - made up
+        connection(address, token="t")  # noqa: S106 - made up
+    assert connection(address, token="t", token_in_plain_text=True).metadata  # noqa: S106 - made up
+    assert connection(address, token="t", tls=Tls()).metadata  # noqa: S106 - made up
 
 
 @pytest.mark.parametrize(
@@ -147,12 +162,12 @@ def test_a_token_is_not_sent_where_others_can_read_it(address) -> None:
      "dns:///localhost:1", "ipv4:127.0.0.1:1,127.0.0.2:2", "ipv6:[::1]:1"],
 )  # fmt: skip
 def test_a_token_may_go_to_this_machine_itself(address) -> None:
-    assert connected(address, token="t").metadata == (("authorization", "Bearer t"),)  # noqa: S106 - made up
+    assert connection(address, token="t").metadata == (("authorization", "Bearer t"),)  # noqa: S106 - made up
 
 
 def test_one_of_several_servers_elsewhere_is_enough_to_refuse_a_token() -> None:
     with pytest.raises(ValueError, match=r"on the way to 10\.0\.0\.1:1 can read it"):
-        connected(["127.0.0.1:1", "10.0.0.1:1"], token="t")  # noqa: S106 - made up
+        connection(["127.0.0.1:1", "10.0.0.1:1"], token="t")  # noqa: S106 - made up
 
 
 def test_a_certificate_without_its_key_is_refused(tmp_path) -> None:
@@ -163,7 +178,7 @@ def test_a_certificate_without_its_key_is_refused(tmp_path) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    assert "secret" not in repr(connected("127.0.0.1:1", token="secret"))  # noqa: S106 - made up
+    assert "secret" not in repr(connection("127.0.0.1:1", token="secret"))  # noqa: S106 - made up
     assert "secret" not in repr(Tls(None, b"c", b"secret"))
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service.client import ServerError, TrainingClient
-from service.client.training_client import create_request
+from service.client.training_run import create_request
 from service.errors import Code
 from service.pb import training_pb2 as pb
 

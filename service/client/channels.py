@@ -1,0 +1,118 @@
+"""What all clients do with a connection: open it, send calls through it, close it. Once blocking, once awaited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+import grpc.aio
+
+from service.client.connection import NONE, Metadata, connection, server_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from service.client.connection import Connection, ConnectionOptions, RetryPolicy
+    from service.client.operations import Operation
+
+T = TypeVar("T")
+
+
+class BlockingClient:
+    """Calls that block. Thread-safe."""
+
+    def __init__(
+        self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
+    ) -> None:
+        """Raises ValueError as `connection` does."""
+        self._connection = connection(target, retry=retry, **options)
+        where, settings = self._connection.target, self._connection.options
+        if self._connection.credentials is None:
+            self._channel = grpc.insecure_channel(where, options=settings)
+        else:
+            self._channel = grpc.secure_channel(where, self._connection.credentials, options=settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        self._channel.close()
+
+    def _ask(
+        self,
+        stub: object,
+        operation: Operation[T],
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str | bytes] = NONE,
+    ) -> T:
+        try:
+            response = getattr(stub, operation.method)(
+                operation.request,
+                timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
+                metadata=self._metadata(metadata),
+            )
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+        return operation.read(response)
+
+    def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
+        return _with_more(self._connection, more)
+
+
+class AwaitedClient:
+    """Calls that are awaited. Belongs to one event loop; a call whose task is cancelled is cancelled on the server."""
+
+    def __init__(
+        self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
+    ) -> None:
+        """Raises ValueError as `connection` does."""
+        self._connection = connection(target, retry=retry, **options)
+        where, settings = self._connection.target, self._connection.options
+        if self._connection.credentials is None:
+            self._channel = grpc.aio.insecure_channel(where, options=settings)
+        else:
+            self._channel = grpc.aio.secure_channel(where, self._connection.credentials, options=settings)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        await self._channel.close()
+
+    async def _ask(
+        self,
+        stub: object,
+        operation: Operation[T],
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str | bytes] = NONE,
+    ) -> T:
+        try:
+            response = await getattr(stub, operation.method)(
+                operation.request,
+                timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
+                metadata=self._metadata(metadata),
+            )
+        except grpc.RpcError as error:
+            raise server_error(error) from error
+        return operation.read(response)
+
+    def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
+        return _with_more(self._connection, more)
+
+
+def _with_more(opened: Connection, more: Mapping[str, str | bytes]) -> Metadata:
+    return (*opened.metadata, *more.items()) if more else opened.metadata

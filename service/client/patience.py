@@ -1,0 +1,54 @@
+"""When a server is asked again: one that is away, and one that has not the answer yet. Knows no channels."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from service.errors import Code
+
+if TYPE_CHECKING:
+    from service.client.errors import ServerError
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class Pauses:
+    """Between tries to reach a server that is away: longer each time, until patience is over."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._began_s: float | None = None
+
+    def may_pass(self, error: ServerError) -> bool:
+        """Whether it is worth another try."""
+        now_s = time.monotonic()
+        self._began_s = now_s if self._began_s is None else self._began_s
+        return error.code is Code.UNAVAILABLE and now_s - self._began_s < self._patience_s
+
+    def next_s(self) -> float:
+        """How many seconds to wait before it."""
+        pause_s = self._pause_s
+        self._pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return pause_s
+
+
+class Waiting:
+    """Calls that wait in the server, one after the other, for ``timeout_s`` seconds in all; None: for ever."""
+
+    def __init__(self, timeout_s: float | None, call_timeout_s: float) -> None:
+        self._until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        # Half of what the call itself may take, so that the answer always comes in time.
+        self._longest_s = call_timeout_s / 2
+
+    def next_s(self) -> float:
+        """How many seconds the next call is to wait."""
+        if self._until_s is None:
+            return self._longest_s
+        return min(self._longest_s, max(0.0, self._until_s - time.monotonic()))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further call is to be made."""
+        return self._until_s is not None and time.monotonic() >= self._until_s

@@ -1,0 +1,107 @@
+"""A training run as a client sees it: how it is asked for, and how it is read from its operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from service.client.connection import NONE
+from service.client.errors import ServerError, read_details
+from service.errors import Code
+from service.pb import training_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from google.longrunning import operations_pb2
+
+_AUGMENTATION = "augmentation"
+
+
+class RunFields(TypedDict, total=False):
+    """What a run shall be; what is left out is the server's default."""
+
+    network: str
+    recipe: str
+    overrides: Mapping[str, Any]
+    """Fields of the recipe, ``augmentation.noise`` and its like among them; ``augmentation`` itself is true or
+    false."""
+    seed: int
+    publish_name: str
+    engine: str
+    gate: str
+    """``serving``, ``NAME`` or ``NAME/VERSION``."""
+    request_id: str
+    """With one, the call can be repeated and makes one run."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A run as it was when the server answered."""
+
+    name: str
+    """``operations/ID``."""
+    is_done: bool
+    snapshot: pb.TrainingRunMetadata
+    result: pb.TrainingRunResult | None
+    """What it published; None unless it has succeeded."""
+    error: ServerError | None
+    """Why it ended without a version; None unless it has failed or was cancelled."""
+
+    @property
+    def state(self) -> str:
+        """QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED."""
+        return pb.RunState.Name(self.snapshot.state)
+
+
+def create_request(
+    *,
+    network: str = "",
+    recipe: str = "",
+    overrides: Mapping[str, Any] = NONE,
+    seed: int = 0,
+    publish_name: str = "",
+    engine: str = "",
+    gate: str = "",
+    request_id: str = "",
+) -> pb.CreateTrainingRunRequest:
+    """The message for `RunFields`; ValueError for a field that no recipe has, or a value of another type than its."""
+    request = pb.CreateTrainingRunRequest(
+        network=network, recipe=recipe, publish_name=publish_name, engine=engine, request_id=request_id
+    )
+    try:
+        request.seed = seed
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"seed: got {seed!r}, expected a whole number of 64 bits") from error
+    for field, value in overrides.items():
+        target: Any = request.overrides
+        name = field
+        if field == _AUGMENTATION:
+            target, name = request.overrides.augmentation, "enabled"
+        elif field.startswith(f"{_AUGMENTATION}."):
+            target, name = request.overrides.augmentation, field.partition(".")[2]
+        if name not in target.DESCRIPTOR.fields_by_name:
+            raise ValueError(f"overrides: no recipe has a field {field!r}")
+        try:
+            setattr(target, name, value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"overrides: {field} cannot be {value!r}") from error
+    if gate == "serving":
+        request.gate.serving = True
+    elif gate:
+        request.gate.model = gate
+    return request
+
+
+def read_run(operation: operations_pb2.Operation) -> TrainingRun:
+    """The run that an operation stands for."""
+    snapshot, result, error = pb.TrainingRunMetadata(), None, None
+    operation.metadata.Unpack(snapshot)
+    match operation.WhichOneof("result"):
+        case "response":
+            result = pb.TrainingRunResult()
+            operation.response.Unpack(result)
+        case "error":
+            status = operation.error
+            error = ServerError(Code(status.code), status.message, read_details(status.SerializeToString()))
+    return TrainingRun(operation.name, operation.done, snapshot, result, error)
