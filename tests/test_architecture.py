@@ -140,8 +140,8 @@ def test_the_service_knows_only_the_seam_of_models() -> None:
 def test_only_engines_know_grpcio() -> None:
     users = {module_name(path) for path in SOURCES if any(is_under(module, "grpc") for module in imports(path))}
     allowed = {"service.transport.grpcio_engine"}
-    clients = ("connection", "channels", "sync_client", "async_client", "training_client")
-    allowed |= {f"service.client.{name}" for name in clients}
+    clients = ("sync_client", "async_client", "training_client", "async_training_client")
+    allowed |= {f"service.client.{name}" for name in ("connection", "channels", *clients)}
     assert users == allowed
 
 

@@ -3,10 +3,12 @@
 `InferenceClient` blocks, `AsyncInferenceClient` is for asyncio; both take the same arguments and give the same answers.
 Neither imports the server or onnxruntime, and either can share a process with tritonclient: see `service.pb`.
 
-    client             connection      operations            answers, errors
-    what you call  ->  how it gets ->  each call's request,  what you get back
-                       there           and how to read
-                                       its response
+    client             channels, connection      operations            answers, errors
+    what you call  ->  how it gets there     ->  each call's request,  what you get back
+                                                 and how to read
+                                                 its response
+
+`TrainingClient` and `AsyncTrainingClient` are the same for training runs: `training_operations`, `training_run`.
 """
 
 from service.client.answers import (
@@ -22,6 +24,7 @@ from service.client.answers import (
     TimeSpent,
 )
 from service.client.async_client import AsyncInferenceClient
+from service.client.async_training_client import AsyncTrainingClient
 from service.client.connection import RETRIES, RetryPolicy, Tls
 from service.client.errors import ErrorDetails, FieldViolation, ServerError
 from service.client.operations import datatype_of
@@ -34,6 +37,7 @@ __all__ = [
     "RETRIES",
     "Answer",
     "AsyncInferenceClient",
+    "AsyncTrainingClient",
     "Classified",
     "ErrorDetails",
     "FieldViolation",

@@ -1,0 +1,118 @@
+"""The client of the training service for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.longrunning.operations_pb2_grpc import OperationsStub
+
+from service.client import training_operations as operations
+from service.client.channels import AwaitedClient
+from service.client.connection import server_error
+from service.client.errors import ServerError
+from service.client.patience import Pauses, Waiting
+from service.pb import training_pb2 as pb
+from service.pb.training_pb2_grpc import TrainingStub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Unpack
+
+    from service.client.connection import ConnectionOptions
+    from service.client.operations import Operation
+    from service.client.training_run import RunFields, TrainingRun
+
+T = TypeVar("T")
+
+
+class AsyncTrainingClient(AwaitedClient):
+    """`TrainingClient` for asyncio: the same arguments, the same answers, every call awaited.
+
+    Use it as an asynchronous context manager, or await `close`. A call whose task is cancelled is cancelled on the
+    server, too; the run that it asks about goes on.
+    """
+
+    def __init__(self, target: str = "127.0.0.1:8003", **options: Unpack[ConnectionOptions]) -> None:
+        super().__init__(target, **options)
+        self._training = TrainingStub(self._channel)
+        self._operations = OperationsStub(self._channel)
+
+    async def create(self, **fields: Unpack[RunFields]) -> TrainingRun:
+        """Queue a run; `TrainingClient.create` has the fields, and what is raised."""
+        return await self._call(operations.create(**fields))
+
+    async def get(self, name: str, *, patience_s: float = 0.0) -> TrainingRun:
+        """A run as it is now. A server that is away is looked for for ``patience_s`` seconds. Raises ServerError."""
+        pauses = Pauses(patience_s)
+        while True:
+            try:
+                return await self._call(operations.get(name))
+            except ServerError as error:
+                if not pauses.may_pass(error):
+                    raise
+            await asyncio.sleep(pauses.next_s())
+
+    async def list(self, filter_text: str = "") -> AsyncIterator[TrainingRun]:
+        """Runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
+        runs, token = await self._call(operations.page(filter_text, ""))
+        for run in runs:
+            yield run
+        while token:
+            runs, token = await self._call(operations.page(filter_text, token))
+            for run in runs:
+                yield run
+
+    async def wait(self, name: str, timeout_s: float | None = None) -> TrainingRun:
+        """The run when it is done, or as it is after ``timeout_s`` seconds; None waits for ever. Raises ServerError."""
+        waiting = Waiting(timeout_s, self._connection.timeout_s)
+        while True:
+            run = await self._call(operations.wait(name, waiting.next_s()))
+            if run.is_done or waiting.is_over:
+                return run
+
+    async def cancel(self, name: str) -> None:
+        """Ask a run to stop; one that is done stays as it is. Raises ServerError."""
+        await self._call(operations.cancel(name))
+
+    async def delete(self, name: str) -> None:
+        """Forget a run that is done; raises ServerError."""
+        await self._call(operations.delete(name))
+
+    async def watch(
+        self,
+        name: str,
+        from_event: int = 1,
+        *,
+        patience_s: float = 300.0,
+        on_gap: Callable[[ServerError], None] = lambda _: None,
+    ) -> AsyncIterator[pb.TrainingRunEvent]:
+        """Every event from number ``from_event`` on until the run is done, each once.
+
+        A server that goes away is looked for again for ``patience_s`` seconds, and nothing that happened meanwhile is
+        missed; ``on_gap`` is told. Raises ServerError when that is over, and for anything that does not pass.
+        """
+        pauses = Pauses(patience_s)
+        while True:
+            request = pb.WatchTrainingRunRequest(name=name, from_event=from_event)
+            call = self._training.WatchTrainingRun(request, metadata=self._metadata())
+            try:
+                async for event in call:
+                    pauses = Pauses(patience_s)
+                    yield event
+                    from_event = event.number + 1
+            except grpc.RpcError as error:
+                failure = server_error(error)
+                if not pauses.may_pass(failure):
+                    raise failure from error
+                on_gap(failure)
+                await asyncio.sleep(pauses.next_s())
+            else:
+                return
+            finally:
+                call.cancel()
+
+    async def _call(self, operation: Operation[T]) -> T:
+        stub = self._training if operation.method == "CreateTrainingRun" else self._operations
+        return await self._ask(stub, operation)
