@@ -124,7 +124,13 @@ class Server:
             self.methods = member.share(self.methods)
         self._tracing = _tracing(self._traces) if config.otel else None
         durations = CallDurations()
-        metrics = Metrics(self.repository, self.readiness.server_is_ready, durations, Machine())
+        metrics = Metrics(
+            self.repository,
+            self.readiness.server_is_ready,
+            durations,
+            Machine(),
+            training=self._training.families if self._training is not None else tuple,
+        )
         self._metrics = None
         if member is not None:
             member.serve(metrics.families, self.control.rescan)

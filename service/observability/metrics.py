@@ -59,11 +59,14 @@ class Metrics:
         server_is_ready: Callable[[], bool],
         calls: CallDurations,
         machine: Machine,
+        training: Callable[[], Iterable[Family]] = tuple,
     ) -> None:
+        """``training`` are the families of training runs, where they are offered."""
         self._repository = repository
         self._server_is_ready = server_is_ready
         self._calls = calls
         self._machine = machine
+        self._training = training
 
     def families(self) -> Iterator[Family]:
         """Everything, as it is now."""
@@ -81,6 +84,7 @@ class Metrics:
         yield from _lifecycle(versions)
         yield from _work(versions)
         yield from self._calls.families()
+        yield from self._training()
         yield from self._machine.families()
         yield _build()
 

@@ -27,6 +27,7 @@ from service.training.result import result_of
 from service.training.run import Failure, Run, RunState
 from service.training.runs import LOOK_EVERY_S, set_within
 from service.training.store import Store, cancelled
+from service.training.tally import UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from models.artifact import Manifest
     from service.training.runs import Runs
     from service.training.serving import Serving
+    from service.training.tally import Tally
 
 _log = logging.getLogger(__name__)
 
@@ -76,8 +78,10 @@ class Jobs:
         directory: Path,
         limits: Limits,
         command: Sequence[str],
+        tally: Tally,
     ) -> None:
         """``directory`` has the lock of the leader and what runs keep while they run; ``command`` starts a `Child`."""
+        self._tally = tally
         self._runs = runs
         self._serving = serving
         self._repository = repository
@@ -115,6 +119,7 @@ class Jobs:
         if self._running:
             # Each has only to write down that it was cut off.
             await asyncio.wait(self._running.values(), timeout=_CANCEL_GRACE_S)
+        self._tally.see(UnderWay())
         self._lock.release()
 
     # ---- the leader ----------------------------------------------------------------------------------------------
@@ -139,6 +144,7 @@ class Jobs:
     async def _look(self) -> None:
         """Begin what may begin, and stop what is to stop."""
         active = await self._runs.look(Store.active)
+        self._tally.see(UnderWay.of(active, self._limits.slots))
         for run in active:
             child = self._children.get(run.run_id)
             if run.is_cancelling and child is not None:
@@ -165,9 +171,8 @@ class Jobs:
             await self._end(run, failure=Failure(int(error.code), str(error), error.details.reason))
         except Exception:  # noqa: BLE001 - told, here and to whoever waits for the run
             _log.exception("a training run failed in the server itself", extra={"run": run.run_id})
-            await self._end(
-                run, failure=Failure(int(Code.INTERNAL), "internal error; the server's log has the details", "INTERNAL")
-            )
+            message = "internal error; the server's log has the details"
+            await self._end(run, failure=Failure(int(Code.INTERNAL), message, verdict.INTERNAL))
         finally:
             del self._running[run.run_id]
             self._cancelling.discard(run.run_id)

@@ -12,6 +12,7 @@ from service.training.operations_servicer import OPERATIONS_SERVICE, OperationsS
 from service.training.runs import Runs
 from service.training.servicer import TRAINING_SERVICE, TrainingServicer
 from service.training.store import Store, StoreFormatError
+from service.training.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +40,22 @@ class TrainingService:
         self, *, repository: Path, directory: Path, serving: Serving, most_queued: int, limits: Limits
     ) -> None:
         """Raises TrainingUnavailable where ``directory`` cannot be used."""
+        tally = Tally()
         try:
-            store = Store(directory / STORE_FILE)
+            store = Store(directory / STORE_FILE, on_end=tally.ended)
         except (OSError, sqlite3.Error, StoreFormatError, ServiceError) as error:
             raise TrainingUnavailable(f"{directory} cannot keep training runs: {error}") from error
         self.runs = Runs(store, repository, most_queued=most_queued)
         self.jobs = Jobs(
-            self.runs, serving, repository=repository, directory=directory, limits=limits, command=child.COMMAND
+            self.runs,
+            serving,
+            repository=repository,
+            directory=directory,
+            limits=limits,
+            command=child.COMMAND,
+            tally=tally,
         )
+        self.families = tally.families
         self.methods: tuple[Method, ...] = (
             *TrainingServicer(self.runs).methods(),
             *OperationsServicer(self.runs, serving).methods(),

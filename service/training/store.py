@@ -28,6 +28,7 @@ from service.errors import (
     TrainingStoreBusy,
     TrainingStoreFull,
 )
+from service.training import verdict
 from service.training.reserve import Reserve
 from service.training.run import Condition, Failure, Run, RunState, StoredEvent
 from service.training.snapshot import folded
@@ -106,7 +107,9 @@ def _with_room(
 class Store:
     """The file. Opened on construction; raises OSError, sqlite3.Error or StoreFormatError where that is impossible."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_end: Callable[[Run], None] = lambda _: None) -> None:
+        """``on_end`` is told of each run whose end was written by this object."""
+        self._on_end = on_end
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
@@ -210,7 +213,10 @@ class Store:
             self._add_events(run_id, [{"event": "cancel_requested"}])
             if run.state is RunState.QUEUED and not run.attempts:
                 self._end(run_id, RunState.CANCELLED, failure=cancelled())
-            return self.get(run_id)
+            run = self.get(run_id)
+        if run.state.is_done:
+            self._on_end(run)
+        return run
 
     @_with_room(from_reserve=True)
     def delete(self, run_id: str) -> None:
@@ -287,9 +293,12 @@ class Store:
     ) -> Run:
         """It is done, for good; nothing happens to one that is done already."""
         with self._change(force=True):
-            if not self.get(run_id).state.is_done:
-                self._end(run_id, state, result=result, failure=failure)
-            return self.get(run_id)
+            if (run := self.get(run_id)).state.is_done:
+                return run
+            self._end(run_id, state, result=result, failure=failure)
+            run = self.get(run_id)
+        self._on_end(run)
+        return run
 
     # ---- within a change -----------------------------------------------------------------------------------------
 
@@ -366,7 +375,7 @@ class Store:
 
 def cancelled() -> Failure:
     """How a run ends that was asked to."""
-    return Failure(1, "the run was cancelled", "CANCELLED")
+    return Failure(1, "the run was cancelled", verdict.CANCELLED)
 
 
 def _told(error: sqlite3.OperationalError) -> Exception:

@@ -21,13 +21,19 @@ _FAILURES = {
     "CheckpointError": (Code.FAILED_PRECONDITION, "CHECKPOINT_FAILED"),
 }
 """By the error's class in `models.errors`; any other is INTERNAL."""
+_OTHER, _DISK_FULL, _OUT_OF_MEMORY, _DIED = "TRAINING_FAILED", "DISK_FULL", "OUT_OF_MEMORY", "TRAINING_DIED"
+INTERNAL = "INTERNAL"
+"""A defect of the server itself."""
+CANCELLED = "CANCELLED"
+REASONS = (*(reason for _, reason in _FAILURES.values()), _OTHER, _DISK_FULL, _OUT_OF_MEMORY, _DIED, INTERNAL)
+"""Of all failures."""
 
 
 def failure_of(body: Mapping[str, Any]) -> Failure:
     """From the event with which a process says that its run has failed."""
-    code, reason = _FAILURES.get(body["error"], (Code.INTERNAL, "TRAINING_FAILED"))
+    code, reason = _FAILURES.get(body["error"], (Code.INTERNAL, _OTHER))
     if body.get("disk_full"):
-        code, reason = Code.RESOURCE_EXHAUSTED, "DISK_FULL"
+        code, reason = Code.RESOURCE_EXHAUSTED, _DISK_FULL
     decision = body.get("decision") or {}
     metadata = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in decision.items()}
     return Failure(int(code), body["message"], reason, metadata, body.get("report"))
@@ -46,7 +52,7 @@ def died(code: int, last_words: str, memory_bytes: int) -> str:
 def gave_up(tries: int, reason: str) -> Failure:
     """The end of a run whose processes die again and again."""
     is_memory = "out of memory" in reason
-    code, name = (Code.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY") if is_memory else (Code.INTERNAL, "TRAINING_DIED")
+    code, name = (Code.RESOURCE_EXHAUSTED, _OUT_OF_MEMORY) if is_memory else (Code.INTERNAL, _DIED)
     return Failure(int(code), f"given up after {tries} tries without progress; {reason}", name)
 
 

@@ -63,7 +63,7 @@ def selectors(query: str) -> list[Any]:
 
 
 @pytest.fixture
-async def exposed(repository, serving) -> dict[str, set[str]]:
+async def exposed(repository, serving, fake_training) -> dict[str, set[str]]:
     """The series of a server that has answered a request, by name, with their labels."""
     import numpy as np
 
@@ -71,7 +71,7 @@ async def exposed(repository, serving) -> dict[str, set[str]]:
 
     publish_affine(repository)
     put_plain(repository, "bad", b"junk")
-    async with serving(repository, metrics=True) as server:
+    async with serving(repository, metrics=True, training_slots=1) as server:
         async with AsyncInferenceClient(f"127.0.0.1:{server.port}") as client:
             await client.infer("affine", {"x": np.zeros((1, 3), np.float32)})
         page = (await asyncio.to_thread(_fetched, server.metrics_url)).decode()

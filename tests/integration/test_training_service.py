@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,30 @@ def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weight
     manifest = Artifact.load(repository / "mnist1d-conv" / "1").manifest
     assert manifest is not None
     assert manifest.provenance["run"] == run.name.partition("/")[2]
+
+
+@pytest.mark.needs_torch
+def test_runs_of_a_server_with_two_workers_are_counted_once(repository, tmp_path) -> None:
+    pytest.importorskip("torch")
+    overrides = {"steps": 60, "warmup_steps": 5}
+    with serve(repository, tmp_path / "log", "--training-slots", "1", "--workers", "2") as server:
+        # Connections of their own, so that both workers are asked.
+        clients = [TrainingClient(f"127.0.0.1:{server.port}", max_message_bytes=2**20 + number) for number in (0, 1)]
+        runs = [client.create(recipe="plain", overrides=overrides, engine="torch") for client in clients]
+        clients[0].cancel(runs[1].name)
+        ends = [client.wait(runs[number].name).state for number, client in enumerate(clients)]
+        assert ends == ["SUCCEEDED", "CANCELLED"]
+        for client in clients:
+            client.close()
+        url = next(str(line["metrics"]) for line in server.lines() if line["message"].startswith("server "))
+        with urllib.request.urlopen(url, timeout=START_TIMEOUT_S) as answer:  # noqa: S310 - of our own server
+            page = answer.read().decode()
+        assert server.stop() == 0
+    counted = dict(re.findall(r"^(mnist1d_training\S+) (\S+)$", page, re.MULTILINE))
+    assert counted["mnist1d_training_slots"] == "1"
+    assert counted['mnist1d_training_runs_finished_total{outcome="SUCCEEDED",reason="NONE"}'] == "1"
+    assert counted['mnist1d_training_runs_finished_total{outcome="CANCELLED",reason="CANCELLED"}'] == "1"
+    assert counted['mnist1d_training_run_duration_seconds_count{outcome="SUCCEEDED"}'] == "1"
 
 
 def children(pid: int) -> list[int]:

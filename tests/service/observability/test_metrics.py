@@ -125,18 +125,20 @@ async def test_both_formats_say_the_same(repository, serving) -> None:
     }
 
 
-async def test_the_document_lists_what_is_exported(repository, serving) -> None:
+async def test_the_document_lists_what_is_exported(repository, serving, fake_training) -> None:
     publish_affine(repository)
-    async with serving(repository) as server:
+    async with serving(repository, training_slots=1) as server:
         page = await scrape(server)
     exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     listed = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE))
     assert listed == exported
 
 
-async def test_the_rules_of_the_document_ask_for_metrics_and_labels_that_exist(repository, serving, connect) -> None:
+async def test_the_rules_of_the_document_ask_for_metrics_and_labels_that_exist(
+    repository, serving, connect, fake_training
+) -> None:
     publish_affine(repository)
-    async with serving(repository) as server, connect(server) as stubs:
+    async with serving(repository, training_slots=1) as server, connect(server) as stubs:
         await stubs.inference.ModelInfer(affine_request())
         page = await scrape(server)
     known = {sample.name: set(sample.labels) for sample in read(page)}
@@ -147,6 +149,18 @@ async def test_the_rules_of_the_document_ask_for_metrics_and_labels_that_exist(r
             assert f"{name}_count" in known, name  # a histogram, named as a whole
         elif label:
             assert label in known[name], (name, label)
+
+
+async def test_training_is_counted_where_it_is_offered(repository, serving, fake_training) -> None:
+    async with serving(repository, training_slots=3) as server:
+        async with asyncio.timeout(30):
+            while (found := samples(await scrape(server)))["mnist1d_training_slots",] == 0:  # noqa: ASYNC110 - a page has no event
+                await asyncio.sleep(0.02)  # it does not lead yet
+        assert found["mnist1d_training_runs", ("state", "QUEUED")] == 0
+        ended = ("outcome", "FAILED"), ("reason", "PROOF_FAILED")
+        assert found["mnist1d_training_runs_finished_total", *ended] == 0
+    async with serving(repository) as server:
+        assert "mnist1d_training" not in await scrape(server)
 
 
 async def test_no_metrics_means_no_port(repository, serving) -> None:

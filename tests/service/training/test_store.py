@@ -220,3 +220,24 @@ def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path) -> Non
     other.close()
     with pytest.raises(StoreFormatError, match="has format 99, this program reads 1"):
         Store(path)
+
+
+def test_the_end_of_a_run_is_told_once_by_whoever_wrote_it(tmp_path) -> None:
+    told = {"one": [], "two": []}
+    one, two = (Store(tmp_path / "runs.sqlite3", on_end=told[name].append) for name in told)
+    for run_id in ("a", "b", "c"):
+        create(one, run_id)
+    one.begin("a")
+    one.request_cancel("a")
+    two.request_cancel("b")
+    assert [run.run_id for run in told["two"]] == ["b"]
+    one.end("a", RunState.CANCELLED, failure=cancelled())
+    two.end("a", RunState.FAILED, failure=cancelled())
+    two.request_cancel("a")
+    one.end("b", RunState.SUCCEEDED, result={})
+    assert [(run.run_id, run.state, run.ended_s is not None) for run in told["one"]] == [
+        ("a", RunState.CANCELLED, True)
+    ]
+    assert len(told["two"]) == 1
+    one.close()
+    two.close()
