@@ -1,4 +1,7 @@
-"""A trained network, its ONNX file and a published version, each made once; torch is imported only where it is used."""
+"""A trained network, its ONNX file and a published version, each made once, and what training is tested with.
+
+Torch is imported only where it is used.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from models.architectures import Architecture
-    from models.dataset import Examples
+    from models.dataset import Dataset, Examples
     from models.pipeline import PublishedModel
     from models.recipes import TrainingRecipe
 
@@ -128,3 +131,28 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
         return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
     return take
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """MNIST-1D as it is."""
+    from models.dataset import canonical
+
+    return canonical()
+
+
+@pytest.fixture(scope="module")
+def small() -> Dataset:
+    """230 examples to train on and 50 to test on."""
+    from models.dataset import Dataset, fresh
+
+    return Dataset.of(fresh(230, seed=1), fresh(50, seed=2))
+
+
+@pytest.fixture(params=["torch", "fused"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Either engine, one step at a time, so that a test can stop between any two."""
+    if request.param == "fused":
+        pytest.importorskip("numba")
+        monkeypatch.setattr("models.fused.engine.FusedEngine.steps_at_once", 1)
+    return str(request.param)
