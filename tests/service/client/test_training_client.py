@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,8 @@ from service.client import ServerError, TrainingClient
 from service.client.training_run import create_request
 from service.errors import Code
 from service.pb import training_pb2 as pb
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "training-service.md"
 
 
 def test_overrides_become_the_contracts_typed_fields() -> None:
@@ -75,3 +81,20 @@ def test_who_watches_gives_up_when_its_patience_is_over() -> None:
     assert gaps
     with TrainingClient("127.0.0.1:1") as client, pytest.raises(ServerError):
         client.get("operations/1", patience_s=0.2)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+async def test_the_examples_of_the_document_run_as_printed(fake_training, repository, serving, which) -> None:
+    example = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[which]
+    # Under a name with which the fake takes no time.
+    program = example.replace("client.create(", 'client.create(publish_name="fast", ')
+    async with serving(repository, training_slots=1) as server:
+        program = program.replace("127.0.0.1:8003", f"127.0.0.1:{server.port}")
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1 queued"
+    assert len([line for line in lines if line.endswith(" done")]) == 1
+    assert done.stdout.count('model_name: "fast"') == (1, 3)[which]
