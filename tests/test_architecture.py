@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path, *, lazy: bool = True) -> set[str]:
+@cache
+def imports(path: Path, *, lazy: bool = True) -> frozenset[str]:
     """Every module a file imports; without ``lazy`` only what importing the file itself imports."""
     found: set[str] = set()
     todo: list[ast.AST] = [ast.parse(path.read_text())]
@@ -62,19 +64,20 @@ def imports(path: Path, *, lazy: bool = True) -> set[str]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         todo.extend(ast.iter_child_nodes(node))
-    return found
+    return frozenset(found)
 
 
 def is_under(module: str, *packages: str) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def names_of_modules() -> set[str]:
-    return {module_name(path) for path in SOURCES}
+@cache
+def names_of_modules() -> frozenset[str]:
+    return frozenset(module_name(path) for path in SOURCES)
 
 
 def internal_imports(path: Path, *, lazy: bool = True) -> set[str]:
-    return {module for module in imports(path, lazy=lazy) if module in names_of_modules()}
+    return set(imports(path, lazy=lazy) & names_of_modules())
 
 
 # (who, must not import, why)

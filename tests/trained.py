@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,21 +30,44 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Both networks by the lecture's recipe, hurried: a tenth of its learning rate's patience, ten times the rate."""
-    pytest.importorskip("torch")
+def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Trained:
+    """Both networks by the lecture's recipe, hurried: a tenth of its learning rate's patience, ten times the rate.
+
+    The processes that tests run in share them: whoever comes first trains, and the others wait.
+    """
+    torch = pytest.importorskip("torch")
+    from models.dataset import canonical
+    from models.networks import build
+
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "trained"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _train(folder)
+            (folder / "complete").touch()
+    networks = {}
+    for weights in folder.glob("*.pt"):
+        network, name = weights.stem.split(" ")
+        networks[name] = build(network, seed=0)
+        networks[name].load_state_dict(torch.load(weights, weights_only=True))
+    return Trained(folder / "repository", networks, canonical().test)
+
+
+def _train(folder: Path) -> None:
+    import torch
+
     from models import pipeline
     from models.dataset import canonical
     from models.recipes import recipe
     from models.training import train
 
-    repository = tmp_path_factory.mktemp("trained")
-    networks = {}
     for network in ("conv", "fc"):
         hurried = recipe("lecture", network=network, steps=6000, learning_rate=0.1, seed=0)
-        published = pipeline.run(hurried, repository=repository)
-        networks[published.name] = train(hurried, canonical()).network
-    return Trained(repository, networks, canonical().test)
+        published = pipeline.run(hurried, repository=folder / "repository")
+        again = train(hurried, canonical()).network
+        torch.save(again.state_dict(), folder / f"{network} {published.name}.pt")
 
 
 @pytest.fixture(scope="session")

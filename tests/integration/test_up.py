@@ -20,7 +20,7 @@ UP = [sys.executable, "-m", "service.cli", "up"]
 
 
 def wait_for_ready(process: subprocess.Popen, output) -> int:
-    until = time.monotonic() + 2 * START_TIMEOUT_S
+    until = time.monotonic() + 4 * START_TIMEOUT_S  # it trains and exports two networks
     while time.monotonic() < until:
         found = re.search(r"Ready on 127\.0\.0\.1:(\d+)", output.read_text())
         if found:
