@@ -1,6 +1,6 @@
 """What a training run beside it does to a server's answers, where a core is free.
 
-    python benchmarks/training_beside_serving.py [--rounds 5] [--rate 200] [--duration-s 5]
+    python benchmarks/training_beside_serving.py [--rounds 9] [--rate 200] [--duration-s 5]
 
 One server serves the convolutional net at a fixed rate, by the clock, and each round measures it three times: while it
 does nothing else, while a run trains in its one slot, and, as a control, beside a process that only counts. The process
@@ -39,7 +39,7 @@ LIMIT = 1.5
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--rate", type=float, default=200.0, help="Requests a second.")
     parser.add_argument("--duration-s", type=float, default=5.0, help="Of each measurement.")
     given = parser.parse_args()
