@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,18 @@ from models.report.chart import Axis, Line, chart, picture
 from models.report.headline import percent
 from models.report.heatmap import cells
 from models.report.markup import Markup, element, join
+from models.report.opening import opening
 from models.report.section import Section, figure, folded, paragraph, side_by_side, table
-from models.report.shifting import MEASURED, SHIFTS, difference_to_moved, first_layer, measure, moved, without_ramp
+from models.report.shifting import (
+    MEASURED,
+    SHIFTS,
+    difference_to_moved,
+    first_layer,
+    measure,
+    moved,
+    told,
+    without_ramp,
+)
 from models.report.signal import trace
 
 if TYPE_CHECKING:
@@ -24,13 +34,10 @@ if TYPE_CHECKING:
 
     from models.convolution import Array
     from models.report.chart import Role
+    from models.report.opening import Opening
     from models.report.shifting import ShiftFigures
     from models.report.subject import Pair, Subject
 
-SHOWN: Final = 6
-"""Examples to choose from."""
-START: Final = SHIFTS.index(4)
-"""The shift that is shown first."""
 _CELL_WIDTH, _CELL_HEIGHT = 22, 9
 _SIGNAL_WIDTH, _SIGNAL_HEIGHT = 640, 120
 _BAR, _BARS = 42, 80
@@ -77,27 +84,13 @@ class _Response:
 def section(pair: Pair) -> Section:
     """Slider, maps and answers for a few examples; then the figures over all examples."""
     title = "Move the input" if pair.other is None else "Move the input: one follows, the other starts anew"
-    indices = shown_examples(pair)
+    first = opening(pair)
     figures = {subject.role: measure(subject, pair.examples) for subject in pair.subjects}
     parts = [paragraph(_introduction(pair))]
-    if indices:
-        parts.append(_demonstration(pair, indices))
+    if first is not None:
+        parts += [paragraph(first.reason), _demonstration(pair, first)]
     parts += _all_examples(pair, figures)
     return Section("equivariance", title, join(*parts))
-
-
-def shown_examples(pair: Pair) -> list[int]:
-    """The first test example of each digit that every network here gets right, ramp or no ramp; at most `SHOWN`."""
-    y_B = pair.examples.y_B
-    right_B = np.ones(len(y_B), bool)
-    level_BL = without_ramp(pair.examples.x_BL)
-    for subject in pair.subjects:
-        right_B &= pair.answers[subject.role].argmax(axis=1) == y_B
-        right_B &= subject.probabilities(level_BL).argmax(axis=1) == y_B
-    seen: dict[int, int] = {}
-    for index in np.flatnonzero(right_B):
-        seen.setdefault(int(y_B[index]), int(index))
-    return list(seen.values())[:SHOWN]
 
 
 def _introduction(pair: Pair) -> str:
@@ -106,22 +99,24 @@ def _introduction(pair: Pair) -> str:
         "a stride of 2 that is exact for every second shift, and the map moves half as far. "
     )
     fc = "A fully connected layer knows no places: to it a moved digit is 40 other numbers, and its units answer anew. "
-    how = (
-        "The ramp of each signal is taken off first, so that its ends meet, and its samples go round in a circle. The "
-        "examples are the first of their digits in the test set that are answered rightly before they are moved."
-    )
+    how = "The ramp of each signal is taken off first, so that its ends meet, and its samples go round in a circle."
     return (conv if pair.conv is not None else "") + (fc if pair.fc is not None else "") + how
 
 
 # ---- the demonstration -------------------------------------------------------------------------------------------
 
 
-def _demonstration(pair: Pair, indices: list[int]) -> Markup:
+def _demonstration(pair: Pair, first: Opening) -> Markup:
+    indices, start = list(first.indices), SHIFTS.index(first.shift)
     level_BL = without_ramp(pair.examples.x_BL[indices])
     responses = {subject.role: _responses(subject, level_BL, pair.examples.y_B[indices]) for subject in pair.subjects}
     buttons = [
         element(
-            "button", f"a {pair.examples.y_B[index]}", type="button", data_example=at, aria_pressed=str(at == 0).lower()
+            "button",
+            f"a {pair.examples.y_B[index]}",
+            type="button",
+            data_example=at,
+            aria_pressed=str(at == first.at).lower(),
         )
         for at, index in enumerate(indices)
     ]
@@ -131,7 +126,7 @@ def _demonstration(pair: Pair, indices: list[int]) -> Markup:
         element(
             "label",
             "moved by ",
-            element("output", _told(SHIFTS[START]), id="shift-told"),
+            element("output", told(first.shift), id="shift-told"),
             element(
                 "input",
                 type="range",
@@ -139,15 +134,15 @@ def _demonstration(pair: Pair, indices: list[int]) -> Markup:
                 min=SHIFTS[0],
                 max=SHIFTS[-1],
                 step=1,
-                value=SHIFTS[START],
+                value=first.shift,
             ),
         ),
         class_="controls",
     )
-    panels = [_panel(subject, responses[subject.role][0]) for subject in pair.subjects]
+    panels = [_panel(subject, responses[subject.role][first.at], start) for subject in pair.subjects]
     data = {
         "shifts": SHIFTS,
-        "told": [_told(shift) for shift in SHIFTS],
+        "told": [told(shift) for shift in SHIFTS],
         "signals": [[round(float(value), 3) for value in signal_L] for signal_L in level_BL],
         "networks": {role: [_packed(response, role) for response in each] for role, each in responses.items()},
     }
@@ -155,7 +150,7 @@ def _demonstration(pair: Pair, indices: list[int]) -> Markup:
         "div",
         controls,
         element("noscript", paragraph("Without its script the page shows this one shift.", note=True)),
-        _signal(level_BL[0]),
+        _signal(level_BL[first.at], first.shift),
         element("div", *panels, class_="columns"),
         element("script", _script_text(data), type="application/json", id="shift-data"),
         id="demonstration",
@@ -183,7 +178,7 @@ def _packed(response: _Response, role: str) -> dict[str, Any]:
     }
 
 
-def _panel(subject: Subject, response: _Response) -> Markup:
+def _panel(subject: Subject, response: _Response, start: int) -> Markup:
     role, unmoved = subject.role, SHIFTS.index(0)
     what = "first layer" if role == "conv" else "first layer, laid out like its twin's"
     return element(
@@ -192,15 +187,15 @@ def _panel(subject: Subject, response: _Response) -> Markup:
         element("p", f"{what}: as it is", class_="label"),
         _map(response, unmoved, role, "before"),
         element("p", "moved", class_="label"),
-        _map(response, START, role, "after"),
-        element("p", response.remark(START, role), class_="note remark"),
-        _answers(response, role),
+        _map(response, start, role, "after"),
+        element("p", response.remark(start, role), class_="note remark"),
+        _answers(response, start, role),
         element(
             "p",
             "as it is ",
             element("span", response.verdict(unmoved), class_="verdict-before"),
             " · moved ",
-            element("strong", response.verdict(START), class_=f"verdict-after {role}"),
+            element("strong", response.verdict(start), class_=f"verdict-after {role}"),
             class_="verdict",
         ),
         data_network=role,
@@ -223,12 +218,12 @@ def _map(response: _Response, at: int, role: str, when: str) -> Markup:
     return picture(columns * _CELL_WIDTH, rows * _CELL_HEIGHT, marks, class_=f"picture map {when}")
 
 
-def _answers(response: _Response, role: str) -> Markup:
+def _answers(response: _Response, start: int, role: str) -> Markup:
     """Probabilities before (pale) and after, digit by digit."""
     marks = [element("title", "probabilities of the ten digits before (pale) and after the shift")]
     for when, p_K in (
         ("before", response.probabilities_SK[SHIFTS.index(0)]),
-        ("after", response.probabilities_SK[START]),
+        ("after", response.probabilities_SK[start]),
     ):
         for digit, p in enumerate(p_K):
             size = float(p) * _BARS
@@ -243,11 +238,11 @@ def _answers(response: _Response, role: str) -> Markup:
     return picture(10 * _BAR, _BARS + 22, marks, class_="picture answers")
 
 
-def _signal(level_L: Array) -> Markup:
+def _signal(level_L: Array, moved_by: int) -> Markup:
     low, high = float(level_L.min()), float(level_L.max())
     step = _SIGNAL_WIDTH / (len(level_L) - 1)
     marks = [element("title", "the signal as it is (pale) and moved")]
-    for shift, style in ((0, "signal pale"), (SHIFTS[START], "signal now")):
+    for shift, style in ((0, "signal pale"), (moved_by, "signal now")):
         marks.append(
             trace(
                 moved(level_L, shift),
@@ -261,12 +256,6 @@ def _signal(level_L: Array) -> Markup:
             )
         )
     return picture(_SIGNAL_WIDTH + 8, _SIGNAL_HEIGHT, marks, class_="picture moving")
-
-
-def _told(shift: int) -> str:
-    if shift == 0:
-        return "0 samples"
-    return f"{abs(shift)} sample{'s' if abs(shift) > 1 else ''} to the {'right' if shift > 0 else 'left'}"
 
 
 def _script_text(data: Mapping[str, Any]) -> Markup:

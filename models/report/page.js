@@ -9,7 +9,7 @@
     const slider = document.getElementById("shift");
     const buttons = [...demonstration.querySelectorAll("button[data-example]")];
     const unmoved = data.shifts.indexOf(0);
-    let example = 0;
+    let example = buttons.findIndex((button) => button.getAttribute("aria-pressed") === "true");
 
     const bytes = new Map();
     for (const [role, responses] of Object.entries(data.networks)) {

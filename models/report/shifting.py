@@ -38,6 +38,13 @@ class ShiftFigures:
     """Share that is answered as the unmoved signal is, rightly or wrongly."""
 
 
+def told(shift: int) -> str:
+    """``4 samples to the right``."""
+    if shift == 0:
+        return "0 samples"
+    return f"{abs(shift)} sample{'s' if abs(shift) > 1 else ''} to the {'right' if shift > 0 else 'left'}"
+
+
 def without_ramp(x_BL: NDArray[np.float32]) -> NDArray[np.float32]:
     """Signals whose ends lie at one height."""
     level_BL: NDArray[np.float32] = x_BL - estimate_ramp(x_BL)

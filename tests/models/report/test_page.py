@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from models.report import equivariance
 from models.report.headline import headline
+from models.report.opening import Opening
 from models.report.page import page
 from tests import browser
 from tests.models.report.subjects import HOSTILE, pair
@@ -195,6 +197,22 @@ def test_what_the_page_shows_before_its_script_is_what_the_script_shows(report):
     html = report_of("conv", "fc")
     written = re.search(r'data-network="conv".*?class="note remark">([^<]+)<', html, re.DOTALL)[1]
     assert report("conv", "fc").run("document.querySelector('[data-network=conv] .remark').textContent") == written
+
+
+def test_it_opens_on_the_chosen_example_and_shift(shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(equivariance, "opening", lambda _: Opening((1, 2, 4), 2, -6, "Chosen for this test."))
+    path = tmp_path / "report.html"
+    path.write_text(page(pair("conv", None)), encoding="utf-8")
+    state = "document.querySelector('.moving .now').getAttribute('d') + document.querySelector('.verdict').textContent"
+    shown.open(path)
+    assert shown.run("document.querySelector('button[aria-pressed=true]').dataset.example") == "2"
+    assert shown.run("document.getElementById('shift-told').textContent") == "6 samples to the left"
+    assert "Chosen for this test." in shown.run("document.getElementById('equivariance').textContent")
+    opened = shown.run(state)
+    shown.run("document.querySelectorAll('button[data-example]')[0].click()")
+    assert shown.run(state) != opened
+    shown.run("document.querySelectorAll('button[data-example]')[2].click()")
+    assert shown.run(state) == opened
 
 
 def test_pointing_at_a_unit_shows_its_field(report):
