@@ -34,8 +34,9 @@ from models.onnx_session import open_model
 from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.publication import check_model_name, publish
 from models.published_run import RUN_KEY
+from models.report.counterpart import pair_of
 from models.report.page import page
-from models.report.subject import Subject, pair_of
+from models.report.subject import Subject
 from models.threads import one_thread
 from models.training import CHECKPOINT_EVERY, VALIDATION_SEED, TrainedNetwork, train
 from models.writable import why_not_writable

@@ -118,6 +118,9 @@ def _remarks(pair: Pair) -> list[Markup]:
             f"mnist1d report REPOSITORY/{pair.own.manifest.name}"
         )
     else:
+        if pair.why_beside:
+            other = pair.other.manifest
+            remarks.append(f"Beside it is {other.name} version {other.version}, {pair.why_beside}.")
         differing = _differing_fields(pair.own.recipe, pair.other.recipe)
         if differing:
             remarks.append(

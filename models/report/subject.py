@@ -10,16 +10,15 @@ import numpy as np
 
 from models import reference
 from models.architectures import ARCHITECTURES
-from models.artifact import Artifact, read_manifest
+from models.artifact import Artifact
 from models.convolution import ConvLayer, linear, relu, softmax, toeplitz
 from models.dataset import CANONICAL_SHA256, SAMPLES, canonical
 from models.errors import ArtifactError
 from models.history import History
 from models.onnx_weights import weights_of
-from models.publication import model_names, versions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -87,8 +86,7 @@ class Subject:
     @property
     def recipe(self) -> Mapping[str, Any]:
         """Fields of the recipe; empty where the manifest tells of none."""
-        recipe = self.origin.get("recipe")
-        return recipe if isinstance(recipe, dict) else {}
+        return recipe_of(self.manifest)
 
     @cached_property
     def _layers(self) -> tuple[tuple[Array, Array], ...]:
@@ -127,6 +125,8 @@ class Pair:
     why_alone: str = ""
     test: Examples | None = None
     """The examples that are shown; the canonical test set unless given."""
+    why_beside: str = ""
+    """Why ``other`` was chosen, as the end of a sentence that names it."""
 
     @property
     def conv(self) -> Subject | None:
@@ -163,25 +163,6 @@ class Pair:
         return any(other != hashes[0] for other in hashes)
 
 
-def pair_of(own: Subject, repository: Path, test: Examples | None = None) -> Pair:
-    """``own``, with the newest published version of its counterpart in ``repository``."""
-    wanted = counterpart_name(own.architecture)
-    problem = ""
-    for directory in _newest_first(repository, wanted):
-        try:
-            return Pair(own, Subject.read(directory), test=test)
-        except ArtifactError as error:
-            problem = problem or f" ({directory.parent.name} version {directory.name} cannot be read: {error})"
-    return Pair(own, None, f"There is no published version of its counterpart {wanted} beside it yet{problem}.", test)
-
-
-def counterpart_name(architecture: Architecture) -> str:
-    """The network that this one is compared with: its twin, or the one whose twin it is."""
-    if architecture.baseline is not None:
-        return architecture.baseline
-    return next(name for name, other in ARCHITECTURES.items() if other.baseline == architecture.name)
-
-
 def network_name(manifest: Manifest) -> str | None:
     """The architecture that a manifest says it is of; None if it says none."""
     network = manifest.provenance.get("network")
@@ -189,20 +170,7 @@ def network_name(manifest: Manifest) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _newest_first(repository: Path, network: str) -> Iterator[Path]:
-    """Directories of the versions of a network, whatever they are published as, the one made last first."""
-    found = []
-    for model in model_names(repository):
-        try:
-            published = versions(repository / model)
-        except OSError:
-            continue  # a model that may not be looked at is nobody's counterpart
-        for version in published:
-            directory = repository / model / str(version)
-            try:
-                manifest = read_manifest(directory)
-            except ArtifactError:
-                continue
-            if network_name(manifest) == network:
-                found.append((manifest.created, version, directory))
-    return (directory for _, _, directory in sorted(found, reverse=True))
+def recipe_of(manifest: Manifest) -> Mapping[str, Any]:
+    """Fields of the recipe; empty where the manifest tells of none."""
+    recipe = manifest.provenance.get("recipe")
+    return recipe if isinstance(recipe, dict) else {}

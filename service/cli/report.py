@@ -11,7 +11,7 @@ from models.errors import ArtifactError, PublicationError
 from service.cli.console import fail, json_option, print_json, stdout
 
 if TYPE_CHECKING:
-    from models.report.subject import Pair, Subject
+    from models.report.subject import Pair
 
 
 @click.command()
@@ -21,27 +21,35 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write it to this file.  [default: report.html in the version's directory]",
 )
+@click.option(
+    "--beside",
+    metavar="NAME[/VERSION]|PATH",
+    help="Show it beside this version of its counterpart: a name in the same repository, or a directory.  [default: "
+    "the newest of those by the same recipe and number of steps, else by the same recipe, else of all]",
+)
 @json_option
-def command(path: Path, output: Path | None, *, as_json: bool) -> None:
+def command(path: Path, output: Path | None, beside: str | None, *, as_json: bool) -> None:
     """Write the report of a published version again: one HTML file that needs no network.
 
     PATH is a version directory, or the directory of a model (its latest version is taken). Everything is computed from
-    the version's own files and those of the newest version of its counterpart in the same repository: conv is shown
-    beside fc, conv25 beside fc-slide. Needs no PyTorch, and works for versions that were published without a report.
+    the version's own files and those of a version of its counterpart: conv is shown beside fc, conv25 beside fc-slide.
+    Needs no PyTorch, and works for versions that were published without a report.
 
     \b
     mnist1d report repository/mnist1d-conv
     mnist1d report repository/mnist1d-conv/1 --output lesson.html
+    mnist1d report repository/mnist1d-conv --beside mnist1d-fc/2
     """
     from models.artifact import REPORT_FILE
     from models.publication import replace_file, version_directory
+    from models.report.counterpart import pair_of
     from models.report.page import page
-    from models.report.subject import Subject, pair_of
+    from models.report.subject import Subject
 
     try:
         directory = version_directory(path.resolve())
         own = Subject.read(directory)
-        pair = pair_of(own, directory.parent.parent)
+        pair = pair_of(own, directory.parent.parent, beside=beside)
         target = directory / REPORT_FILE if output is None else output
         replace_file(target, page(pair).encode())
     except (ArtifactError, PublicationError) as error:
@@ -57,11 +65,15 @@ def command(path: Path, output: Path | None, *, as_json: bool) -> None:
 
 
 def _facts(target: Path, pair: Pair) -> dict[str, object]:
-    other = None if pair.other is None else {"name": pair.other.manifest.name, "version": pair.other.manifest.version}
-    own = pair.own.manifest
+    own, other = pair.own.manifest, None
+    if pair.other is not None:
+        manifest = pair.other.manifest
+        other = {"name": manifest.name, "version": manifest.version, "why": pair.why_beside}
     return {"path": str(target), "name": own.name, "version": own.version, "counterpart": other}
 
 
 def _beside(pair: Pair) -> str:
-    other: Subject | None = pair.other
-    return pair.why_alone if other is None else f"beside {other.manifest.name} version {other.manifest.version}"
+    other = pair.other
+    if other is None:
+        return pair.why_alone
+    return f"beside {other.manifest.name} version {other.manifest.version}: {pair.why_beside}"

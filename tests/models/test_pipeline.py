@@ -22,8 +22,9 @@ from models.errors import InvalidRecipe, ProofFailed, PublicationError, Training
 from models.history import History, curve_steps
 from models.lowering import DEFAULT_LOWERING
 from models.onnx_session import open_model
+from models.report.counterpart import pair_of
 from models.report.page import page
-from models.report.subject import Subject, pair_of
+from models.report.subject import Subject
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")

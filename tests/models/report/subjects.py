@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -76,7 +76,15 @@ def history(steps: int = 1_000) -> History:
 
 
 def manifest(
-    content: bytes, network: str, *, version: int = 1, name: str = "", note: str = "", created: str = ""
+    content: bytes,
+    network: str,
+    *,
+    version: int = 1,
+    name: str = "",
+    note: str = "",
+    created: str = "",
+    recipe_name: str = "quick",
+    steps: int = 10_000,
 ) -> Manifest:
     spec = ARCHITECTURES[network]
     tensor = {"datatype": "FP32", "shape": ["batch", 40]}
@@ -94,7 +102,7 @@ def manifest(
         parity=PARITY,
         provenance={
             "network": {"name": network, "title": spec.title, "parameters": spec.parameters},
-            "recipe": recipe("quick", network=network).to_dict(),
+            "recipe": recipe(recipe_name, network=network, steps=steps).to_dict(),
             "data_sha256": dict(CANONICAL_SHA256),
             "note": note,
         },
@@ -144,7 +152,7 @@ def answered(own: Subject) -> Examples:
     return Examples(x_BL, y_B)
 
 
-def publish_random(repository: Path, network: str, *, seed: int = 0, kept: bool = True, **about: str) -> Path:
+def publish_random(repository: Path, network: str, *, seed: int = 0, kept: bool = True, **about: Any) -> Path:
     """The next version of a random net, as the pipeline lays it down."""
     content = model_bytes(network, seed)
     name = about.pop("name", f"mnist1d-{network}")

@@ -1,8 +1,6 @@
-"""Which networks are reported on, what they answer, and which one is beside them."""
+"""Which networks are reported on, and what they answer."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from models import reference
 from models.architectures import ARCHITECTURES
 from models.dataset import canonical
 from models.errors import ArtifactError
-from models.report.subject import Subject, counterpart_name, pair_of
+from models.report.subject import Subject
 from tests.conftest import affine_model, publish_affine, put_plain
 from tests.models.report.subjects import manifest, model_bytes, publish_random, subject
 
@@ -27,56 +25,6 @@ def test_its_answers_are_those_of_the_reference(network):
         assert shapes == [(20, 15, 19), (20, 15, 9), (20, 15, 4)]
     if network == "fc":
         assert shapes == [(20, 285), (20, 135), (20, 60)]
-
-
-@pytest.mark.parametrize(
-    ("network", "counterpart"), [("conv", "fc"), ("fc", "conv"), ("conv25", "fc-slide"), ("fc-slide", "conv25")]
-)
-def test_every_network_has_a_counterpart(network, counterpart):
-    assert counterpart_name(ARCHITECTURES[network]) == counterpart
-
-
-def test_the_newest_version_of_the_counterpart_is_beside_it_whatever_its_name(repository):
-    own = Subject.read(publish_random(repository, "conv"))
-    alone = pair_of(own, repository)
-    assert alone.other is None
-    assert "no published version of its counterpart fc" in alone.why_alone
-    publish_random(repository, "fc", created="2026-01-02T00:00:00+00:00")
-    publish_random(repository, "fc", name="another", created="2026-03-01T00:00:00+00:00")
-    publish_random(repository, "fc", created="2026-02-01T00:00:00+00:00")
-    publish_random(repository, "fc-slide", created="2026-04-01T00:00:00+00:00")
-    put_plain(repository, "plain", affine_model())
-    publish_affine(repository, "foreign")
-    found = pair_of(own, repository)
-    assert (found.other.manifest.name, found.other.manifest.version) == ("another", 1)
-    assert (found.conv, found.fc) == (own, found.other)
-    assert pair_of(found.other, repository).conv.manifest == own.manifest
-
-
-def test_a_damaged_counterpart_is_passed_over_and_told(repository):
-    own = Subject.read(publish_random(repository, "conv"))
-    damaged = publish_random(repository, "fc", created="2026-02-01T00:00:00+00:00")
-    (damaged / "history.json").write_text("{")
-    assert "mnist1d-fc version 1 cannot be read: history.json" in pair_of(own, repository).why_alone
-    publish_random(repository, "fc", created="2026-01-01T00:00:00+00:00")
-    assert pair_of(own, repository).other.manifest.version == 2
-    (damaged / "manifest.json").write_text("{")
-    assert pair_of(own, repository).other.manifest.version == 2
-
-
-def test_a_model_that_may_not_be_looked_at_is_no_obstacle(repository, monkeypatch):
-    own = Subject.read(publish_random(repository, "conv"))
-    publish_random(repository, "fc")
-    publish_random(repository, "fc", name="locked", created="2026-02-01T00:00:00+00:00")
-    listed = Path.iterdir
-
-    def iterdir(path):
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert pair_of(own, repository).other.manifest.name == "mnist1d-fc"
 
 
 def test_a_version_that_kept_no_history_has_none(repository):

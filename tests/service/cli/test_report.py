@@ -38,7 +38,11 @@ def test_a_version_of_before_there_were_reports_and_a_file_of_ones_own(repositor
         "path": str(target),
         "name": "mnist1d-conv",
         "version": 1,
-        "counterpart": {"name": "mnist1d-fc", "version": 1},
+        "counterpart": {
+            "name": "mnist1d-fc",
+            "version": 1,
+            "why": "the only one by the same recipe and number of steps",
+        },
     }
     assert "The convolutional one kept no history" in target.read_text()
     assert not (old / "report.html").exists()
@@ -49,6 +53,20 @@ def test_a_path_relative_to_the_repository_is_understood(repository, monkeypatch
     directory = publish_random(repository, "conv")
     monkeypatch.chdir(directory)
     assert "beside mnist1d-fc version 1" in invoke(".").output
+
+
+def test_the_counterpart_can_be_chosen(repository) -> None:
+    for _ in range(2):
+        publish_random(repository, "fc")
+    directory = publish_random(repository, "conv")
+    assert "beside mnist1d-fc version 2: the newest of 2 by the same recipe and number of steps" in (
+        invoke(directory).output
+    )
+    assert "beside mnist1d-fc version 1: as it was asked for" in (invoke(directory, "--beside", "mnist1d-fc/1").output)
+    assert "Beside it is mnist1d-fc version 1, as it was asked for." in (directory / "report.html").read_text()
+    refused = invoke(directory, "--beside", "mnist1d-conv", "--json")
+    assert refused.exit_code == 1
+    assert "a conv, expected a version of fc" in json.loads(refused.output.splitlines()[0])["message"]
 
 
 def test_what_cannot_be_reported_on_is_told(repository) -> None:

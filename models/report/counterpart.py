@@ -1,0 +1,126 @@
+"""Which network a report shows beside its own: the twin that was trained most like it, or the one that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.architectures import ARCHITECTURES
+from models.artifact import read_manifest
+from models.errors import ArtifactError
+from models.publication import MODEL_NAME, model_names, version_directory, versions
+from models.report.subject import Pair, Subject, network_name, recipe_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from models.architectures import Architecture
+    from models.artifact import Manifest
+    from models.dataset import Examples
+
+
+class Likeness(IntEnum):
+    """How much alike two networks were trained; more is better."""
+
+    OTHER_RECIPE = 0
+    OTHER_STEPS = 1
+    """The same recipe, by name, for another number of steps."""
+    SAME = 2
+    """The same recipe, by name, and number of steps."""
+
+
+def pair_of(own: Subject, repository: Path, test: Examples | None = None, beside: str | None = None) -> Pair:
+    """``own``, with a published version of its counterpart.
+
+    That is the one that ``beside`` names: ``NAME`` or ``NAME/VERSION`` in ``repository``, or a directory. Without it,
+    of those in ``repository``, the newest of those that were trained most alike (`Likeness`). Raises ArtifactError if
+    ``beside`` is no version of the counterpart; whatever else cannot be read is passed over.
+    """
+    wanted = counterpart_name(own.architecture)
+    if beside is not None:
+        return Pair(own, _asked_for(beside, wanted, repository), test=test, why_beside="as it was asked for")
+    candidates = sorted(_candidates(repository, wanted, own.recipe), reverse=True)
+    problem = ""
+    for candidate in candidates:
+        try:
+            other = Subject.read(candidate.directory)
+        except ArtifactError as error:
+            problem = problem or f" ({candidate.told} cannot be read: {error})"
+        else:
+            return Pair(own, other, test=test, why_beside=f"{_why(candidate, candidates)}{problem}")
+    return Pair(own, None, f"There is no published version of its counterpart {wanted} beside it yet{problem}.", test)
+
+
+def counterpart_name(architecture: Architecture) -> str:
+    """The network that this one is compared with: its twin, or the one whose twin it is."""
+    if architecture.baseline is not None:
+        return architecture.baseline
+    return next(name for name, other in ARCHITECTURES.items() if other.baseline == architecture.name)
+
+
+def likeness(first: Mapping[str, object], second: Mapping[str, object]) -> Likeness:
+    """Of two recipes as manifests have them; one that is not recorded is like none."""
+    if not first or first.get("name") != second.get("name"):
+        return Likeness.OTHER_RECIPE
+    return Likeness.SAME if first.get("steps") == second.get("steps") else Likeness.OTHER_STEPS
+
+
+@dataclass(frozen=True, order=True)
+class _Candidate:
+    """A version of the counterpart; the greatest is the best."""
+
+    likeness: Likeness
+    created: str
+    version: int
+    directory: Path
+
+    @property
+    def told(self) -> str:
+        return f"{self.directory.parent.name} version {self.version}"
+
+
+def _why(chosen: _Candidate, candidates: Sequence[_Candidate]) -> str:
+    count = sum(candidate.likeness is chosen.likeness for candidate in candidates)
+    which = "the only one" if count == 1 else f"the newest of {count}"
+    match chosen.likeness:
+        case Likeness.SAME:
+            return f"{which} by the same recipe and number of steps"
+        case Likeness.OTHER_STEPS:
+            return f"{which} by the same recipe, as none has the same number of steps"
+        case Likeness.OTHER_RECIPE:
+            return f"{which} there, as none is by the same recipe"
+
+
+def _candidates(repository: Path, network: str, recipe: Mapping[str, object]) -> Iterator[_Candidate]:
+    """The versions of a network, whatever they are published as."""
+    for model in model_names(repository):
+        try:
+            published = versions(repository / model)
+        except OSError:
+            continue  # a model that may not be looked at is nobody's counterpart
+        for version in published:
+            directory = repository / model / str(version)
+            try:
+                manifest: Manifest = read_manifest(directory)
+            except ArtifactError:
+                continue
+            if network_name(manifest) == network:
+                yield _Candidate(likeness(recipe, recipe_of(manifest)), manifest.created, version, directory)
+
+
+def _asked_for(text: str, wanted: str, repository: Path) -> Subject:
+    name, _, version = text.partition("/")
+    in_repository = repository / text
+    is_named = MODEL_NAME.fullmatch(name) and (not version or version.isdecimal()) and in_repository.is_dir()
+    directory = in_repository if is_named else Path(text)
+    if not directory.is_dir():
+        raise ArtifactError(
+            f"beside: got {text!r}, which is no directory and no NAME or NAME/VERSION in {repository}, expected a "
+            f"version of {wanted}"
+        )
+    subject = Subject.read(version_directory(directory.resolve()))
+    if subject.architecture.name != wanted:
+        raise ArtifactError(f"beside: got {text!r}, a {subject.architecture.name}, expected a version of {wanted}")
+    return subject
