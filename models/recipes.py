@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_STEPS: Final = 100_000_000
 MAX_LEARNING_RATE: Final = 1e6
 MAX_SEED: Final = 2**63 - 1
+SHORTEST_IN_WARMUPS: Final = 8
+"""A run is at least so many times as long as a warm-up that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class TrainingRecipe:
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or half a cosine down to 0 at the last step."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly to its peak, but never more than an eighth of ``steps``, so
-    that a short run has a peak too; at least 0."""
+    """Steps over which the learning rate rises linearly to its peak; at least 0 and below ``steps``. Where `replace`
+    changes ``steps`` alone, it comes down to an eighth of them, so that a short run has a peak too."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights that becomes the result; 0 (off) up to, not including, 1.
     At step t the decay is at most (1 + t) / (10 + t), so that short runs forget their random start."""
@@ -84,7 +86,9 @@ class TrainingRecipe:
             raise InvalidRecipe("weight_decay", self.weight_decay, "must be between 0 and 100")
         _between("steps", self.steps, 1, MAX_STEPS)
         _between("batch_size", self.batch_size, 1, MAX_STEPS)
-        _between("warmup_steps", self.warmup_steps, 0, MAX_STEPS)
+        if not 0 <= self.warmup_steps < self.steps:
+            bound = f"must be at least 0 and below {self.steps:,}, the steps"
+            raise InvalidRecipe("warmup_steps", self.warmup_steps, bound)
         _fraction("ema", self.ema)
         _between("seed", self.seed, 0, MAX_SEED)
         _between("validation", self.validation, 0, MAX_STEPS)
@@ -114,12 +118,11 @@ class TrainingRecipe:
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of the update that takes ``step`` (0 is the first) to ``step + 1``."""
-        warmup_steps = min(self.warmup_steps, self.steps // 8)
-        if step < warmup_steps:
-            return self.learning_rate * (step + 1) / warmup_steps
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
         if self.schedule == "constant":
             return self.learning_rate
-        progress = (step - warmup_steps) / (self.steps - warmup_steps)
+        progress = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,12 +162,16 @@ class TrainingRecipe:
     def replace(self, **overrides: object) -> TrainingRecipe:
         """A copy with some fields changed; ``augmentation.noise`` and its like reach into the augmentation.
 
-        InvalidRecipe for an unknown field, a value out of bounds, and a part of an augmentation that is off.
+        Other ``steps`` bring a warm-up that is not given down to an eighth of them. InvalidRecipe for an unknown field,
+        a value out of bounds, and a part of an augmentation that is off.
         """
         for field, value in overrides.items():
             _known_field(field, value)
         nested = {key: value for key, value in overrides.items() if key.startswith(_NESTED)}
         direct: dict[str, Any] = {key: value for key, value in overrides.items() if key not in nested}
+        steps = direct.get("steps")
+        if isinstance(steps, int) and "warmup_steps" not in direct:
+            direct["warmup_steps"] = min(self.warmup_steps, max(steps, 0) // SHORTEST_IN_WARMUPS)
         changed = dataclasses.replace(self, **direct)
         if not nested:
             return changed

@@ -143,6 +143,9 @@ class RecipeOverrides(_message.Message):
     schedule: _builtins.str
     """constant or cosine."""
     warmup_steps: _builtins.int
+    """Steps over which the learning rate rises to its peak; 0 up to, not including, the steps. Left out, it is the
+    recipe's, but at most an eighth of overridden steps.
+    """
     ema: _builtins.float
     """Decay of the moving average of the weights; 0 is off."""
     init: _builtins.str

@@ -69,7 +69,8 @@ def test_the_table_of_types_is_complete():
         ("steps", True, "whole number"),
         ("steps", "many", "whole number"),
         ("batch_size", 0, "between 1 and"),
-        ("warmup_steps", -1, "between 0 and"),
+        ("warmup_steps", -1, "at least 0 and below 100,000, the steps"),
+        ("warmup_steps", 100_000, "at least 0 and below 100,000, the steps"),
         ("ema", 1, "below 1"),
         ("seed", -1, "between 0 and"),
         ("seed", 2**63, "between 0 and"),
@@ -116,9 +117,9 @@ def test_adamw_takes_no_momentum():
 
 
 def test_overrides_change_what_they_name_and_nothing_else():
-    changed = recipe("best", steps=500, seed=3, network="fc")
+    changed = recipe("best", steps=5_000, seed=3, network="fc")
 
-    assert changed == dataclasses.replace(RECIPES["best"], steps=500, seed=3, network="fc")
+    assert changed == dataclasses.replace(RECIPES["best"], steps=5_000, seed=3, network="fc")
     assert changed.name == "best"
     assert RECIPES["best"].steps == 100_000
 
@@ -251,6 +252,35 @@ def test_short_runs_still_reach_their_peak(name, steps):
 
     assert max(rates) == pytest.approx(chosen.learning_rate)
     assert min(rates) > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warmup_steps"),
+    [
+        ({"steps": 200}, 25),
+        ({"steps": 4_000}, 500),
+        ({"steps": 1_000_000}, 500),
+        ({"steps": 200, "warmup_steps": 199}, 199),
+        ({"steps": 200, "warmup_steps": 0}, 0),
+        ({"warmup_steps": 9_999}, 9_999),
+    ],
+)
+def test_a_recipes_own_warm_up_fits_the_steps_and_one_that_is_given_is_taken(overrides, warmup_steps):
+    chosen = recipe("quick", **overrides)
+
+    assert chosen.warmup_steps == warmup_steps
+    rates = [chosen.learning_rate_at(step) for step in range(chosen.steps)]
+    assert rates.index(max(rates)) == max(warmup_steps - 1, 0)
+
+
+@pytest.mark.parametrize("overrides", [{"steps": 200, "warmup_steps": 200}, {"warmup_steps": 10_000}])
+def test_a_warm_up_without_an_end_is_refused(overrides):
+    with pytest.raises(
+        InvalidRecipe, match=r"'warmup_steps': got [\d,]+, must be at least 0 and below [\d,]+, the steps"
+    ):
+        recipe("quick", **overrides)
+    with pytest.raises(InvalidRecipe, match="warmup_steps"):
+        dataclasses.replace(RECIPES["quick"], steps=500)
 
 
 def test_recipes_need_no_torch():

@@ -129,6 +129,10 @@ def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_pat
         (["--recipe", "perfect"], "'perfect' is not one of"),
         (["--steps", "20", "--set", "steps=-1"], "'--set steps=-1' and '--steps 20' contradict each other"),
         (["--set", "learning_rate=nan"], "'learning_rate': got nan, must be above 0"),
+        (
+            ["--recipe", "quick", "--steps", "200", "--set", "warmup_steps=500"],
+            "'warmup_steps': got 500, must be at least 0 and below 200, the steps",
+        ),
         (["--set", "steps=20", "--set", "steps=21"], "'--set steps=20' and '--set steps=21' contradict each other"),
         (["--seed", "1", "--set", "seed=2"], "'--set seed=2' and '--seed 1' contradict each other"),
         (["--set", "network=fc", "--network", "conv"], "'--set network=fc' and '--network conv' contradict"),

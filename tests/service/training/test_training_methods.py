@@ -100,6 +100,10 @@ WRONG = {
         "must be above 0",
     ),
     "overrides.optimiser": (pb.CreateTrainingRunRequest(overrides=pb.RecipeOverrides(optimiser="x")), "sgd or adamw"),
+    "overrides.warmup_steps": (
+        pb.CreateTrainingRunRequest(recipe="quick", overrides=pb.RecipeOverrides(steps=200, warmup_steps=200)),
+        "got 200, must be at least 0 and below 200, the steps",
+    ),
     "overrides.early_stopping_patience": (
         pb.CreateTrainingRunRequest(overrides=pb.RecipeOverrides(early_stopping_patience=3)),
         "unless validation is above 0",
@@ -120,6 +124,15 @@ async def test_what_cannot_be_trained_is_refused_with_the_field_at_fault(trainin
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, field
             assert says in violations(error)[field], field
         assert (await calls.operations.ListOperations(ops.ListOperationsRequest())).operations == []
+
+
+async def test_few_steps_bring_the_recipes_own_warm_up_down(training) -> None:
+    request = pb.CreateTrainingRunRequest(recipe="quick", publish_name="ok", overrides=pb.RecipeOverrides(steps=200))
+    async with training() as calls:
+        operation = await calls.training.CreateTrainingRun(request)
+    metadata = pb.TrainingRunMetadata()
+    operation.metadata.Unpack(metadata)
+    assert metadata.recipe_fields["warmup_steps"] == 25
 
 
 async def test_every_field_at_fault_is_named_in_one_answer(training) -> None:
