@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,21 @@ def versions(model_directory: Path) -> list[int]:
     return sorted(
         int(path.name) for path in _entries(model_directory) if _VERSION.fullmatch(path.name) and path.is_dir()
     )
+
+
+def is_being_published(model_directory: Path) -> bool:
+    """Whether a first version is on its way: it is being written, which takes a second or two, or has just come.
+
+    What its publisher gave up an hour ago does not count.
+    """
+    try:
+        for path in _entries(model_directory):
+            if path.name.startswith(_STAGING_PREFIX) and time.time() - _last_change_s(path) < STALE_AFTER_S:
+                return True
+        # Asked last: what was renamed meanwhile is seen as what it has become.
+        return bool(versions(model_directory))
+    except OSError:
+        return True  # it changes under our eyes
 
 
 def version_directory(path: Path) -> Path:

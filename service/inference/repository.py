@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from models.publication import MODEL_NAME, model_names
+from models.publication import MODEL_NAME, is_being_published, model_names
 from service.errors import InvalidRequest, LoadFailed, LoadRefused, ModelNotFound, ModelNotReady
 from service.inference.draining import Draining
 from service.inference.loader import Loader
@@ -253,7 +253,7 @@ class Repository:
                 looked[name] = found
             elif name in self._models:
                 self._remove(name)
-            else:
+            elif not is_being_published(self._root / name):
                 self._say(name, "model has no version to serve")
         return looked
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -14,7 +15,15 @@ import pytest
 from models.artifact import Artifact
 from models.errors import ArtifactError, PublicationError
 from models.goldens import Golden
-from models.publication import model_names, publish, replace_file, version_directory, versions
+from models.publication import (
+    STALE_AFTER_S,
+    is_being_published,
+    model_names,
+    publish,
+    replace_file,
+    version_directory,
+    versions,
+)
 from tests.conftest import affine_model, goldens_for, publish_affine
 
 
@@ -304,6 +313,29 @@ class TestBeside:
             publish_affine(repository)
         assert version_directory(repository / "affine") == repository / "affine" / "10"
         assert version_directory(repository / "affine" / "9") == repository / "affine" / "9"
+
+    def test_whether_a_first_version_is_on_its_way(self, repository):
+        model = repository / "affine"
+        assert not is_being_published(model)
+        model.mkdir()
+        assert not is_being_published(model)
+        leave_staging(repository, age_s=STALE_AFTER_S + 60)
+        assert not is_being_published(model)
+        leave_staging(repository, age_s=STALE_AFTER_S - 60, name=".publishing-slow")
+        assert is_being_published(model)
+        shutil.rmtree(model)
+        seen = []
+
+        def manifest_for(version):
+            seen.append(is_being_published(model))
+            raise OSError
+
+        with pytest.raises(PublicationError):
+            publish(repository, "affine", affine_model(), (), manifest_for)
+        assert seen == [True]
+        assert not is_being_published(model)
+        publish_affine(repository)
+        assert is_being_published(model)
 
 
 def grow_old(directory: Path, age_s: float) -> None:

@@ -208,6 +208,26 @@ def test_a_model_without_versions_left_is_gone_too(repository, caplog) -> None:
     ]
 
 
+def test_a_publication_under_way_is_no_model_without_versions(repository, caplog) -> None:
+    publish_affine(repository)
+    watched = Watched(repository)
+    staging = repository / "new" / ".publishing-ab"
+    staging.mkdir(parents=True)
+    (staging / "model.onnx").write_bytes(affine_model())
+    assert watched.look() == []
+    assert caplog.records == []
+    staging.rename(repository / "new" / "1")
+    assert watched.look() == [("new", 1)]
+    abandoned = repository / "old" / ".publishing-ab"
+    abandoned.mkdir(parents=True)
+    os.utime(abandoned, (1e9, 1e9))
+    caplog.clear()
+    watched.look()
+    assert [(record.message, record.model) for record in caplog.records if record.levelname == "WARNING"] == [
+        ("model has no version to serve", "old")
+    ]
+
+
 def test_a_repository_that_cannot_be_looked_at_takes_nothing_away(repository, caplog) -> None:
     publish_affine(repository)
     watched = Watched(repository)
