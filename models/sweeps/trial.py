@@ -92,8 +92,12 @@ def _changed_fields(value: TrainingRecipe | Augmentation) -> dict[str, Any]:
 
 
 def _differences(base: TrainingRecipe, changed: TrainingRecipe) -> list[str]:
-    """``field=value``, as ``parse_override`` reads it, for each field but network and seed."""
+    """``field=value``, as ``parse_override`` reads it, for each field but network and seed.
+
+    A warm-up that only follows from the steps is none.
+    """
     differences = []
+    base = dataclasses.replace(base, warmup_steps=base.replace(steps=changed.steps).warmup_steps)
     for field in dataclasses.fields(base):
         before, after = getattr(base, field.name), getattr(changed, field.name)
         if field.name in ("network", "seed") or before == after:

@@ -73,6 +73,8 @@ def test_trials_of_a_cell_differ_by_their_seed_only():
         ("best", {}, "best"),
         ("best", {"network": "fc", "seed": 7}, "best"),
         ("best", {"steps": 10_000, "learning_rate": 0.002}, "best learning_rate=0.002 steps=10000"),
+        ("best", {"steps": 20}, "best steps=20"),
+        ("best", {"steps": 20, "warmup_steps": 3}, "best steps=20 warmup_steps=3"),
         ("best", {"augmentation": None}, "best augmentation=none"),
         ("best", {"augmentation.noise": 0.5}, "best augmentation.noise=0.5"),
         ("plain", {"augmentation": Augmentation(ramp=1)}, "plain augmentation=default augmentation.ramp=1"),
