@@ -117,15 +117,7 @@ def section(pair: Pair) -> Section:
             "Share of the examples that are classified wrongly, after so many updates of the weights: of those that a "
             "network is trained on (dashed), and of the test examples, which it never sees."
         ),
-        *(
-            side_by_side(
-                *(
-                    figure(svg, title=f"{title}: {quantity}", role=role)
-                    for (title, role, _), svg in zip(drawn, curve_charts(drawn, quantity), strict=True)
-                )
-            )
-            for quantity in _QUANTITIES
-        ),
+        *(side_by_side(*figures) for figures in _rows(drawn)),
         *(paragraph(remark) for title, _, history in drawn for remark in overfitting(title, history)),
     ]
     parts += [
@@ -135,6 +127,18 @@ def section(pair: Pair) -> Section:
     ]
     parts.append(paragraph("The test set is only looked at: nothing was chosen by it.", note=True))
     return Section("curves", "How they learnt" if len(drawn) > 1 else "How it learnt", join(*parts))
+
+
+def _rows(drawn: Sequence[tuple[str, Role, History]]) -> list[list[Markup]]:
+    """The networks side by side, each quantity below the other; of one network alone, both quantities side by side."""
+    rows = [
+        [
+            figure(svg, title=f"{title}: {quantity}", role=role)
+            for (title, role, _), svg in zip(drawn, curve_charts(drawn, quantity), strict=True)
+        ]
+        for quantity in _QUANTITIES
+    ]
+    return rows if len(drawn) > 1 else [[row[0] for row in rows]]
 
 
 def overfitting(title: str, history: History) -> list[str]:

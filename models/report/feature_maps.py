@@ -69,7 +69,9 @@ def drawing(pair: Pair, index: int) -> Markup:
         left = _LEFT + _STEP * (field_of(layer, 0).middle + 0.5) - width / 2
         height = _ROW * len(map_CL)
         marks.append(element("text", f"layer {layer}", x=0, y=top + height / 2, class_="strong"))
-        marks.append(element("text", " × ".join(map(str, map_CL.shape)), x=0, y=top + height / 2 + 16, class_="soft"))
+        marks.append(
+            element("text", " × ".join(map(str, map_CL.shape)), x=0, y=top + height / 2 + 16, class_="soft extra")
+        )
         marks += cells(map_CL, left=left, top=top, width=width, height=_ROW, positive="fill conv")
         top += height + _GAP
     marks += _probabilities(pair.answers[pair.own.role][index], int(pair.examples.y_B[index]), top)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.convolution import Array
     from models.report.subject import Pair, Subject
 
-_KERNEL, _PER_ROW = 84, 5
+_KERNEL: Final = 84
 _TAP: Final = 20
 
 
@@ -67,34 +67,32 @@ def _kernels(conv: Subject) -> list[Markup]:
 
 
 def _bars(kernels_KT: Array) -> Markup:
-    """Each kernel as three bars."""
+    """Each kernel as three bars, as many beside each other as there is room for."""
     largest = float(np.abs(kernels_KT).max(initial=1e-12))
-    per_row = _PER_ROW * 3
-    rows = -(-len(kernels_KT) // per_row)
-    height = 96
-    marks = [element("title", "the kernels of the first layer")]
-    for channel, kernel_T in enumerate(kernels_KT):
-        row, column = divmod(channel, per_row)
-        left, middle = column * _KERNEL, row * height + 42
-        marks.append(element("line", x1=left + 4, y1=middle, x2=left + _KERNEL - 14, y2=middle, class_="axis"))
-        for tap, value in enumerate(kernel_T):
-            size = 36 * abs(float(value)) / largest
-            marks.append(
-                element(
-                    "rect",
-                    element("title", f"kernel {channel}, tap {tap}: {float(value):.3f}"),
-                    x=left + 7 + tap * _TAP,
-                    y=middle - size if value > 0 else middle,
-                    width=_TAP - 3,
-                    height=size,
-                    class_="plus" if value > 0 else "minus",
-                )
-            )
+    return element("div", *(_bar(*each, largest) for each in enumerate(kernels_KT)), class_="kernels")
+
+
+def _bar(channel: int, kernel_T: Array, largest: float) -> Markup:
+    middle = 42
+    marks = [
+        element("title", f"the kernel of channel {channel}"),
+        element("line", x1=4, y1=middle, x2=_KERNEL - 14, y2=middle, class_="axis"),
+    ]
+    for tap, value in enumerate(kernel_T):
+        size = 36 * abs(float(value)) / largest
         marks.append(
-            element("text", str(channel), x=left + 35, y=row * height + 92, text_anchor="middle", class_="soft")
+            element(
+                "rect",
+                element("title", f"kernel {channel}, tap {tap}: {float(value):.3f}"),
+                x=7 + tap * _TAP,
+                y=middle - size if value > 0 else middle,
+                width=_TAP - 3,
+                height=size,
+                class_="plus" if value > 0 else "minus",
+            )
         )
-    drawn = picture(_KERNEL * min(per_row, len(kernels_KT)), rows * height, marks, class_="picture kernels")
-    return element("div", drawn, class_="scroll")
+    marks.append(element("text", str(channel), x=35, y=92, text_anchor="middle", class_="soft"))
+    return picture(_KERNEL, 96, marks)
 
 
 def _taps(weight_KCT: Array, layer: int) -> Markup:

@@ -70,7 +70,10 @@ def section(pair: Pair) -> Section:
         f"A unit of the fully connected net sees all {SAMPLES} samples from the first layer on, and "
         "has to learn for itself which of them are neighbours."
     )
-    hint = "Point at a unit, or move to it with the tab key, to see its field."
+    hint = (
+        f"The layers have {units(1)}, {units(2)} and {units(3)} units. Point at one, or move to "
+        "it with the tab key, to see its field."
+    )
     drawn = figure(drawing(pair.examples.x_BL[0]), hint)
     return Section("receptive-fields", "How far a unit sees", join(paragraph(text), drawn))
 
@@ -84,7 +87,7 @@ def drawing(signal_L: Array) -> Markup:
     for layer in range(1, LAYERS + 1):
         y = base + _GAP * layer
         dots.append(element("text", f"layer {layer}", x=0, y=y - 3, class_="strong"))
-        dots.append(element("text", f"{units(layer)} units", x=0, y=y + 13, class_="soft"))
+        dots.append(element("text", f"{units(layer)} units", x=0, y=y + 13, class_="soft extra"))
         for unit in range(units(layer)):
             field = field_of(layer, unit)
             chosen = unit == _shown(layer)
@@ -109,16 +112,14 @@ def drawing(signal_L: Array) -> Markup:
             )
     marks += fields
     marks.append(element("text", "input", x=0, y=_TOP + _SIGNAL / 2, class_="strong"))
-    marks.append(element("text", f"{SAMPLES} samples", x=0, y=_TOP + _SIGNAL / 2 + 16, class_="soft"))
+    marks.append(element("text", f"{SAMPLES} samples", x=0, y=_TOP + _SIGNAL / 2 + 16, class_="soft extra"))
     marks.append(
         trace(signal_L, left=_x(0), top=_TOP + 8, step=_STEP, height=_SIGNAL - 24, low=low, high=high, class_="signal")
     )
     for sample in range(SAMPLES):
         marks.append(element("circle", cx=_x(sample), cy=base, r=2.5, class_="sample"))
     marks += dots
-    return element(
-        "div", picture(_x(SAMPLES), base + _GAP * LAYERS + 22, marks, class_="picture fields"), class_="scroll"
-    )
+    return picture(_x(SAMPLES), base + _GAP * LAYERS + 22, marks, class_="picture fields")
 
 
 def _x(sample: float) -> float:

@@ -151,6 +151,32 @@ def test_a_browser_shows_it_without_a_complaint_and_without_a_request(report, ow
     assert shown.requests[0].startswith("file:")
 
 
+@pytest.mark.parametrize(("own", "other"), [("conv", "fc"), ("conv", None), ("fc", None), ("conv25", "fc-slide")])
+def test_on_a_phone_every_picture_is_seen_whole(report, own, other):
+    shown = report(own, other)
+    shown.show_as(width=390, height=900)
+    cut = """[...document.querySelectorAll('svg.picture')].filter((svg) => {
+      const {left, right} = svg.getBoundingClientRect();
+      return left < 0 || right > innerWidth;
+    }).map((svg) => svg.textContent.slice(0, 60))"""
+    assert shown.run(cut) == []
+    smallest = """Math.min(...[...document.querySelectorAll('#receptive-fields text, #kernels text')]
+      .filter((text) => text.getBoundingClientRect().width > 0)
+      .map((text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
+    assert shown.run(smallest) > 9
+
+
+@pytest.mark.parametrize(("own", "other"), [("conv", "fc"), ("conv", None), ("fc", None)])
+def test_a_chart_is_as_large_with_one_network_as_with_two(report, own, other):
+    shown = report(own, other)
+    widths = shown.run("[...document.querySelectorAll('#curves svg, .columns svg')].map((svg) => svg.clientWidth)")
+    assert 400 < max(widths) <= 520
+    tops = shown.run(
+        "[...document.querySelectorAll('#curves svg')].slice(0, 2).map((s) => s.getBoundingClientRect().top)"
+    )
+    assert tops[0] == tops[1]
+
+
 def test_the_slider_moves_the_maps(report):
     shown = report("conv", "fc")
     state = """(() => {
