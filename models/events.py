@@ -6,10 +6,12 @@ service are all sinks. A sink must be quick, and must not raise unless the run i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -71,14 +73,18 @@ class Finished:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage of the pipeline begins."""
+    """A stage begins: of the pipeline, or what comes before it and may take seconds.
+
+    ``load`` (PyTorch), ``data``, ``train`` and in it, before its first step, ``prepare`` (the engine, which may have to
+    compile), ``evaluate``, ``export``, ``prove``, ``gate``, ``publish``.
+    """
 
     stage: str
 
 
 @dataclass(frozen=True)
 class StageFinished:
-    """A stage of the pipeline is done, with whatever is worth knowing of it."""
+    """A stage is done, with whatever is worth knowing of it."""
 
     stage: str
     duration_s: float
@@ -91,6 +97,16 @@ EventSink: TypeAlias = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """The sink for those who do not listen."""
+
+
+@contextlib.contextmanager
+def stage(name: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
+    """Announce a stage, and its end with what was put into the dict; a stage that raises has no end."""
+    on_event(StageStarted(name))
+    started_s = time.monotonic()
+    detail: dict[str, Any] = {}
+    yield detail
+    on_event(StageFinished(name, time.monotonic() - started_s, detail))
 
 
 def to_json_line(event: Event) -> str:

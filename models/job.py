@@ -88,16 +88,18 @@ def main() -> int:
 
 
 def _run(job: Job, events: TextIO) -> int:
-    from models import pipeline  # torch: only now that the limits are set
-    from models.checkpoint import path_in
-    from models.errors import ModelsError, TrainingInterrupted
-    from models.events import to_json_line
-    from models.interruption import interruptible
-    from models.recipes import TrainingRecipe
+    from models.events import stage, to_json_line
 
     def tell(line: str) -> None:
         events.write(f"{line}\n")
         events.flush()
+
+    with stage("load", lambda event: tell(to_json_line(event))):
+        from models import pipeline  # torch: only now that the limits are set
+    from models.checkpoint import path_in
+    from models.errors import ModelsError, TrainingInterrupted
+    from models.interruption import interruptible
+    from models.recipes import TrainingRecipe
 
     checkpoint_dir = Path(job.work_dir)
     try:

@@ -6,10 +6,8 @@ published, and the exception carries the report. Knows nothing of terminals, pro
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +22,7 @@ from models.checkpoint import path_in
 from models.dataset import CLASSES, Dataset, canonical, split
 from models.errors import GateNotMet, ProofFailed, PublicationError, TrainingInterrupted
 from models.evaluation import Evaluation, evaluate
-from models.events import EventSink, StageFinished, StageStarted, ignore
+from models.events import EventSink, ignore, stage
 from models.export import INPUT, export
 from models.gate import check_can_be_compared, decide
 from models.goldens import Golden
@@ -42,7 +40,7 @@ from models.training import CHECKPOINT_EVERY, VALIDATION_SEED, TrainedNetwork, t
 from models.writable import why_not_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import nn
@@ -132,13 +130,13 @@ def run(
     if gate is not None:
         check_can_be_compared(recipe)
 
-    with _stage("data", on_event) as detail:
+    with stage("data", on_event) as detail:
         data = canonical() if data is None else data
         recipe.check_fits(len(data.train))
         held_out = {"validation": recipe.validation} if recipe.validation else {}
         detail.update(train=len(data.train) - recipe.validation, **held_out, test=len(data.test))
 
-    with _stage("train", on_event) as detail:
+    with stage("train", on_event) as detail:
         trained = train(
             recipe,
             data,
@@ -156,19 +154,19 @@ def run(
         if stop is not None and stop():
             raise TrainingInterrupted(trained.steps, None if checkpoint_dir is None else path_in(checkpoint_dir))
 
-    with _stage("evaluate", on_event) as detail:
+    with stage("evaluate", on_event) as detail:
         evaluation = evaluate(trained.network, data.test)
         metrics = _metrics(trained, data, evaluation)
         detail.update(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
 
     leave_if_stopped()
-    with _stage("export", on_event) as detail:
+    with stage("export", on_event) as detail:
         origin = _origin(trained, data, lowering)
         model_bytes = export(trained.network, provenance=_as_text(origin), lowering=lowering)
         detail.update(bytes=len(model_bytes), sha256=hashlib.sha256(model_bytes).hexdigest())
 
     leave_if_stopped()
-    with _stage("prove", on_event) as detail:
+    with stage("prove", on_event) as detail:
         goldens = record_goldens(trained.network, data.test)
         parity = prove(
             trained.network,
@@ -184,14 +182,14 @@ def run(
 
     decision = None
     if gate is not None:
-        with _stage("gate", on_event) as detail:
+        with stage("gate", on_event) as detail:
             decision = decide(gate(), metrics, origin)
             detail.update(decision.to_dict())
         if not decision.is_met:
             raise GateNotMet(f"nothing was published: {decision.summary}", decision.to_dict())
 
     leave_if_stopped()  # the last chance: from here on there is a new version
-    with _stage("publish", on_event) as detail:
+    with stage("publish", on_event) as detail:
         about_run = {RUN_KEY: run_id, "gate": None if decision is None else decision.to_dict()}
         about_run = {key: value for key, value in about_run.items() if value is not None}
         manifest_for = _manifest(name, model_bytes, goldens, metrics, parity, origin, trained.duration_s, about_run)
@@ -309,16 +307,6 @@ def _manifest(
 
 
 # ---- the frame ---------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _stage(stage: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
-    """Announce a stage, and its end with what was put into the dict; a stage that raises has no end."""
-    on_event(StageStarted(stage))
-    started_s = time.monotonic()
-    detail: dict[str, Any] = {}
-    yield detail
-    on_event(StageFinished(stage, time.monotonic() - started_s, detail))
 
 
 def _check_target(repository: Path, name: str) -> None:

@@ -23,7 +23,7 @@ from models.dataset import split
 from models.engine import ENGINES, chosen, engine_for
 from models.errors import CheckpointError, TrainingDiverged, TrainingInterrupted
 from models.evaluation import evaluate
-from models.events import CheckpointSaved, Evaluated, EventSink, Finished, Progress, Started, ignore
+from models.events import CheckpointSaved, Evaluated, EventSink, Finished, Progress, Started, ignore, stage
 from models.networks import build, weights_sha256
 from models.threads import one_thread
 
@@ -103,8 +103,10 @@ def train(
             run.restore(checkpoint)
         if checkpoint_dir is not None:
             checkpoints.check_writable(checkpoint_dir)  # now, and not when there is something to lose
+        with stage("prepare", on_event) as detail:
+            run.engine.prepare()
+            detail.update(engine=run.engine.name)
         on_event(Started(recipe.steps, run.step, recipe.to_dict()))
-        run.engine.prepare()
         meter = _Meter(recipe.steps, run.step, on_event)
 
         def save_checkpoint() -> Path | None:

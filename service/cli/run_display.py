@@ -9,7 +9,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.console import Group
+from rich.live import Live as RichLive
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
 from models import events
@@ -22,6 +24,19 @@ if TYPE_CHECKING:
 
 EVALUATIONS_SHOWN: Final = 10
 """About so many in a run are worth a line each; programs get them all."""
+DOING: Final = {
+    "load": "loading PyTorch",
+    "data": "making the data",
+    "prepare": "preparing the engine, which the first time is compiled",
+    "evaluate": "evaluating",
+    "export": "exporting to ONNX",
+    "prove": "proving the export",
+    "gate": "comparing at the gate",
+    "publish": "writing the report and publishing",
+}
+"""What a stage does, for those who wait; training tells more than that itself."""
+_ANNOUNCED: Final = ("load", "prepare")
+"""Stages before the first step that may take seconds: a log would look dead without a line."""
 
 
 @contextlib.contextmanager
@@ -38,29 +53,30 @@ def silent() -> Iterator[events.EventSink]:
 
 @contextlib.contextmanager
 def live(console: Console | None = None) -> Iterator[events.EventSink]:
-    """On a terminal a progress bar with loss, accuracy, steps/s and time left; elsewhere a line an evaluation.
+    """On a terminal what is being done, and a progress bar with loss, accuracy, steps/s and time left; elsewhere lines.
 
     Writes to standard error, where progress belongs.
     """
     console = stderr() if console is None else console
+    status = Progress(TextColumn(" "), SpinnerColumn(), TextColumn("{task.description}"), console=console)
     progress = Progress(
         TextColumn("  [bold]{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
-    with progress:
-        yield _Live(console, progress)
+    both = RichLive(Group(status, progress), console=console, transient=True, refresh_per_second=10)
+    with both if console.is_terminal else contextlib.nullcontext():
+        yield _Live(console, status, progress)
 
 
 class _Live:
     """The sink of `live`."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._console, self._progress = console, progress
+    def __init__(self, console: Console, status: Progress, progress: Progress) -> None:
+        self._console, self._status, self._progress = console, status, progress
+        self._doing = status.add_task("", total=None, visible=False)
         self._task = progress.add_task("train", total=None, figures="", visible=False)
         self._total_steps = self._due_step = 0
         self._shown_step = -1
@@ -69,6 +85,7 @@ class _Live:
         match event:
             case events.Started():
                 self._total_steps = event.total_steps
+                self._status.update(self._doing, visible=False)
                 self._progress.update(
                     self._task, total=event.total_steps, completed=event.start_step, figures="", visible=True
                 )
@@ -81,7 +98,13 @@ class _Live:
                 )
             case events.Finished():
                 self._progress.update(self._task, visible=False)
+            case events.StageStarted():
+                doing = DOING.get(event.stage, "")
+                self._status.update(self._doing, description=doing, visible=bool(doing))
+                if not self._console.is_terminal and (line := announcement(event.stage)):
+                    self._print(line, "dim")
             case events.StageFinished():
+                self._status.update(self._doing, visible=False)
                 self._print(stage_line(event))
             case _:
                 pass
@@ -94,6 +117,11 @@ class _Live:
 
     def _print(self, line: str, style: str = "") -> None:
         self._console.print(Text("  ").append(line, style=style))
+
+
+def announcement(stage: str) -> str:
+    """A line in a log for a stage that begins; empty for one whose end is soon enough."""
+    return f"{DOING[stage]} ..." if stage in _ANNOUNCED else ""
 
 
 def stage_line(event: events.StageFinished) -> str:
@@ -116,6 +144,10 @@ def _figures(event: events.Progress) -> str:
 
 def _describe(stage: str, detail: Any) -> str:  # noqa: ANN401 - each stage has details of its own
     match stage:
+        case "load":
+            return "PyTorch is loaded"
+        case "prepare":
+            return f"engine {detail['engine']}"
         case "data":
             held_out = f", {detail['validation']:,} held-out" if "validation" in detail else ""
             return f"{detail['train']:,} training{held_out} and {detail['test']:,} test examples"

@@ -16,7 +16,7 @@ from rich.text import Text
 from models.events import StageFinished
 from service.cli.console import print_json
 from service.cli.curves import Curve, drawn
-from service.cli.run_display import EVALUATIONS_SHOWN, duration, stage_line
+from service.cli.run_display import EVALUATIONS_SHOWN, announcement, duration, stage_line
 from service.pb import POOL
 from service.pb import training_pb2 as pb
 
@@ -122,6 +122,8 @@ class Lines:
             self._total_steps, self._due_step = event.training_started.total_steps, 0
         if event.WhichOneof("event") == "evaluated":
             return self._evaluation(event.evaluated)
+        if event.WhichOneof("event") == "stage_started":
+            return announcement(event.stage_started.stage)
         return line_of(event)
 
     def _evaluation(self, evaluated: pb.Evaluated) -> str:
@@ -174,6 +176,7 @@ class Live:
                 self._stage = event.stage_started.stage
             case "training_started":
                 started = event.training_started
+                self._stage = "train"
                 self._progress = pb.Progress(step=started.start_step, total_steps=started.total_steps)
             case "progress":
                 self._progress = event.progress

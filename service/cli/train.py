@@ -191,11 +191,8 @@ def train_and_publish(
 
     ``resume_with`` is the command to show after Ctrl-C.
     """
-    try:
-        from models import pipeline
-        from models.interruption import interruptible
-    except ModuleNotFoundError as error:
-        fail(f"training needs {error.name}, which is not installed: pip install 'mnist1d-service[train]'")
+    from models.events import stage
+    from models.interruption import interruptible
     from service.cli import run_display
 
     if quiet:
@@ -208,13 +205,16 @@ def train_and_publish(
     lost: list[OutputFailed] = []
     try:
         with interruptible() as stop, display as on_event:
-            return pipeline.run(
+            tell = _until_lost(on_event, lost)
+            with stage("load", tell):
+                run = _pipeline()
+            return run(
                 recipe,
                 repository=repository,
                 publish_as=publish_as,
                 lowering=lowering,
                 engine=engine,
-                on_event=_until_lost(on_event, lost),
+                on_event=tell,
                 checkpoint_dir=checkpoint_dir,
                 resume=resume,
                 stop=lambda: bool(lost) or stop(),
@@ -225,6 +225,15 @@ def train_and_publish(
         _leave(error, as_json=as_json, resume_with=resume_with)
     except KeyboardInterrupt:
         fail("stopped at once by a second Ctrl-C; what the last checkpoint does not hold is lost", Exit.INTERRUPTED)
+
+
+def _pipeline() -> Callable[..., PublishedModel]:
+    """``models.pipeline.run``, which needs PyTorch; takes seconds."""
+    try:
+        from models.pipeline import run
+    except ModuleNotFoundError as error:
+        fail(f"training needs {error.name}, which is not installed: pip install 'mnist1d-service[train]'")
+    return run
 
 
 def _until_lost(on_event: EventSink, lost: list[OutputFailed]) -> EventSink:

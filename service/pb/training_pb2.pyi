@@ -392,7 +392,9 @@ class TrainingRunMetadata(_message.Message):
     attempt: _builtins.int
     """How often it was begun or resumed."""
     stage: _builtins.str
-    """data, train, evaluate, export, prove, gate, publish; empty while it is queued."""
+    """load (PyTorch), data, prepare (the engine, which may compile), train, evaluate, export, prove, gate, publish; empty
+    while it is queued.
+    """
     step: _builtins.int
     total_steps: _builtins.int
     loss: _builtins.float
@@ -800,6 +802,8 @@ Global___AttemptEnded: _TypeAlias = AttemptEnded  # noqa: Y015
 
 @_typing.final
 class StageStarted(_message.Message):
+    """See TrainingRunMetadata.stage; prepare is a part of train, which goes on with TrainingStarted."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STAGE_FIELD_NUMBER: _builtins.int

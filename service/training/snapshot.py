@@ -21,7 +21,8 @@ def folded(snapshot: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, An
         case "stage_started":
             after["stage"] = body["stage"]
         case "started":
-            after |= {"step": body["start_step"], "total_steps": body["total_steps"]}
+            # Its engine was prepared within the stage, which goes on.
+            after |= {"stage": "train", "step": body["start_step"], "total_steps": body["total_steps"]}
         case "progress":
             after |= {name: body[name] for name in _FIGURES}
         case "evaluated":

@@ -100,6 +100,9 @@ def test_it_tells_everything_asks_what_serves_and_is_polite(tmp_path) -> None:
     assert events[-1] == {"event": "published", "name": "m", "version": 1}
     kinds = [event["event"] for event in events]
     assert kinds.count("checkpoint_saved") == 3
+    assert events[0] == {"event": "stage_started", "stage": "load"}
+    stages = [event["stage"] for event in events if event["event"] == "stage_finished"]
+    assert stages == ["load", "data", "prepare", "train", "evaluate", "export", "prove", "gate", "publish"]
     process.communicate()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models import checkpoint as checkpoints
 from models.errors import CheckpointError, TrainingInterrupted
-from models.events import CheckpointSaved, Finished, Started
+from models.events import CheckpointSaved, Finished, StageFinished, StageStarted, Started
 from models.recipes import recipe
 from tests.models.short_runs import SHORT, stop_at
 
@@ -60,8 +60,8 @@ def test_a_finished_run_is_resumed_at_its_end(small, tmp_path, engine):
     again = train(chosen, small, checkpoint_dir=tmp_path, resume=True, on_event=events.append, engine=engine)
 
     assert (again.weights_sha256, again.history) == (first.weights_sha256, first.history)
-    assert [type(event) for event in events] == [Started, Finished]
-    assert events[0].start_step == 20
+    assert [type(event) for event in events] == [StageStarted, StageFinished, Started, Finished]
+    assert events[2].start_step == 20
 
 
 def test_a_run_killed_between_checkpoints_goes_on_from_the_last(small, tmp_path, engine):
@@ -76,7 +76,7 @@ def test_a_run_killed_between_checkpoints_goes_on_from_the_last(small, tmp_path,
     events = []
     resumed = train(chosen, small, checkpoint_dir=tmp_path, resume=True, on_event=events.append, engine=engine)
 
-    assert events[0].start_step == 30
+    assert next(event for event in events if isinstance(event, Started)).start_step == 30
     assert resumed.weights_sha256 == train(chosen, small, engine=engine).weights_sha256
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import checkpoint as checkpoints
-from models.events import CheckpointSaved, Evaluated, Finished, Progress, Started
+from models.events import CheckpointSaved, Evaluated, Finished, Progress, StageFinished, StageStarted, Started
 from models.recipes import recipe
 
 pytest.importorskip("torch")
@@ -23,7 +23,9 @@ def test_the_events_of_a_run_in_order(small, tmp_path, engine):
     chosen = recipe("best", steps=20, batch_size=50, evaluate_every=8, validation=30)
     trained = train(chosen, small, on_event=events.append, checkpoint_dir=tmp_path, checkpoint_every=10, engine=engine)
 
-    assert events[0] == Started(20, 0, chosen.to_dict())
+    assert events[0] == StageStarted("prepare")
+    assert events[1] == StageFinished("prepare", events[1].duration_s, {"engine": engine})
+    assert events[2] == Started(20, 0, chosen.to_dict())
     assert events[-1] == Finished(20, trained.duration_s, trained.weights_sha256)
     evaluated = [event for event in events if isinstance(event, Evaluated)]
     assert [(event.step, event.split) for event in evaluated] == [

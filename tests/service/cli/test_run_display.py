@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from models import events
-from service.cli.run_display import duration, live, silent, stage_line
+from service.cli.run_display import DOING, duration, live, silent, stage_line
 
 RECIPE = {"network": "conv", "recipe": "", "name": "quick"}
 RUN = [
@@ -44,6 +44,21 @@ def test_on_a_terminal_there_is_a_bar_with_figures():
     assert "loss 0.500  accuracy  87.5%  1,234 steps/s  1 min 05 s left" in text
 
 
+@pytest.mark.parametrize("stage", DOING)
+def test_on_a_terminal_every_stage_says_what_it_does_until_it_is_done(stage):
+    assert DOING[stage] in show(events.StageStarted(stage), terminal=True)
+    over = show(events.StageStarted(stage), events.Started(200, 0, RECIPE), terminal=True)
+    assert DOING[stage] not in over.rpartition("training conv")[2]
+
+
+def test_a_log_is_told_of_what_takes_long_before_the_first_step():
+    stages = [events.StageStarted(stage) for stage in DOING]
+    assert show(*stages, terminal=False).splitlines() == [
+        "  loading PyTorch ...",
+        "  preparing the engine, which the first time is compiled ...",
+    ]
+
+
 def test_a_long_run_shows_about_ten_evaluations_and_the_last():
     steps = [*range(1000, 100_000, 1000), 100_000]
     evaluations = [events.Evaluated(step, split, 0.5, 0.9) for step in steps for split in ("validation", "test")]
@@ -69,6 +84,8 @@ def test_silence(capsys):
 @pytest.mark.parametrize(
     ("stage", "detail", "line"),
     [
+        ("load", {}, "load      PyTorch is loaded (0.5 s)"),
+        ("prepare", {"engine": "fused"}, "prepare   engine fused (0.5 s)"),
         ("data", {"train": 4000, "test": 1000}, "data      4,000 training and 1,000 test examples (0.5 s)"),
         (
             "data",

@@ -99,6 +99,28 @@ def test_a_log_gets_about_ten_evaluations_and_hears_once_of_a_server_that_is_awa
     assert sum("is away" in line for line in printed) == 1
 
 
+def test_a_log_and_a_terminal_are_told_of_stages_before_the_first_step() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    lines, live = Lines(console), Live(RUN, Console(file=io.StringIO(), force_terminal=True, width=120))
+    for stage in ("load", "data", "train", "prepare"):
+        lines.tell(event(stage_started=pb.StageStarted(stage=stage)))
+        live.tell(event(stage_started=pb.StageStarted(stage=stage)))
+        assert stage in shown(live)
+    assert console.file.getvalue().splitlines() == [
+        "  loading PyTorch ...",
+        "  preparing the engine, which the first time is compiled ...",
+    ]
+    live.tell(event(training_started=pb.TrainingStarted(total_steps=1000)))
+    live.tell(progress(10))
+    assert "train  900 steps/s" in shown(live)
+
+
+def shown(live: Live) -> str:
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(live)
+    return console.file.getvalue()
+
+
 def test_lines_for_what_happens_to_a_run() -> None:
     assert line_of(event(attempt_started=pb.AttemptStarted(attempt=1))) == ""
     assert line_of(event(attempt_started=pb.AttemptStarted(attempt=2))) == "begun again, attempt 2"

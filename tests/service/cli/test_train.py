@@ -63,6 +63,9 @@ def test_a_run_for_people(tmp_path):
     ):
         assert word in result.stdout
     for word in (
+        "loading PyTorch ...",
+        "load      PyTorch is loaded",
+        "prepare   engine ",
         "training conv with recipe quick, 60 steps",
         "step 60: test accuracy",
         "publish   mnist1d-conv version 1",
@@ -78,7 +81,9 @@ def test_a_run_for_programs_and_one_that_is_quiet(tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert lines[0] == {"event": "stage_started", "stage": "data"}
+    stages = [line["stage"] for line in lines if line["event"] == "stage_started"]
+    assert lines[0] == {"event": "stage_started", "stage": "load"}
+    assert stages == ["load", "data", "train", "prepare", "evaluate", "export", "prove", "publish"]
     assert {"started", "evaluated", "finished", "stage_finished", "checkpoint_saved"} <= {
         line["event"] for line in lines
     }
@@ -290,7 +295,9 @@ def run_python(program: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_not_installed_is_noticed_before_training(library):
     done = run_python(f"import sys; sys.modules['{library}'] = None; from service.cli import main; main(['train'])")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: training needs {library}, which is not installed: pip install")
+    loading, error = done.stderr.splitlines()
+    assert loading == "  loading PyTorch ..."
+    assert error.startswith(f"error: training needs {library}, which is not installed: pip install")
 
 
 def test_help_lists_the_fields_and_does_not_import_torch():

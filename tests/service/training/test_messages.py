@@ -54,6 +54,7 @@ def test_a_snapshot_has_the_latest_of_everything() -> None:
     snapshot: dict[str, object] = {}
     for body in (
         {"event": "stage_started", "stage": "train"},
+        {"event": "stage_started", "stage": "prepare"},  # a part of it
         {"event": "started", "start_step": 5, "total_steps": 20},
         {"event": "evaluated", "step": 10, "split": "test", "loss": 1.0, "accuracy": 0.5},
         {"event": "evaluated", "step": 20, "split": "test", "loss": 0.5, "accuracy": 0.6},
