@@ -280,7 +280,7 @@ def _elsewhere(connection: dict[str, Any]) -> str:
 
 
 def _plain(run: TrainingRun) -> dict[str, Any]:
-    from service.cli.runs_display import as_json
+    from service.cli.message_json import as_json
 
     plain: dict[str, Any] = {"name": run.name, "done": run.is_done, "metadata": as_json(run.snapshot)}
     if run.result is not None:

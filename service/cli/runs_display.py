@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from google.protobuf.json_format import MessageToDict
 from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,14 +15,13 @@ from rich.text import Text
 from models.events import StageFinished
 from service.cli.console import print_json
 from service.cli.curves import Curve, drawn
+from service.cli.message_json import as_json
 from service.cli.run_display import EVALUATIONS_SHOWN, announcement, duration, stage_line
-from service.pb import POOL
 from service.pb import training_pb2 as pb
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from google.protobuf.message import Message
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from service.client import ServerError, TrainingRun
@@ -58,14 +56,6 @@ class Display(Protocol):
     def gap(self, error: ServerError) -> None:
         """The server is away and is looked for again."""
         ...
-
-
-def as_json(message: Message) -> dict[str, Any]:
-    """A message of the contract for programs, by the contract's own names; numbers that JSON lacks are text."""
-    plain: dict[str, Any] = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=False, descriptor_pool=POOL
-    )
-    return plain
 
 
 class JsonLines:
@@ -278,11 +268,7 @@ def line_of(event: pb.TrainingRunEvent) -> str:
 
 
 def _stage_line(finished: pb.StageFinished) -> str:
-    # Numbers of a Struct are all floating-point; those of a stage are counts or figures.
-    detail = {
-        name: int(value) if isinstance(value, float) and value.is_integer() and name != "test_accuracy" else value
-        for name, value in MessageToDict(finished.detail, descriptor_pool=POOL).items()
-    }
+    detail = as_json(finished).get("detail", {})
     if finished.stage == "gate":
         return f"{'gate':<9} {'met' if detail['is_met'] else 'NOT met'}: {detail['summary']}"
     if finished.stage == "publish":
