@@ -35,8 +35,8 @@ DOING: Final = {
     "publish": "writing the report and publishing",
 }
 """What a stage does, for those who wait; training tells more than that itself."""
-_ANNOUNCED: Final = ("load", "prepare")
-"""Stages before the first step that may take seconds: a log would look dead without a line."""
+_ANNOUNCED: Final = ("load", "prepare", "export")
+"""Stages that may take seconds and tell nothing meanwhile: a log would look dead without a line."""
 
 
 @contextlib.contextmanager

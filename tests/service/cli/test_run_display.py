@@ -51,11 +51,12 @@ def test_on_a_terminal_every_stage_says_what_it_does_until_it_is_done(stage):
     assert DOING[stage] not in over.rpartition("training conv")[2]
 
 
-def test_a_log_is_told_of_what_takes_long_before_the_first_step():
+def test_a_log_is_told_of_what_takes_long():
     stages = [events.StageStarted(stage) for stage in DOING]
     assert show(*stages, terminal=False).splitlines() == [
         "  loading PyTorch ...",
         "  preparing the engine, which the first time is compiled ...",
+        "  exporting to ONNX ...",
     ]
 
 
