@@ -33,6 +33,7 @@ class FakeTransport(asyncio.Transport):
         self._protocol = protocol
         self._read = 0
         self._is_closing = self._is_paused = False
+        self._is_reading = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._is_closing:
@@ -48,6 +49,15 @@ class FakeTransport(asyncio.Transport):
         if self._is_paused:
             self._is_paused = False
             self._protocol.resume_writing()
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
+    def pause_reading(self) -> None:
+        self._is_reading = False
+
+    def resume_reading(self) -> None:
+        self._is_reading = True
 
     def close(self) -> None:
         self._is_closing = True
@@ -107,6 +117,8 @@ class Drive:
         for chunk in chunks:
             connection.data_received(chunk)
             await asyncio.sleep(0)
+            while not (transport.is_reading() or transport.is_closing()):  # noqa: ASYNC110 - its turn comes again by itself
+                await asyncio.sleep(0)
             if reads:
                 transport.read()
             if transport.is_closing():

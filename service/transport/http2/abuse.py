@@ -44,7 +44,7 @@ MAX_UNREAD_REPLIES: Final = 1000
 BODY_TIMEOUT_S: Final = 60.0
 """From a call's last byte to its next one, until the request of a call that takes one request is complete."""
 PREFACE_TIMEOUT_S: Final = 20.0
-"""From the connection (and its TLS handshake) to the client's preface and settings."""
+"""For a TLS handshake; and from the connection (and its TLS handshake) to the client's preface and settings."""
 WRITE_TIMEOUT_S: Final = 60.0
 """How long a peer may read nothing at all while there is something for it, or nothing of a complete response."""
 DRAIN_TIMEOUT_S: Final = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -16,20 +17,23 @@ from service.transport.calls import (
     call_unary,
     request_log,
 )
+from service.transport.http2.messages import MessageError
 from service.transport.http2.opened_stream import OpenedStream
 from service.transport.http2.request_queue import RequestQueue
 from service.transport.methods import BidiStream, ServerStream, Unary
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
     from service.transport.calls import CheckAccess, Observer, Tally
+    from service.transport.http2.messages import Packed
     from service.transport.http2.stream import Stream
     from service.transport.methods import Express
 
 _log = logging.getLogger(__name__)
 _DEFECT = Status(Code.INTERNAL, "internal error")
+_UNPACKINGS = 2
+"""Long messages that are unpacked at a time, each of which may grow to the limit of a message."""
 
 
 class CallRunner:
@@ -45,6 +49,7 @@ class CallRunner:
         self._check_access = check_access
         # The loop itself holds tasks weakly.
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unpackings = asyncio.Semaphore(_UNPACKINGS)
 
     def begin(self, stream: Stream) -> None:
         """A call's header fields are here. One with a stream of requests starts now."""
@@ -64,6 +69,34 @@ class CallRunner:
         enter = self.express(stream)
         if enter is None or not self._enter(enter, stream, message):
             self.run_generally(stream, message)
+
+    def run_packed(self, stream: Stream, packed: Packed) -> None:
+        """The same with a long compressed message."""
+        self._start(stream, self._run_packed(stream, packed))
+
+    async def _run_packed(self, stream: Stream, packed: Packed) -> None:
+        message = status = None
+        try:
+            message = await self.unpacked(packed)
+        except MessageError as error:
+            status = error.status
+        stream.cancel_run = None
+        if status is not None:
+            stream.fail(status)
+        elif message is not None:
+            self.run(stream, message)
+
+    async def unpacked(self, packed: Packed) -> bytes:
+        """A long message, which others need not wait for. Raises MessageError."""
+        async with self._unpackings:
+            return await asyncio.to_thread(packed.unpack)
+
+    def spawn(self, run: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run something for a call, until its end or that of the call."""
+        task = self._loop.create_task(run)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
     def run_generally(self, stream: Stream, message: bytes) -> None:
         """The same for what is not on the express lane."""
@@ -157,10 +190,7 @@ class CallRunner:
             stream.cancel_run = cancel
 
     def _start(self, stream: Stream, run: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(run)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        stream.cancel_run = task.cancel
+        stream.cancel_run = self.spawn(run).cancel
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Final, cast
 
 from service.transport.http2 import abuse, frames, peer
@@ -30,6 +31,8 @@ MAX_FRAME_BYTES: Final = 256 * 1024
 """Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
 _OF_CALLS: Final = (frames.HEADERS, frames.DATA)
 _STREAM_MASK: Final = 0x7FFFFFFF
+_TURN_S: Final = 0.001
+"""Seconds for which the frames of one connection may keep the event loop; then all others have their turn."""
 _CLOSE_S: Final = 2.0
 """Seconds for a peer to read what was written before the connection was closed."""
 
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         self.is_closed = False
         self.draining = Draining(self)
         self._unread = b""
+        self._waits_for_turn = False
+        """There are unread bytes that could be read, and no more are taken from the transport."""
         self._has_preface = False
         self.last_stream_id = 0
         """The highest that the peer has begun."""
@@ -132,10 +137,26 @@ class Connection(asyncio.Protocol):
         """Bytes of frames, cut anywhere."""
         if self.is_closed:
             return
-        self.heard_s = self.loop.time()
         if self._unread:
             data = self._unread + data
             self._unread = b""
+        if self._waits_for_turn:  # TLS may have had some of it already
+            self._unread = data
+            return
+        self._take_turn(data)
+
+    def _next_turn(self) -> None:
+        self._waits_for_turn = False
+        if self.is_closed:
+            return
+        data, self._unread = self._unread, b""
+        self._take_turn(data)
+        transport = self.sender.transport
+        if not self._waits_for_turn and transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    def _take_turn(self, data: bytes) -> None:
+        self.heard_s = self.loop.time()
         try:
             self._read(data)
         except ConnectionFailure as failure:
@@ -156,7 +177,11 @@ class Connection(asyncio.Protocol):
             self._has_preface = True
         end = len(data)
         unpack = frames.FRAME_HEADER.unpack_from
+        until_s = time.perf_counter() + _TURN_S
         while end - position >= frames.HEADER_BYTES and not self.is_closed:
+            if time.perf_counter() > until_s:
+                self._yield_turn()
+                break
             high, low, kind, flags, stream_id = unpack(data, position)
             length = high << 8 | low
             if length > MAX_FRAME_BYTES:
@@ -183,6 +208,15 @@ class Connection(asyncio.Protocol):
             except StreamFailure as failure:
                 self._fail_stream(stream_id, failure)
         self._unread = data[position:]
+
+    def _yield_turn(self) -> None:
+        """Frames are left that would keep others waiting."""
+        transport = self.sender.transport
+        if transport is not None and not transport.is_closing():
+            if transport.is_reading():
+                transport.pause_reading()
+            self._waits_for_turn = True
+            self.loop.call_soon(self._next_turn)
 
     def _take_whole(self, data: bytes, position: int, kind: int, stream_id: int) -> int:
         """What can be taken at a glance from ``position`` on; returns where that ends."""
@@ -253,7 +287,7 @@ class Connection(asyncio.Protocol):
             self.sender.window += increment
             if self.sender.window > frames.LARGEST_WINDOW:
                 raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
-            self.sender.pump_all()
+            self.sender.window_opened()
             return
         self._check_not_idle(stream_id, "WINDOW_UPDATE")
         stream = self.streams.get(stream_id)

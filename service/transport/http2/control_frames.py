@@ -53,7 +53,7 @@ class ControlFrames:
                 stream.send_window += change
                 if stream.send_window > frames.LARGEST_WINDOW:
                     raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "the new window overflows a stream's")
-            self._sender.pump_all()
+            self._sender.windows_changed()
 
     def _on_push_promise(self, _stream_id: int, _flags: int, _payload: bytes) -> None:
         raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "a client does not push")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service import accepting
 from service.errors import BindError, Code, Status
 from service.every_interface import EVERY, listening
+from service.transport.http2 import abuse
 from service.transport.http2.call_runner import CallRunner
 from service.transport.http2.caretaker import Caretaker
 from service.transport.http2.connection import Connection
@@ -78,6 +79,12 @@ class Http2Engine:
         """Always."""
         return True
 
+    @property
+    def _encryption(self) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        return {"ssl": self._tls, "ssl_handshake_timeout": abuse.PREFACE_TIMEOUT_S}
+
     async def start(self) -> None:
         """Listen and accept connections; raises BindError where that is impossible."""
         shared = self._open()
@@ -89,11 +96,11 @@ class Http2Engine:
             # Without reuse_port: two servers on one port would share its connections by chance.
             if host == EVERY:
                 self._server = await shared.loop.create_server(
-                    lambda: Connection(shared), sock=listening(port, _BACKLOG), ssl=self._tls, backlog=_BACKLOG
+                    lambda: Connection(shared), sock=listening(port, _BACKLOG), backlog=_BACKLOG, **self._encryption
                 )
             else:
                 self._server = await shared.loop.create_server(
-                    lambda: Connection(shared), host, port, ssl=self._tls, backlog=_BACKLOG
+                    lambda: Connection(shared), host, port, backlog=_BACKLOG, **self._encryption
                 )
         except OSError as error:
             self._close()
@@ -109,7 +116,7 @@ class Http2Engine:
         The engine needs no `start` for it. Raises OSError where no connection can be established, for TLS, say.
         """
         shared = self._open()
-        await shared.loop.connect_accepted_socket(lambda: Connection(shared, on_gone), connection, ssl=self._tls)
+        await shared.loop.connect_accepted_socket(lambda: Connection(shared, on_gone), connection, **self._encryption)
 
     async def drain(self, timeout_s: float) -> bool:
         """Tell every client to use other connections from now on, and wait until they have heard, or until

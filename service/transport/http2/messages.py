@@ -11,6 +11,9 @@ PREFIX_BYTES: Final = 5
 ENCODINGS: Final = (b"identity", b"deflate", b"gzip")
 """Of requests; responses are sent as they are, as grpcio's server does unless it is told otherwise."""
 ACCEPT_ENCODING: Final = b", ".join(ENCODINGS)
+_ON_LOOP_BYTES: Final = 256 * 1024
+"""So much of a message is unpacked where it is read, which takes less than a millisecond."""
+_SLICE_BYTES: Final = 1024 * 1024
 _WINDOW_BITS: Final = {b"deflate": zlib.MAX_WBITS, b"gzip": zlib.MAX_WBITS | 16}
 
 
@@ -52,7 +55,7 @@ class MessageReader:
         length = self._length()
         return length is not None and (length > self._max_bytes or len(self._buffer) >= PREFIX_BYTES + length)
 
-    def next(self) -> bytes | None:
+    def next(self) -> bytes | Packed | None:
         """Take a message; None if there is no whole one. Raises MessageError, also before a large one is all here."""
         buffer, length = self._buffer, self._length()
         if length is None:
@@ -64,13 +67,13 @@ class MessageReader:
             return None
         flag, message = buffer[0], bytes(memoryview(buffer)[PREFIX_BYTES:end])
         del buffer[:end]
-        return self.unpacked(flag, message)
+        return self._unpacked(flag, message)
 
     def _length(self) -> int | None:
         """Of the first message; None if not even its prefix is here."""
         return int.from_bytes(self._buffer[1:PREFIX_BYTES], "big") if len(self._buffer) >= PREFIX_BYTES else None
 
-    def unpacked(self, flag: int, message: bytes) -> bytes:
+    def _unpacked(self, flag: int, message: bytes) -> bytes | Packed:
         """A message whose prefix began with ``flag``."""
         if flag == 0:
             return message
@@ -79,21 +82,52 @@ class MessageReader:
         window_bits = _WINDOW_BITS.get(self._encoding)
         if window_bits is None:
             raise MessageError(Status(Code.INTERNAL, "a message is marked as compressed, and grpc-encoding names none"))
-        return _decompressed(message, window_bits, self._max_bytes)
+        packed = Packed(message, window_bits, self._max_bytes)
+        return packed if packed.is_long else packed.unpack()
 
 
-def _decompressed(message: bytes, window_bits: int, max_bytes: int) -> bytes:
-    reader = zlib.decompressobj(window_bits)
-    try:
+class Packed:
+    """A compressed message of which the beginning is unpacked. The rest of a long one is for a thread."""
+
+    def __init__(self, message: bytes, window_bits: int, max_bytes: int) -> None:
+        """``max_bytes`` is for the message as it is. Raises MessageError."""
+        self._reader = zlib.decompressobj(window_bits)
+        self._max_bytes = max_bytes
+        self._packed = message
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self.is_long = False
+        """Whether there may be more of it."""
+        self.is_long = len(self._slice(_ON_LOOP_BYTES)) == _ON_LOOP_BYTES
+
+    def __len__(self) -> int:
+        """Bytes that are held."""
+        return len(self._packed) + self._bytes
+
+    def unpack(self) -> bytes:
+        """All of it; once. Raises MessageError. Lets other threads run."""
+        while self.is_long and not self._reader.eof:
+            self.is_long = bool(self._slice(_SLICE_BYTES))
+        if not self._reader.eof or self._reader.unused_data:
+            raise MessageError(
+                Status(Code.INTERNAL, "a message cannot be decompressed: its compressed data are cut off")
+            )
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+    def _slice(self, most_bytes: int) -> bytes:
         # One byte more than allowed is enough to know, and all that a bomb gets.
-        unpacked = reader.decompress(message, max_bytes + 1)
-    except zlib.error as error:
-        raise MessageError(Status(Code.INTERNAL, f"a message cannot be decompressed: {error}")) from error
-    if len(unpacked) > max_bytes:
-        raise MessageError(_too_large(None, max_bytes))
-    if not reader.eof or reader.unused_data:
-        raise MessageError(Status(Code.INTERNAL, "a message cannot be decompressed: its compressed data are cut off"))
-    return unpacked
+        most_bytes = min(most_bytes, self._max_bytes + 1 - self._bytes)
+        try:
+            part = self._reader.decompress(self._packed, most_bytes)
+        except zlib.error as error:
+            raise MessageError(Status(Code.INTERNAL, f"a message cannot be decompressed: {error}")) from error
+        self._packed = self._reader.unconsumed_tail
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._bytes > self._max_bytes:
+            raise MessageError(_too_large(None, self._max_bytes))
+        return part
 
 
 def _too_large(length: int | None, max_bytes: int) -> Status:

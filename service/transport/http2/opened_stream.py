@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING
 
 from service.transport.calls import Call
-from service.transport.http2.messages import MessageError
+from service.transport.http2.messages import MessageError, Packed
 from service.transport.http2.statuses import CUT_OFF
 from service.transport.http2.stream import SEND_AHEAD
 
@@ -60,7 +60,13 @@ class OpenedStream:
     def takes_at_once(self) -> bool:
         """Whether the next message need not wait, nor be put together."""
         taker = self._taker
-        return taker is not None and taker.has_room and not self._has_ended and not self._reader.buffered_bytes
+        return (
+            taker is not None
+            and taker.has_room
+            and not self._has_ended
+            and not self._is_feeding
+            and not self._reader.buffered_bytes
+        )
 
     def take(self, message: bytes) -> None:
         """A message, while `takes_at_once`."""
@@ -76,6 +82,7 @@ class OpenedStream:
         if taker is None or self._is_feeding:  # The one that feeds goes on.
             return
         self._is_feeding = True
+        is_unpacking = False
         try:
             while taker.has_room and not self.stream.is_over:
                 message = self._reader.next()
@@ -83,11 +90,27 @@ class OpenedStream:
                     self._end_requests(taker)
                     break
                 self.stream.consumed()
+                if isinstance(message, Packed):
+                    is_unpacking = True
+                    self.stream.connection.shared.runner.spawn(self._unpack(message))
+                    break
                 self.take(message)
         except MessageError as error:
             self.stream.fail(error.status)
         finally:
-            self._is_feeding = False
+            self._is_feeding = is_unpacking
+
+    async def _unpack(self, packed: Packed) -> None:
+        """A long message, and then what has come after it."""
+        try:
+            message = await self.stream.connection.shared.runner.unpacked(packed)
+        except MessageError as error:
+            self.stream.fail(error.status)
+            return
+        self._is_feeding = False
+        if self._taker is not None and not self.stream.is_over:
+            self.take(message)
+            self.arrived()
 
     def end_of_requests(self) -> None:
         """No more will come."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from service.transport.http2.messages import MessageError
+from service.transport.http2.messages import MessageError, Packed
 from service.transport.http2.statuses import CUT_OFF
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class RequestQueue:
         while True:
             try:
                 message = self._reader.next()
+                if isinstance(message, Packed):
+                    message = await self._stream.connection.shared.runner.unpacked(message)
             except MessageError as error:
                 await self._fail(error.status)
             else:

@@ -46,6 +46,9 @@ class Sender:
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._blocked: dict[Stream, None] = {}
+        """By the connection's window, or by a transport that is full."""
+        self._shut: dict[Stream, None] = {}
+        """By their own windows: nothing else helps them."""
         self._unread_replies = 0
 
     def hold(self, count: int) -> None:
@@ -137,6 +140,11 @@ class Sender:
             if written % _FLUSH_FRAMES == 0:
                 self.flush()
         # A peer that does not read gets no ends of responses either: they would let it begin as many calls as it likes.
+        if stream.pending and not self.is_paused and stream.send_window <= 0:
+            self._blocked.pop(stream, None)
+            self._shut[stream] = None
+            return
+        self._shut.pop(stream, None)
         if stream.pending or self.is_paused:
             self._blocked[stream] = None
             return
@@ -150,20 +158,42 @@ class Sender:
                 return
             if stream.pending and self.window <= 0:
                 continue
-            self._blocked.pop(stream, None)
+            self._pump_blocked(stream)
+
+    def window_opened(self) -> None:
+        """The connection's: the same as far as it goes. A peer may open it byte by byte, so nobody else is looked at,
+        and not those that wait for their own windows.
+        """
+        for _ in range(len(self._blocked)):
+            stream = next(iter(self._blocked), None)
+            if stream is None or self.is_paused or self.window <= 0:
+                return
+            self._pump_blocked(stream)
+
+    def _pump_blocked(self, stream: Stream) -> None:
+        del self._blocked[stream]
+        if not stream.is_over:
+            self.pump(stream)
+
+    def windows_changed(self) -> None:
+        """Those of all streams, by SETTINGS."""
+        for stream in list(self._shut):
             if not stream.is_over:
                 self.pump(stream)
+        self.pump_all()
 
     def window_grew(self, stream: Stream) -> None:
         """Of one stream."""
-        if stream in self._blocked:
+        if stream in self._shut or stream in self._blocked:
             self.pump(stream)
 
     def forget(self, stream: Stream) -> None:
         """It is over, sent or not."""
         self._blocked.pop(stream, None)
+        self._shut.pop(stream, None)
 
     def close(self) -> None:
         """Nothing more is sent; what is written and not handed over is lost."""
         self._out.clear()
         self._blocked.clear()
+        self._shut.clear()

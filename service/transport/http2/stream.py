@@ -13,7 +13,14 @@ from service.errors import Code, Status
 from service.transport.http2 import frames, responses
 from service.transport.http2.errors import ErrorCode, StreamFailure
 from service.transport.http2.express_answers import answer_all
-from service.transport.http2.messages import ACCEPT_ENCODING, PREFIX_BYTES, MessageError, MessageReader, prefixed
+from service.transport.http2.messages import (
+    ACCEPT_ENCODING,
+    PREFIX_BYTES,
+    MessageError,
+    MessageReader,
+    Packed,
+    prefixed,
+)
 from service.transport.http2.statuses import CUT_OFF, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ class Stream:
     pending_bytes = 0
     is_head_due = False
     """The response begins with HEADERS that are not sent yet."""
-    _message: bytes | None = None
+    _message: bytes | Packed | None = None
     _reader: MessageReader | None = None
     _body_bytes = 0
     _uncredited = 0
@@ -164,7 +171,11 @@ class Stream:
         else:
             message, self._message = self._message, None
             self._hold(0)
-            self.connection.shared.runner.run(self, message)
+            runner = self.connection.shared.runner
+            if isinstance(message, Packed):
+                runner.run_packed(self, message)
+            else:
+                runner.run(self, message)
 
     def spend(self, flow_bytes: int) -> None:
         """So many bytes of DATA, for which there was room, have come and gone."""

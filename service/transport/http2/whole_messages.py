@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
 """Of a DATA frame that is taken here."""
+MOST_AT_ONCE: Final = 128
+"""Calls or messages, before `Connection` looks whether others must have their turn."""
 
 
 class WholeMessages:
@@ -46,7 +48,7 @@ class WholeMessages:
         began_s = time.perf_counter()
         head = enter = None
         begun = entered = received = 0
-        while position < last_message_header and not connection.is_closed:
+        while position < last_message_header and begun < MOST_AT_ONCE and not connection.is_closed:
             high, low, kind, flags, stream_id = unpack(data, position)
             start = position + frames.HEADER_BYTES
             message_header = start + (high << 8 | low)
@@ -111,8 +113,8 @@ class WholeMessages:
         stream_id, room = stream.id, min(connection.receive_window - connection.least_window, stream.receive_window)
         unpack = frames.MESSAGE_HEADER.unpack_from
         last_message_header = len(data) - _MESSAGE_AT
-        received = 0
-        while position <= last_message_header and opened.takes_at_once:
+        received = taken = 0
+        while position <= last_message_header and taken < MOST_AT_ONCE and opened.takes_at_once:
             high, low, kind, flags, data_stream_id, compressed, size = unpack(data, position)
             body_bytes = high << 8 | low
             stop = position + frames.HEADER_BYTES + body_bytes
@@ -128,6 +130,7 @@ class WholeMessages:
             ):
                 break
             received += body_bytes
+            taken += 1
             message = data[position + _MESSAGE_AT : stop]
             position = stop
             opened.take(message)
