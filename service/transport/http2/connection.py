@@ -177,9 +177,9 @@ class Connection(asyncio.Protocol):
             self._has_preface = True
         end = len(data)
         unpack = frames.FRAME_HEADER.unpack_from
-        until_s = time.perf_counter() + _TURN_S
+        began_at, until_s = position, time.perf_counter() + _TURN_S
         while end - position >= frames.HEADER_BYTES and not self.is_closed:
-            if time.perf_counter() > until_s:
+            if position > began_at and time.perf_counter() > until_s:
                 self._yield_turn()
                 break
             high, low, kind, flags, stream_id = unpack(data, position)
