@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
 
-from service.pb import POOL
+from service.pb import POOL, add
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _LARGEST_EXACT: Final = 2**53
 """Below it every whole number is a double of its own; beyond it a double may stand for its neighbours."""
+
+# The details of an error: the contract names none of them, and what is packed is printed only if the pool knows it.
+add(error_details_pb2.DESCRIPTOR)
 
 
 def as_json(message: Message) -> dict[str, Any]:
@@ -30,6 +34,8 @@ def as_json(message: Message) -> dict[str, Any]:
 def _told(plain: Any, descriptor: Any) -> Any:  # noqa: ANN401 - what JSON has; a descriptor of either implementation
     if descriptor.full_name == "google.protobuf.Struct":
         return _whole(plain)
+    if descriptor.full_name == "google.protobuf.Any":
+        descriptor = POOL.FindMessageTypeByName(plain["@type"].rpartition("/")[2])
     if not isinstance(plain, dict):
         return plain  # a message with a JSON form of its own, such as a timestamp
     return {name: _field_told(value, descriptor.fields_by_name.get(name)) for name, value in plain.items()}

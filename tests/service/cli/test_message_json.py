@@ -6,6 +6,8 @@ import json
 
 from service.cli.message_json import as_json
 from service.pb import training_pb2 as pb
+from service.training import messages
+from service.training.run import Failure
 
 
 def test_whole_numbers_of_a_struct_have_no_point() -> None:
@@ -43,3 +45,18 @@ def test_structs_are_found_wherever_they_are() -> None:
     told = as_json(result)
     assert json.dumps(told["parity"]["report"]) == '{"batch_sizes": [1, 2]}'
     assert json.dumps(told["metrics"]) == '{"test": {"accuracy": 1.0}}'
+
+
+def test_an_error_is_told_with_its_details() -> None:
+    report = {"passed": False, "summary": "1 of 12 checks failed", "batch_sizes": [1, 2]}
+    event = pb.TrainingRunEvent(number=9)
+    event.done.state = pb.FAILED
+    event.done.error.CopyFrom(messages.status(Failure(13, "refuted", "PROOF_FAILED", {"run": "x"}, report)))
+    info, parity = as_json(event)["done"]["error"]["details"]
+    assert info == {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "PROOF_FAILED",
+        "domain": "mnist1d-service",
+        "metadata": {"run": "x"},
+    }
+    assert json.dumps(parity["report"]["batch_sizes"]) == "[1, 2]"

@@ -73,24 +73,31 @@ def test_the_name_is_printed_for_scripts(runs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "says"),
+    ("name", "code", "says", "reason"),
     [
-        ("refuted", Exit.REFUTED, "1 of 12 checks failed"),
-        ("diverges", Exit.FAILED, "training diverged"),
-        ("not-met", Exit.FAILED, "nothing was published: compared"),
+        ("refuted", Exit.REFUTED, "1 of 12 checks failed", "PROOF_FAILED"),
+        ("diverges", Exit.FAILED, "training diverged", "TRAINING_DIVERGED"),
+        ("not-met", Exit.FAILED, "nothing was published: compared", "GATE_NOT_MET"),
     ],
 )
-def test_a_run_that_fails_says_why_and_leaves_with_its_code(runs, name, code, says) -> None:
+def test_a_run_that_fails_says_why_and_leaves_with_its_code(runs, name, code, says, reason) -> None:
     run = create(runs, name=name)
     printed = runs("watch", run, code=code)
     assert "FAILED" in printed
     assert says in printed
+    for words in (("watch", run), ("create", "--name", name, "--steps", "40", "--watch")):
+        *_, done, operation = map(json.loads, runs(*words, "--json", code=code).splitlines())
+        assert done["done"]["state"] == operation["metadata"]["state"] == "FAILED"
+        assert done["done"]["error"]["details"][0]["reason"] == operation["error"]["reason"] == reason
+        assert says in operation["error"]["message"]
 
 
 def test_a_run_is_cancelled(runs) -> None:
     run = create(runs, name="hangs")
     assert runs("cancel", run).startswith(f"{run}: ")
     assert "CANCELLED" in runs("watch", run, code=Exit.FAILED)
+    *_, done, operation = map(json.loads, runs("watch", run, "--json", code=Exit.FAILED).splitlines())
+    assert done["done"]["state"] == operation["metadata"]["state"] == operation["error"]["code"] == "CANCELLED"
     assert runs("cancel", run) == f"{run}: CANCELLED\n"
 
 
