@@ -262,7 +262,7 @@ def _watch(client: TrainingClient, run: TrainingRun, from_event: int, *, as_json
     if as_json:
         print_json(_plain(run))
     else:
-        runs_display.print_outcome(run, stdout())
+        runs_display.print_outcome(run, stdout(), has_just_ended=True)
     if run.error is not None:
         raise click.exceptions.Exit(int(Exit.REFUTED if run.error.details.reason == "PROOF_FAILED" else Exit.FAILED))
 

@@ -38,6 +38,8 @@ _BAR_COLUMNS = {_NARROWEST_PAIR: 16, 110: 30}
 """Of the progress bar, by columns of the terminal from which on."""
 _SHORTEST_BAR = 8
 _FRAMES_PER_S = 8
+_UNKNOWN = "UNKNOWN"
+"""Of `pb.Serving.state`."""
 
 
 class Display(Protocol):
@@ -276,8 +278,8 @@ def _stage_line(finished: pb.StageFinished) -> str:
     return stage_line(StageFinished(finished.stage, finished.duration_seconds, detail))
 
 
-def print_outcome(run: TrainingRun, console: Console) -> None:
-    """How a run that is done ended."""
+def print_outcome(run: TrainingRun, console: Console, *, has_just_ended: bool = False) -> None:
+    """How a run that is done ended, and how its version is served now; what was so a moment ago, if that is unknown."""
     snapshot, result = run.snapshot, run.result
     if result is None:
         reason = run.error.message if run.error is not None else ""
@@ -294,8 +296,7 @@ def print_outcome(run: TrainingRun, console: Console) -> None:
     if result.HasField("gate"):
         rows.append(("gate", result.gate.summary))
     rows.append(("weights", f"sha256 {result.weights_sha256[:16]}..."))
-    serving = snapshot.serving
-    rows.append(("served", serving.state + (f": {serving.reason}" if serving.reason else "")))
+    rows.append(("served", _served(snapshot.serving, result.serving, has_just_ended=has_just_ended)))
     grid = Table(
         title=f"{result.model_name} version {result.model_version}", title_justify="left", title_style="bold", box=None
     )
@@ -303,3 +304,16 @@ def print_outcome(run: TrainingRun, console: Console) -> None:
     for row in rows:
         grid.add_row(*map(Text, row))
     console.print(grid)
+
+
+def _served(now: pb.Serving, at_the_end: pb.Serving, *, has_just_ended: bool) -> str:
+    """``now`` is what the worker that was asked knows: of several, it may not have looked since the run ended."""
+    if now.state != _UNKNOWN or at_the_end.state in ("", _UNKNOWN):
+        return _standing(now)
+    if has_just_ended:
+        return _standing(at_the_end)
+    return f"{_standing(at_the_end)} when the run ended; now {_standing(now)}"
+
+
+def _standing(serving: pb.Serving) -> str:
+    return serving.state + (f": {serving.reason}" if serving.reason else "")

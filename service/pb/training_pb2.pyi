@@ -393,7 +393,7 @@ class TrainingRunMetadata(_message.Message):
     """How often it was begun or resumed."""
     stage: _builtins.str
     """load (PyTorch), data, prepare (the engine, which may compile), train, evaluate, export, prove, gate, publish; empty
-    while it is queued.
+    while it is queued, between attempts and once it is done.
     """
     step: _builtins.int
     total_steps: _builtins.int
@@ -470,7 +470,9 @@ class Serving(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     state: _builtins.str
-    """READY, LOADING, UNAVAILABLE or UNLOADING as in RepositoryIndex; UNKNOWN where this server does not look."""
+    """READY, LOADING, UNAVAILABLE or UNLOADING as in RepositoryIndex; UNKNOWN where this server does not look, or where
+    the worker of it that answers has not looked yet.
+    """
     reason: _builtins.str
     """Why it is not ready."""
     def __init__(

@@ -11,7 +11,7 @@ class Standing:
     """How a version stands in this server."""
 
     state: str
-    """READY, LOADING, UNAVAILABLE or UNLOADING; UNKNOWN where it is not looked at."""
+    """READY, LOADING, UNAVAILABLE or UNLOADING; UNKNOWN where it is not looked at, or not yet."""
     reason: str = ""
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from service.cli.runs_display import Lines, Live, line_of
+from service.cli.runs_display import Lines, Live, line_of, print_outcome
 from service.client import ServerError, TrainingRun
 from service.errors import Code
 from service.pb import training_pb2 as pb
@@ -133,3 +133,31 @@ def test_lines_for_what_happens_to_a_run() -> None:
     finished = pb.StageFinished(stage="evaluate", duration_seconds=0.1)
     finished.detail.update({"test_accuracy": 1.0, "test_loss": 0.5})
     assert line_of(event(stage_finished=finished)) == "evaluate  test accuracy 100.00%, loss 0.5000 (0.1 s)"
+
+
+UNSEEN = pb.Serving(state="UNKNOWN", reason="not among the versions that this server has looked at")
+READY = pb.Serving(state="READY")
+REFUSED = pb.Serving(state="UNAVAILABLE", reason="goldens differ")
+
+
+@pytest.mark.parametrize(
+    ("at_the_end", "now", "has_just_ended", "says"),
+    [
+        (READY, READY, True, "READY"),
+        (READY, READY, False, "READY"),
+        (READY, UNSEEN, True, "READY"),  # another worker answers, which has not looked yet
+        (READY, UNSEEN, False, f"READY when the run ended; now UNKNOWN: {UNSEEN.reason}"),
+        (READY, REFUSED, True, "UNAVAILABLE: goldens differ"),
+        (REFUSED, UNSEEN, True, "UNAVAILABLE: goldens differ"),
+        (UNSEEN, READY, True, "READY"),
+        (UNSEEN, UNSEEN, True, f"UNKNOWN: {UNSEEN.reason}"),
+        (None, UNSEEN, False, f"UNKNOWN: {UNSEEN.reason}"),
+    ],
+)
+def test_how_a_version_is_served_is_told_by_whoever_knows(at_the_end, now, has_just_ended, says) -> None:
+    result = pb.TrainingRunResult(model_name="m", model_version=1, serving=at_the_end)
+    run = TrainingRun("operations/1", True, pb.TrainingRunMetadata(state=pb.SUCCEEDED, serving=now), result, None)
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    print_outcome(run, console, has_just_ended=has_just_ended)
+    (line,) = [line for line in console.file.getvalue().splitlines() if "served" in line]
+    assert line.split("served")[1].strip() == says
