@@ -234,6 +234,16 @@ async def test_a_run_that_is_done_is_not_changed_by_a_cancellation(training) -> 
         assert result_of(done).model_version == 1
 
 
+async def test_the_stage_is_that_of_a_run_that_is_under_way(training) -> None:
+    async with training() as calls:
+        hangs = await calls.create("hangs")
+        waits = await calls.create()
+        await calls.until(hangs.name, "stage_started")
+        assert [metadata_of(await calls.get(each.name)).stage for each in (hangs, waits)] == ["train", ""]
+        await calls.cancel(hangs.name)
+        assert [metadata_of(await calls.wait(each.name)).stage for each in (hangs, waits)] == ["", ""]
+
+
 async def test_a_process_that_does_not_listen_is_killed(training, monkeypatch) -> None:
     monkeypatch.setattr("service.training.jobs._CANCEL_GRACE_S", 0.1)
     async with training() as calls:
