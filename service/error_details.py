@@ -28,7 +28,9 @@ def serialize(status: Status) -> bytes | None:
     if details is None:
         return None
     messages: list[Message] = [ErrorInfo(reason=details.reason, domain=DOMAIN, metadata=dict(details.metadata))]
-    wrong = details.violations or ([(details.field, status.message)] if details.field else [])
+    # A message that names its field, for people, need not name it again beside the field.
+    alone = [(details.field, status.message.removeprefix(f"{details.field}: "))] if details.field else []
+    wrong = details.violations or alone
     if wrong:
         violations = [BadRequest.FieldViolation(field=path, description=what) for path, what in wrong]
         messages.append(BadRequest(field_violations=violations))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _MOST_LISTED = 50
 _PATIENCE_S = 300.0
 """For a server that is away while its run is watched."""
+_REFUSED_RUN = "INVALID_RECIPE"
+"""The reason of what was asked to be trained and cannot be; other requests have other faults."""
 
 
 def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,10 +232,12 @@ def _leave(error: ServerError, server: str) -> None:
         fail(f"{server} does not answer ({error}); start one with `mnist1d serve --training-slots 1`", Exit.UNREACHABLE)
     if error.code is Code.UNIMPLEMENTED:
         fail(f"{server} offers no training: start it with --training-slots 1")
-    if error.code is Code.INVALID_ARGUMENT and error.details.violations:
+    if error.code is Code.INVALID_ARGUMENT and error.details.reason == _REFUSED_RUN:
         for violation in error.details.violations:
             stderr().print(f"  {violation.field}: {violation.description}", markup=False)
         fail("the run cannot be as it was asked for", Exit.USAGE)
+    if error.code is Code.INVALID_ARGUMENT:
+        fail(error.message, Exit.USAGE)
     fail(str(error))
 
 

@@ -121,6 +121,16 @@ def test_what_cannot_be_is_a_usage_error_that_names_the_field(runs, words, says)
     assert says in runs("create", *words, code=Exit.USAGE)
 
 
+def test_what_asks_for_no_run_is_not_told_that_its_run_cannot_be(runs) -> None:
+    told = runs("list", "--filter", "colour=1", code=Exit.USAGE)
+    assert told.startswith("error: filter: got 'colour=1', not understood at 'colour'")
+    run = create(runs)
+    told += runs("watch", run, "--from-event", "99999", code=Exit.USAGE)
+    assert "\nerror: from_event: got 99999, expected 0 to " in told
+    assert "cannot be as it was asked for" not in told
+    assert told.count("filter: ") == told.count("from_event: ") == 1
+
+
 def test_parts_of_an_augmentation_are_overrides_too(runs) -> None:
     run = create(runs, "--set", "augmentation.noise=0.5", "--recipe", "best", name="hangs")
     fields = json.loads(runs("get", run, "--json"))["metadata"]["recipe_fields"]
