@@ -92,13 +92,21 @@ def _recipe(base: TrainingRecipe, request: pb.CreateTrainingRunRequest, wrong: l
             changes["augmentation"] = (base.augmentation or _AUGMENTATION) if value else None
         else:
             changes[f"augmentation.{field.name}"] = value
+    if changes.get("augmentation", base.augmentation) is None:
+        # Told here, since only a request calls what turns it on so.
+        for field_name in [name for name in changes if name.startswith("augmentation.")]:
+            bound = "cannot be set while augmentation is none; turn it on as well, with overrides.augmentation.enabled"
+            wrong.append((paths[field_name], f"got {changes.pop(field_name)!r}, {bound}"))
     while True:
         try:
             recipe = base.replace(**changes)
             recipe.check_fits(CANONICAL_TRAIN)
         except InvalidRecipe as error:
             got = "" if error.value is None else f"got {error.value!r}, "
-            wrong.append((paths.get(error.field, f"overrides.{error.field}"), f"{got}{error.bound}"))
+            path = paths.get(error.field, f"overrides.{error.field}")
+            # What the recipe has instead of a field at fault may not fit either, and nobody asked for that.
+            if path not in dict(wrong):
+                wrong.append((path, f"{got}{error.bound}"))
             if error.field not in changes:
                 return base  # at fault is what it does not fit, which is told
             del changes[error.field]
@@ -115,7 +123,7 @@ def _gate(
     if kind is None or (kind == "serving" and not request.gate.serving):
         wrong.append(("gate", "names no baseline; set serving to true, or model"))
         return ""
-    if not recipe.validation:
+    if not recipe.validation and "overrides.validation" not in dict(wrong):
         bound = "must be above 0 with a gate: it compares on held-out examples, never on the test set"
         wrong.append(("overrides.validation", f"got 0, {bound}"))
     if kind == "serving":

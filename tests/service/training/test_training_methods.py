@@ -20,12 +20,16 @@ async def failed(call) -> grpc.aio.AioRpcError:
     return failure.value
 
 
-def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
+def violation_list(error: grpc.aio.AioRpcError) -> list[tuple[str, str]]:
     for detail in rpc_status.from_call(error).details:
         bad = error_details_pb2.BadRequest()
         if detail.Unpack(bad):
-            return {violation.field: violation.description for violation in bad.field_violations}
-    return {}
+            return [(violation.field, violation.description) for violation in bad.field_violations]
+    return []
+
+
+def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    return dict(violation_list(error))
 
 
 async def test_a_run_from_its_creation_to_the_version_that_serves(training) -> None:
@@ -135,6 +139,41 @@ async def test_few_steps_bring_the_recipes_own_warm_up_down(training) -> None:
     assert metadata.recipe_fields["warmup_steps"] == 25
 
 
+async def test_a_field_at_fault_is_named_once(training) -> None:
+    async with training() as calls:
+        for batch_size in (70, 100):  # the recipe's own is 100, which does not fit either
+            overrides = pb.RecipeOverrides(validation=3950, batch_size=batch_size)
+            error = await failed(calls.training.CreateTrainingRun(pb.CreateTrainingRunRequest(overrides=overrides)))
+            assert violation_list(error) == [
+                ("overrides.batch_size", f"got {batch_size}, must be at most 50, the examples to train on")
+            ]
+
+
+async def test_a_gate_does_not_miss_held_out_examples_that_were_asked_for(training) -> None:
+    request = pb.CreateTrainingRunRequest(gate=pb.Gate(serving=True), overrides=pb.RecipeOverrides(validation=4001))
+    async with training() as calls:
+        error = await failed(calls.training.CreateTrainingRun(request))
+    assert violation_list(error) == [("overrides.validation", "got 4001, must be below 4,000, all examples")]
+
+
+async def test_what_turns_an_augmentation_on_is_named_as_a_request_calls_it(training) -> None:
+    augmentation = pb.AugmentationOverrides(noise=0.5, ramp=-1)
+    request = pb.CreateTrainingRunRequest(recipe="plain", overrides=pb.RecipeOverrides(augmentation=augmentation))
+    bound = "cannot be set while augmentation is none; turn it on as well, with overrides.augmentation.enabled"
+    told = {"overrides.augmentation.noise": f"got 0.5, {bound}", "overrides.augmentation.ramp": f"got -1.0, {bound}"}
+    async with training() as calls:
+        assert violations(await failed(calls.training.CreateTrainingRun(request))) == told
+        request.overrides.augmentation.enabled = False
+        assert violations(await failed(calls.training.CreateTrainingRun(request))) == told
+        request.overrides.augmentation.enabled = True
+        error = await failed(calls.training.CreateTrainingRun(request))
+        assert set(violations(error)) == {"overrides.augmentation.ramp"}
+        request.overrides.augmentation.ramp = 1
+        assert (
+            metadata_of(await calls.training.CreateTrainingRun(request)).recipe_fields["augmentation"]["noise"] == 0.5
+        )
+
+
 async def test_every_field_at_fault_is_named_in_one_answer(training) -> None:
     request = pb.CreateTrainingRunRequest(
         network="resnet", overrides=pb.RecipeOverrides(steps=0, momentum=2), publish_name="-"
@@ -162,19 +201,22 @@ async def test_what_there_is_not_is_not_found(training, name) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "field"),
+    ("request_", "field", "says"),
     [
-        (ops.ListOperationsRequest(filter="colour = red"), "filter"),
-        (ops.ListOperationsRequest(page_size=-1), "page_size"),
-        (ops.ListOperationsRequest(page_token="x"), "page_token"),  # noqa: S106 - of a page
-        (ops.ListOperationsRequest(name="projects/1"), "name"),
+        (ops.ListOperationsRequest(filter="colour = red"), "filter", "got 'colour = red', not understood at"),
+        (ops.ListOperationsRequest(page_size=-1), "page_size", "got -1, expected at least 0"),
+        (ops.ListOperationsRequest(page_token="x"), "page_token", "expected the next"),  # noqa: S106 - of a page
+        (ops.ListOperationsRequest(name="projects/1"), "name", "got 'projects/1', expected 'operations'"),
     ],
 )
-async def test_a_listing_that_cannot_be_is_refused_with_the_field_at_fault(training, request_, field) -> None:
+async def test_a_listing_that_cannot_be_is_refused_with_the_field_at_fault(training, request_, field, says) -> None:
     async with training() as calls:
         error = await failed(calls.operations.ListOperations(request_))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert set(violations(error)) == {field}
+    assert error.details().startswith(f"{field}: {says}")  # the message is for people, who see no field beside it
+    ((path, description),) = violations(error).items()
+    assert path == field
+    assert description.startswith(says)
 
 
 async def test_a_watch_from_an_event_that_cannot_be_next_is_refused(training) -> None:
@@ -182,7 +224,8 @@ async def test_a_watch_from_an_event_that_cannot_be_next_is_refused(training) ->
         operation = await calls.create("hangs")
         for first in (-1, 99):
             error = await failed(calls.events(operation.name, first))
-            assert (error.code(), set(violations(error))) == (grpc.StatusCode.INVALID_ARGUMENT, {"from_event"})
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert violations(error)["from_event"].startswith(f"got {first}, expected 0 to ")
 
 
 async def test_pages_and_filters(training) -> None:
