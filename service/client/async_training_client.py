@@ -13,7 +13,6 @@ from service.client.channels import AwaitedClient
 from service.client.connection import server_error
 from service.client.errors import ServerError
 from service.client.patience import Pauses, Waiting
-from service.pb import training_pb2 as pb
 from service.pb.training_pb2_grpc import TrainingStub
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from service.client.connection import ConnectionOptions
     from service.client.operations import Operation
     from service.client.training_run import RunFields, TrainingRun
+    from service.pb import training_pb2 as pb
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class AsyncTrainingClient(AwaitedClient):
         """
         pauses = Pauses(patience_s)
         while True:
-            request = pb.WatchTrainingRunRequest(name=name, from_event=from_event)
+            request = operations.watch(name, from_event)
             call = self._training.WatchTrainingRun(request, metadata=self._metadata())
             try:
                 async for event in call:

@@ -16,7 +16,6 @@ from service.client.channels import BlockingClient
 from service.client.connection import server_error
 from service.client.errors import ServerError
 from service.client.patience import Pauses, Waiting
-from service.pb import training_pb2 as pb
 from service.pb.training_pb2_grpc import TrainingStub
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from service.client.connection import ConnectionOptions
     from service.client.operations import Operation
     from service.client.training_run import RunFields, TrainingRun
+    from service.pb import training_pb2 as pb
 
 T = TypeVar("T")
 
@@ -33,7 +33,8 @@ T = TypeVar("T")
 class TrainingClient(BlockingClient):
     """A connection to a server's control port. Thread-safe; use as a context manager, or call `close`.
 
-    The arguments are those of `service.client.InferenceClient`, but for ``retry``.
+    The arguments are those of `service.client.InferenceClient`, but for ``retry``. Every call raises ValueError for an
+    argument of another type than its own.
     """
 
     def __init__(self, target: str = "127.0.0.1:8003", **options: Unpack[ConnectionOptions]) -> None:
@@ -104,7 +105,7 @@ class TrainingClient(BlockingClient):
         """
         pauses = Pauses(patience_s)
         while True:
-            request = pb.WatchTrainingRunRequest(name=name, from_event=from_event)
+            request = operations.watch(name, from_event)
             call = self._training.WatchTrainingRun(request, metadata=self._metadata())
             try:
                 for event in call:

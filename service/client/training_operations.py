@@ -1,18 +1,27 @@
-"""Every call of training once, as `service.client.operations` has those of inference. Knows no channels."""
+"""Every call of training once, as `service.client.operations` has those of inference. Knows no channels.
+
+Each raises ValueError for an argument of another type than its own.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from google.longrunning import operations_pb2
 
 from service.client.operations import Operation
 from service.client.training_run import TrainingRun, create_request, read_run
+from service.client.typed_fields import put
+from service.pb import training_pb2 as pb
 
 if TYPE_CHECKING:
     from typing import Unpack
 
+    from google.protobuf.message import Message
+
     from service.client.training_run import RunFields
+
+M = TypeVar("M", bound="Message")
 
 PAGE = 100
 """Runs that are listed with one call."""
@@ -25,30 +34,43 @@ def create(**fields: Unpack[RunFields]) -> Operation[TrainingRun]:
 
 def get(name: str) -> Operation[TrainingRun]:
     """A run as it is now."""
-    return Operation("GetOperation", operations_pb2.GetOperationRequest(name=name), read_run)
+    return Operation("GetOperation", _named(operations_pb2.GetOperationRequest(), name), read_run)
 
 
 def page(filter_text: str, token: str) -> Operation[tuple[tuple[TrainingRun, ...], str]]:
     """Runs, newest first, and the token of the next page, empty on the last one."""
-    request = operations_pb2.ListOperationsRequest(filter=filter_text, page_size=PAGE, page_token=token)
+    request = operations_pb2.ListOperationsRequest(page_size=PAGE, page_token=token)
+    put(request, "filter", filter_text, "filter_text")
     return Operation("ListOperations", request, lambda r: (tuple(map(read_run, r.operations)), r.next_page_token))
 
 
 def wait(name: str, timeout_s: float) -> Operation[TrainingRun]:
     """The run when it is done, or as it is after ``timeout_s`` seconds."""
-    request = operations_pb2.WaitOperationRequest(name=name)
+    request = _named(operations_pb2.WaitOperationRequest(), name)
     request.timeout.FromNanoseconds(round(1e9 * timeout_s))
     return Operation("WaitOperation", request, read_run)
 
 
 def cancel(name: str) -> Operation[None]:
     """Ask a run to stop."""
-    return Operation("CancelOperation", operations_pb2.CancelOperationRequest(name=name), _nothing)
+    return Operation("CancelOperation", _named(operations_pb2.CancelOperationRequest(), name), _nothing)
 
 
 def delete(name: str) -> Operation[None]:
     """Forget a run that is done."""
-    return Operation("DeleteOperation", operations_pb2.DeleteOperationRequest(name=name), _nothing)
+    return Operation("DeleteOperation", _named(operations_pb2.DeleteOperationRequest(), name), _nothing)
+
+
+def watch(name: str, from_event: int) -> pb.WatchTrainingRunRequest:
+    """The request for a run's events from number ``from_event`` on."""
+    request = _named(pb.WatchTrainingRunRequest(), name)
+    put(request, "from_event", from_event)
+    return request
+
+
+def _named(request: M, name: str) -> M:
+    put(request, "name", name)
+    return request
 
 
 def _nothing(_response: object) -> None:

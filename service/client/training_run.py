@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from service.client.connection import NONE
 from service.client.errors import ServerError, read_details
+from service.client.typed_fields import put
 from service.errors import Code
 from service.pb import training_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from google.longrunning import operations_pb2
+    from google.protobuf.message import Message
 
+SERVING = "serving"
+"""The gate against whatever serves."""
 _AUGMENTATION = "augmentation"
 
 
@@ -66,31 +69,37 @@ def create_request(
     request_id: str = "",
 ) -> pb.CreateTrainingRunRequest:
     """The message for `RunFields`; ValueError for a field that no recipe has, or a value of another type than its."""
-    request = pb.CreateTrainingRunRequest(
-        network=network, recipe=recipe, publish_name=publish_name, engine=engine, request_id=request_id
-    )
-    try:
-        request.seed = seed
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"seed: got {seed!r}, expected a whole number of 64 bits") from error
-    for field, value in overrides.items():
-        target: Any = request.overrides
-        name = field
-        if field == _AUGMENTATION:
-            target, name = request.overrides.augmentation, "enabled"
-        elif field.startswith(f"{_AUGMENTATION}."):
-            target, name = request.overrides.augmentation, field.partition(".")[2]
-        if name not in target.DESCRIPTOR.fields_by_name:
-            raise ValueError(f"overrides: no recipe has a field {field!r}")
-        try:
-            setattr(target, name, value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"overrides: {field} cannot be {value!r}") from error
-    if gate == "serving":
+    request = pb.CreateTrainingRunRequest()
+    put(request, "network", network)
+    put(request, "recipe", recipe)
+    put(request, "seed", seed)
+    put(request, "publish_name", publish_name)
+    put(request, "engine", engine)
+    put(request, "request_id", request_id)
+    _put_overrides(request.overrides, overrides)
+    if gate == SERVING:
         request.gate.serving = True
-    elif gate:
-        request.gate.model = gate
+    elif gate != "":
+        put(request.gate, "model", gate, "gate")
     return request
+
+
+def _put_overrides(message: pb.RecipeOverrides, overrides: object) -> None:
+    if not isinstance(overrides, Mapping):
+        what = "expected fields of a recipe and their values"
+        raise ValueError(f"overrides: got {overrides!r}, {what}")  # noqa: TRY004 - as every other wrong field
+    for field, value in overrides.items():
+        target: Message = message
+        group, _, name = str(field).rpartition(".")
+        if field == _AUGMENTATION:
+            target, name = message.augmentation, "enabled"
+        elif group == _AUGMENTATION:
+            target = message.augmentation
+        elif group:
+            name = ""
+        if not isinstance(field, str) or name not in target.DESCRIPTOR.fields_by_name:
+            raise ValueError(f"overrides: no recipe has a field {field!r}")
+        put(target, name, value, f"overrides.{field}")
 
 
 def read_run(operation: operations_pb2.Operation) -> TrainingRun:

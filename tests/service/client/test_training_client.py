@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.client import ServerError, TrainingClient
@@ -41,14 +42,56 @@ def test_overrides_become_the_contracts_typed_fields() -> None:
     [
         ({"overrides": {"colour": 1}}, "no recipe has a field 'colour'"),
         ({"overrides": {"augmentation.colour": 1}}, "no recipe has a field 'augmentation.colour'"),
-        ({"overrides": {"steps": "many"}}, "steps cannot be 'many'"),
-        ({"overrides": {"steps": 2**70}}, "steps cannot be"),
+        ({"overrides": {"other.noise": 1}}, "no recipe has a field 'other.noise'"),
+        ({"overrides": {"enabled": True}}, "no recipe has a field 'enabled'"),
+        ({"overrides": {1: 2}}, "no recipe has a field 1"),
+        ({"overrides": [1]}, r"overrides: got \[1\], expected fields of a recipe"),
+        ({"overrides": None}, "overrides: got None, expected fields"),
+        ({"overrides": {"steps": "many"}}, "overrides.steps: got 'many', expected a whole number"),
+        ({"overrides": {"steps": 2**70}}, f"overrides.steps: got {2**70}, expected a whole number of 64 bits"),
+        ({"overrides": {"steps": True}}, "overrides.steps: got True, expected a whole number"),
+        ({"overrides": {"steps": 3.0}}, "overrides.steps: got 3.0, expected a whole number"),
+        ({"overrides": {"learning_rate": False}}, "overrides.learning_rate: got False, expected a number"),
+        ({"overrides": {"augmentation": 1}}, "overrides.augmentation: got 1, expected true or false"),
+        ({"overrides": {"augmentation.noise": "1"}}, "overrides.augmentation.noise: got '1', expected a number"),
         ({"seed": 2**70}, "seed: got"),
+        ({"seed": True}, "seed: got True, expected a whole number"),
+        ({"gate": True}, "gate: got True, expected text"),
+        ({"gate": {"serving": True}}, "gate: got {'serving': True}, expected text"),
+        ({"gate": 0}, "gate: got 0, expected text"),
+        ({"recipe": b"best"}, "recipe: got b'best', expected text"),
+        ({"network": "\ud800"}, "network: got '\\\\ud800', expected text"),
+        *(({field: 5}, f"^{field}: got 5, expected text") for field in ("network", "recipe", "publish_name", "engine")),
+        ({"request_id": None}, "request_id: got None, expected text"),
     ],
 )
-def test_what_the_contract_cannot_carry_is_a_value_error(arguments, says) -> None:
+def test_what_the_contract_cannot_carry_is_a_value_error_that_names_the_field(arguments, says) -> None:
     with pytest.raises(ValueError, match=says):
         create_request(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    overrides = {"steps": np.int64(7), "learning_rate": np.float32(0.5), "momentum": 0}
+    assert create_request(overrides=overrides, seed=np.int32(3)) == pb.CreateTrainingRunRequest(
+        seed=3, overrides=pb.RecipeOverrides(steps=7, learning_rate=0.5, momentum=0)
+    )
+    with pytest.raises(ValueError, match=r"overrides.steps: got np.True_"):
+        create_request(overrides={"steps": np.True_})
+
+
+def test_a_call_with_an_argument_of_another_type_is_a_value_error_before_it_is_sent() -> None:
+    with TrainingClient("127.0.0.1:1") as client:
+        for method in ("get", "wait", "cancel", "delete"):
+            with pytest.raises(ValueError, match="name: got 5, expected text"):
+                getattr(client, method)(5)
+        with pytest.raises(ValueError, match="name: got 5, expected text"):
+            next(client.watch(5))
+        with pytest.raises(ValueError, match="from_event: got True, expected a whole number"):
+            next(client.watch("operations/1", True))
+        with pytest.raises(ValueError, match="filter_text: got 5, expected text"):
+            next(client.list(5))
+        with pytest.raises(ValueError, match="recipe: got 5, expected text"):
+            client.create(recipe=5)
 
 
 async def test_a_run_through_the_client(training, fake_training, repository, serving) -> None:
