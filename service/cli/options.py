@@ -25,11 +25,18 @@ _log = logging.getLogger(__name__)
 _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "Path | None": click.Path(path_type=Path)}
 
 
-def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every setting of `ServerConfig` as an option; `config_from` reads them."""
-    for declared in reversed(_settings()):
-        command = _option(declared)(command)
-    return command
+def server_options(**told: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command every setting of `ServerConfig` as an option; `config_from` reads them.
+
+    ``told`` is what the help says of the default of some, where the command decides by itself.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for declared in reversed(_settings()):
+            command = _option(declared, told.get(declared.name))(command)
+        return command
+
+    return add
 
 
 def repository_argument(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -148,9 +155,11 @@ def _settings() -> list[Field[Any]]:
     return [declared for declared in fields(ServerConfig) if declared.metadata]
 
 
-def _option(declared: Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(declared: Field[Any], told: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag, metadata = f"--{declared.name.replace('_', '-')}", declared.metadata
     common: dict[str, Any] = {"default": declared.default, "help": metadata["help"], "show_default": True}
+    if told is not None:
+        common |= {"help": f"{metadata['help']}  [default: {told}]", "show_default": False}
     if declared.type == "bool":
         return click.option(f"{flag}/--no-{flag[2:]}", **common)
     if metadata["choices"]:

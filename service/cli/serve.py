@@ -123,7 +123,7 @@ def _leave_stuck_threads() -> None:
 
 @click.command()
 @repository_argument("serve")
-@server_options
+@server_options()
 @click.option("--print-config", is_flag=True, help="Print every setting, its value and where it came from; serve not.")
 @click.option("--json", "as_json", is_flag=True, help="With --print-config: as JSON.")
 def command(repository: Path, *, print_config: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - click passes each option by name

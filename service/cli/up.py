@@ -35,7 +35,7 @@ NETWORKS = ("conv", "fc")
 @click.option("--train-only", is_flag=True, help="Train what is missing, and do not serve.")
 @lowering_option
 @engine_option
-@server_options
+@server_options(training_slots="1 where PyTorch is installed, else 0")
 def command(
     repository: Path,
     recipe: str,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -25,6 +26,17 @@ def test_every_command_has_help_and_its_first_sentence_is_not_empty(name) -> Non
     assert result.exit_code == 0
     assert result.output.startswith(f"Usage: main {name} ")
     assert len(result.output.splitlines()) > 8
+
+
+@pytest.mark.parametrize(
+    ("command", "default"), [("serve", "[default: 0]"), ("up", "[default: 1 where PyTorch is installed, else 0]")]
+)
+def test_the_help_says_how_many_training_slots_a_command_has_by_itself(command, default) -> None:
+    printed = " ".join(CliRunner().invoke(main, [command, "--help"]).output.split())
+    (help_,) = re.findall(r"--training-slots INTEGER (.*?) --training-queue-size", printed)
+    assert help_.startswith("Training runs at a time")
+    assert default in help_
+    assert help_.count("default:") == 1
 
 
 def test_the_version_is_that_of_the_package() -> None:
