@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.address import split_address
+from service.address import CONTROL_PORT, MAIN_PORT, split_address
 from service.cli.console import Exit, fail
 from service.cli.options import environment_variable
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from service.client import Tls
 
-MAIN, CONTROL = "127.0.0.1:8001", "127.0.0.1:8003"
+MAIN, CONTROL = f"127.0.0.1:{MAIN_PORT}", f"127.0.0.1:{CONTROL_PORT}"
 """Where a server with default settings answers, and where it is controlled."""
 _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
@@ -72,12 +72,12 @@ def _adding(*options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Ca
     return add
 
 
-def check_server(server: str) -> None:
+def check_server(server: str, usual_port: int = MAIN_PORT) -> None:
     """Leave with exit code 2 where it is no address."""
     from service.client.connection import check_address  # and with it grpcio
 
     try:
-        check_address(server)
+        check_address(server, usual_port)
     except ValueError as error:
         fail(f"--server: {str(error).removeprefix('target: ')}", Exit.USAGE)
 

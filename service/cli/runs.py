@@ -11,6 +11,7 @@ from rich.markup import escape
 from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe
 from models.recipes import RECIPES
+from service.address import CONTROL_PORT
 from service.cli.connection import CONTROL, check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr, stdout
 from service.cli.overrides import overrides_from
@@ -209,7 +210,7 @@ def delete(name: str, **connection: Any) -> None:  # noqa: ANN401 - of many type
 
 
 def _client(connection: dict[str, Any]) -> TrainingClient:
-    check_server(connection["server"])
+    check_server(connection["server"], CONTROL_PORT)
     tls, headers = tls_from(connection), headers_from(connection)
     return TrainingClient(connection["server"], tls=tls, metadata=headers)
 

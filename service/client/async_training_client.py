@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
+from service.address import CONTROL_PORT
 from service.client import training_operations as operations
 from service.client.channels import AwaitedClient
 from service.client.connection import server_error
@@ -33,6 +34,8 @@ class AsyncTrainingClient(AwaitedClient):
     Use it as an asynchronous context manager, or await `close`. A call whose task is cancelled is cancelled on the
     server, too; the run that it asks about goes on.
     """
+
+    _usual_port = CONTROL_PORT
 
     def __init__(self, target: str = "127.0.0.1:8003", **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(target, **options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 import grpc.aio
 
+from service.address import MAIN_PORT
 from service.client.connection import NONE, Metadata, connection, server_error
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ T = TypeVar("T")
 class BlockingClient:
     """Calls that block. Thread-safe."""
 
+    _usual_port = MAIN_PORT
+
     def __init__(
         self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
     ) -> None:
         """Raises ValueError as `connection` does."""
-        self._connection = connection(target, retry=retry, **options)
+        self._connection = connection(target, self._usual_port, retry=retry, **options)
         where, settings = self._connection.target, self._connection.options
         if self._connection.credentials is None:
             self._channel = grpc.insecure_channel(where, options=settings)
@@ -70,11 +73,13 @@ class BlockingClient:
 class AwaitedClient:
     """Calls that are awaited. Belongs to one event loop; a call whose task is cancelled is cancelled on the server."""
 
+    _usual_port = MAIN_PORT
+
     def __init__(
         self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
     ) -> None:
         """Raises ValueError as `connection` does."""
-        self._connection = connection(target, retry=retry, **options)
+        self._connection = connection(target, self._usual_port, retry=retry, **options)
         where, settings = self._connection.target, self._connection.options
         if self._connection.credentials is None:
             self._channel = grpc.aio.insecure_channel(where, options=settings)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
-from service.address import split_address
+from service.address import MAIN_PORT, split_address
 from service.client.errors import DETAILS_KEY, ServerError, read_details
 from service.errors import Code
 
@@ -141,6 +141,7 @@ class Connection:
 
 def connection(
     target: str | Sequence[str],
+    usual_port: int = MAIN_PORT,
     *,
     retry: RetryPolicy | None = None,
     timeout_s: float = 30.0,
@@ -152,6 +153,8 @@ def connection(
 ) -> Connection:
     """The connection for a client's arguments: its target, ``retry`` and `ConnectionOptions`.
 
+    ``usual_port`` is for the example of an address, where one has none.
+
     Raises:
         ValueError: no address; several that cannot be used together; a token that no header can carry, or that
             anyone on the way could read.
@@ -160,7 +163,7 @@ def connection(
     if not addresses:
         raise ValueError("target: expected at least one address")
     for address in addresses:
-        check_address(address)
+        check_address(address, usual_port)
     config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if retry is not None:
         config["methodConfig"] = [{"name": [{"service": name} for name in _SERVICES], "retryPolicy": retry.to_dict()}]
@@ -197,13 +200,13 @@ def connection(
     )
 
 
-def check_address(address: str) -> None:
-    """Whether it is ``host:port``, or a target with one of gRPC's schemes; raises ValueError.
+def check_address(address: str, usual_port: int = MAIN_PORT) -> None:
+    """Whether it is ``host:port``, or a target with one of gRPC's schemes; raises ValueError as `split_address` does.
 
     gRPC itself takes anything and says of each call that nobody answers.
     """
     if address.partition(":")[0] not in _SCHEMES:
-        _split(address)
+        _split(address, usual_port)
 
 
 def server_error(error: grpc.RpcError) -> ServerError:
@@ -270,8 +273,8 @@ def _is_local(address: str) -> bool:
         return host == "localhost"
 
 
-def _split(address: str) -> tuple[str, int]:
+def _split(address: str, usual_port: int = MAIN_PORT) -> tuple[str, int]:
     try:
-        return split_address(address)
+        return split_address(address, usual_port)
     except ValueError as error:
         raise ValueError(f"target: {error}") from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from google.longrunning.operations_pb2_grpc import OperationsStub
 
+from service.address import CONTROL_PORT
 from service.client import training_operations as operations
 from service.client.channels import BlockingClient
 from service.client.connection import server_error
@@ -36,6 +37,8 @@ class TrainingClient(BlockingClient):
     The arguments are those of `service.client.InferenceClient`, but for ``retry``. Every call raises ValueError for an
     argument of another type than its own.
     """
+
+    _usual_port = CONTROL_PORT
 
     def __init__(self, target: str = "127.0.0.1:8003", **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(target, **options)

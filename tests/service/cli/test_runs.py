@@ -140,6 +140,12 @@ def test_parts_of_an_augmentation_are_overrides_too(runs) -> None:
     runs("watch", run, code=Exit.FAILED)
 
 
+def test_an_address_without_a_port_is_told_the_port_of_runs() -> None:
+    done = CliRunner().invoke(main, ["runs", "list", "--server", "localhost"])
+    assert done.exit_code == Exit.USAGE
+    assert "--server: got 'localhost', expected host:port such as 127.0.0.1:8003 or [::1]:8003" in done.output
+
+
 def test_where_nobody_answers_and_where_there_is_no_training_it_is_told(tmp_path) -> None:
     nobody = CliRunner().invoke(main, ["runs", "list", "--server", "127.0.0.1:1"])
     assert nobody.exit_code == Exit.UNREACHABLE

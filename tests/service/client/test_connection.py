@@ -29,7 +29,7 @@ ONES = {"x": np.ones((1, 3), np.float32)}
 
 def test_every_option_of_a_client_has_a_default() -> None:
     taken = inspect.signature(connection).parameters
-    assert {*ConnectionOptions.__annotations__} == {*taken} - {"target", "retry"}
+    assert {*ConnectionOptions.__annotations__} == {*taken} - {"target", "usual_port", "retry"}
     opened = connection("127.0.0.1:8001")
     assert (opened.timeout_s, opened.credentials, opened.metadata) == (30.0, None, ())
     assert ("grpc.max_receive_message_length", 64 * 2**20) in opened.options

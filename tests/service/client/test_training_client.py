@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.client import ServerError, TrainingClient
+from service.client import AsyncTrainingClient, ServerError, TrainingClient
 from service.client.training_run import create_request
 from service.errors import Code
 from service.pb import training_pb2 as pb
@@ -77,6 +77,12 @@ def test_numbers_of_numpy_are_numbers() -> None:
     )
     with pytest.raises(ValueError, match=r"overrides.steps: got np.True_"):
         create_request(overrides={"steps": np.True_})
+
+
+def test_an_address_without_a_port_is_told_the_port_of_training() -> None:
+    for client in (TrainingClient, AsyncTrainingClient):
+        with pytest.raises(ValueError, match=r"target: got 'localhost', expected host:port such as 127.0.0.1:8003"):
+            client("localhost")
 
 
 def test_a_call_with_an_argument_of_another_type_is_a_value_error_before_it_is_sent() -> None:
