@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import grpc.aio
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from service.pb import training_pb2 as pb
 from service.pb import training_pb2_grpc
@@ -70,6 +72,24 @@ def result_of(operation: operations_pb2.Operation) -> pb.TrainingRunResult:
     result = pb.TrainingRunResult()
     assert operation.response.Unpack(result), operation
     return result
+
+
+async def failed(call) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await call
+    return failure.value
+
+
+def violation_list(error: grpc.aio.AioRpcError) -> list[tuple[str, str]]:
+    for detail in rpc_status.from_call(error).details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad):
+            return [(violation.field, violation.description) for violation in bad.field_violations]
+    return []
+
+
+def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    return dict(violation_list(error))
 
 
 @pytest.fixture
