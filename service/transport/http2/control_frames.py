@@ -35,6 +35,7 @@ class ControlFrames:
         self._pings = abuse.Meter(abuse.PINGS)
         self._last_ping_s = float("-inf")
         self._ping_strikes = 0
+        self._priorities = 0
 
     def _on_settings(self, stream_id: int, flags: int, payload: bytes) -> None:
         if stream_id:
@@ -88,7 +89,9 @@ class ControlFrames:
     def _on_priority(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if not stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        self._connection.idle_frames.count(self._connection.heard_s)
+        self._priorities += 1
+        if self._priorities > self._connection.counted.begun:  # clients by RFC 7540 send one with each call
+            self._connection.idle_frames.count(self._connection.heard_s)
         if len(payload) != 5:
             if stream_id > self._connection.last_stream_id or not stream_id & 1:
                 # No RST_STREAM for a stream that was never opened (section 6.4): the client would not know what to do.

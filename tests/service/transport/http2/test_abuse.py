@@ -194,3 +194,12 @@ def test_the_unknown_costs_no_more_than_the_known(engines) -> None:
             fields = wire.request(wire.ECHO, (b"x-id", b"%d" % number))
             assert peer.ask(2 * number + 1, fields).status == 0
         check_goes_on(peer)
+
+
+def test_a_priority_with_each_call_is_no_flood() -> None:
+    """As clients of RFC 7540 send them."""
+    numbers = range(1, 2 * abuse.IDLE_FRAMES.burst + 401, 2)
+    with hosted("http2") as host, Peer(host.port) as peer:
+        for number in numbers:
+            peer.send(wire.headers(number, ECHO) + wire.priority(number) + wire.data(number, wire.message(), end=True))
+            assert peer.finish(number).status == 0
