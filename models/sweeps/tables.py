@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from models.sweeps.spread import Spread
     from models.sweeps.summary import Cell
 
+RECIPE: Final = "recipe"
+"""The column whose text has no bounds."""
 COLUMNS: Final = (
     "network",
     "parameters",
-    "recipe",
+    RECIPE,
     "seeds",
     "test %",
     "95 % interval",
@@ -25,6 +27,8 @@ COLUMNS: Final = (
     "validation %",
     "train %",
 )
+DISPENSABLE: Final = ("range", "parameters", "train %", "deviation")
+"""Columns to leave out where there is no room for all, the first one first."""
 NONE: Final = "–"
 """Where there is no figure."""
 

@@ -13,14 +13,12 @@ import click
 from service.cli.output import can_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
 
 _PIPE_COLUMNS = 200
-_WIDEST_COLUMNS = 10_000
 
 
 class FiniteRange(click.FloatRange):
@@ -85,38 +83,24 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can write
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, dispensable: str | None = None
-) -> None:
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    dispensable: Sequence[str] = (),
+    wraps: Container[str] | None = None,
+) -> tuple[str, ...]:
     """A table on standard output. Columns whose title ends in a unit or count are the caller's to format.
 
-    Where it is too wide for the terminal its cells are folded; or, where a ``dispensable`` column is named, that one is
-    left out and no other is touched.
+    `service.cli.table.fitted` says what happens where it is too wide. Returns the names of the columns left out.
     """
-    from rich.measure import Measurement
+    from service.cli.table import fitted
 
-    console, rows = stdout(), list(rows)
-    table = _table(title, columns, rows, folds=dispensable is None)
-    if dispensable is not None:
-        unlimited = console.options.update(max_width=_WIDEST_COLUMNS)
-        if Measurement.get(console, unlimited, table).maximum > console.width:
-            at = columns.index(dispensable)
-            fewer = [[*row[:at], *row[at + 1 :]] for row in (columns, *rows)]
-            table = _table(title, [str(name) for name in fewer[0]], fewer[1:], folds=False)
-        # Rich would cut off what is too wide still; the terminal itself only breaks the line.
-        console.width = max(console.width, Measurement.get(console, unlimited, table).maximum)
-    console.print(table)
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, folds: bool) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=not folds)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    return table
+    console = stdout()
+    cells = [[str(cell) for cell in row] for row in rows]
+    shown, left_out = fitted(console, title, columns, cells, dispensable=dispensable, wraps=wraps)
+    console.print(shown)
+    return left_out
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

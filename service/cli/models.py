@@ -44,7 +44,8 @@ def command(repository: Path, *, as_json: bool) -> None:
         f"Models in {repository}",
         ("model", "version", "accuracy", "parameters", "proof", "recipe", "published"),
         [_row(entry) for entry in found],
-        dispensable="recipe",
+        dispensable=("recipe",),
+        wraps=(),
     )
     for entry in found:
         if entry["problem"]:

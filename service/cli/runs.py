@@ -161,7 +161,8 @@ def list_runs(filter_text: str, limit: int, *, as_json: bool, **connection: Any)
         f"Training runs of {connection['server']}",
         ("run", "state", "network", "recipe", "seed", "progress", "result", "created"),
         [_row(run) for run in runs],
-        dispensable="created",
+        dispensable=("created",),
+        wraps=(),
     )
 
 

@@ -126,6 +126,8 @@ def command(
     """
     if markdown and as_json:
         fail("--markdown and --json exclude each other", Exit.USAGE)
+    if show and not out.is_dir():
+        fail(f"--out {out}: there is no such folder, so nothing to show", Exit.USAGE)
     folder = ResultsFolder(out)
     try:
         if show:
@@ -203,8 +205,13 @@ def _tell(
     elif markdown:
         click.echo(tables.markdown(tables.COLUMNS, tables.rows(of)), nl=False)
     else:
-        print_table("Accuracy over seeds", *_columns(of))
+        left_out = print_table(
+            "Accuracy over seeds", *_columns(of), dispensable=tables.DISPENSABLE, wraps=(tables.RECIPE,)
+        )
         stderr().print(f"  {_advice(of, chosen)}", style="dim")
+        if left_out:
+            names = ", ".join(left_out)
+            stderr().print(f"  left out on this narrow terminal: {names}; --markdown has all", style="dim")
     if plot is not None and of:
         try:
             plot.write_text(pictures.spreads(of), encoding="utf-8")

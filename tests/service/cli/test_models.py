@@ -140,14 +140,15 @@ def test_a_model_that_cannot_be_read_is_one_row(repository, monkeypatch) -> None
     assert "3 goldens" in result.output
 
 
-def test_on_a_narrow_terminal_only_the_recipe_is_left_out(repository, monkeypatch) -> None:
+def test_a_narrow_terminal_gets_no_recipe_and_a_narrower_one_a_block_for_each_version(repository, monkeypatch) -> None:
     publish_affine(repository, "a-model-with-a-name", metrics={"test": {"accuracy": 0.9561}}, provenance=PROVENANCE)
     monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
     (row,) = (line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
     assert len(row) <= 80
-    for whole in ("a-model-with-a-name   1 ", "95.6 %", "2,050", "3 goldens", "2026-01-01"):
+    for whole in ("a-model-with-a-name  1 ", "95.6 %", "2,050", "3 goldens", "2026-01-01"):
         assert whole in row
     assert "quick" not in row
     monkeypatch.setattr(console, "_PIPE_COLUMNS", 40)
-    (row,) = (line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
-    assert "2026-01-01" in row
+    block = invoke(repository).output
+    for pair in (["accuracy", "95.6", "%"], ["recipe", "quick,", "seed", "3"], ["published", "2026-01-01"]):
+        assert pair in [line.split() for line in block.splitlines()]

@@ -17,7 +17,7 @@ from models.sweeps import processes
 from models.sweeps.outcome import TrialFailure
 from models.sweeps.sweep import SweepOutcome
 from models.sweeps.trial import Trial
-from service.cli import main
+from service.cli import console, main
 from service.cli import sweep as sweep_module
 
 pytestmark = pytest.mark.needs_torch
@@ -111,6 +111,7 @@ def test_the_recipe_that_is_best_on_held_out_examples_has_a_star(here):
 
 
 def test_what_a_folder_holds_is_shown_without_running_anything(here):
+    Path("results").mkdir()
     nothing = sweep("--show")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
     assert "there are no results" in nothing.stderr
@@ -119,6 +120,19 @@ def test_what_a_folder_holds_is_shown_without_running_anything(here):
     (cell,) = json.loads(shown.stdout)["cells"]
     assert (cell["network"], cell["seeds"]) == ("fc", [5])
     assert len(here) == 1
+
+
+def test_on_a_narrow_terminal_the_table_has_fewer_columns_and_says_which(here, monkeypatch):
+    sweep("--grid", "learning_rate=0.001,0.01", "--seeds", "0-1", "--set", "validation=100")
+    monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
+    result = sweep("--show")
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+    assert {"network", "recipe", "interval", "validation", "steps=20", "learning_rate=0.001"} < set(
+        result.stdout.split()
+    )
+    assert "left out on this narrow terminal: range, parameters, train %" in result.stderr
+    assert "parameters" not in result.stdout
+    assert "left out" not in sweep("--show", "--markdown").stderr
 
 
 def test_an_engine_can_be_asked_for(here):
@@ -146,7 +160,9 @@ def test_shards_share_the_trials(here, monkeypatch):
         (["--set", "network=fc"], "network cannot be overridden"),
         (["--set", "steps=30"], "'--set steps=30' and '--steps 20' contradict each other"),
         (["--shard", "2/2"], "shard: got 2/2"),
-        (["--shard", "job/2"], "JOB_COMPLETION_INDEX is None"),
+        (["--shard", "job/2"], "JOB_COMPLETION_INDEX is not set"),
+        (["--show"], "--out results: there is no such folder"),
+        (["--show", "--out", "mistyped", "--json"], "--out mistyped: there is no such folder"),
         (["--jobs", "0"], "0 is not in the range"),
         (["--markdown", "--json"], "exclude each other"),
     ],
