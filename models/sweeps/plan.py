@@ -125,7 +125,9 @@ def parse_shard(text: str, job_index: str | None) -> Shard:
         raise InvalidSweep(f"shard: got {text!r}, must be written INDEX/COUNT, such as 0/4, or job/COUNT")
     index = found[1]
     if index == "job":
-        if job_index is None or not job_index.isdecimal():
+        if job_index is None:
+            raise InvalidSweep(f"shard: got {text!r}, but JOB_COMPLETION_INDEX is not set: this is no Indexed Job")
+        if not (job_index.isascii() and job_index.isdecimal()):
             raise InvalidSweep(f"shard: got {text!r}, but JOB_COMPLETION_INDEX is {job_index!r} and no whole number")
         index = job_index
     return Shard(int(index), int(found[2]))
