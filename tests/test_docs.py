@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli import COMMANDS, main
+from service.cli.up import NETWORKS
 from service.client import InferenceClient
 from service.client.connection import ConnectionOptions
 from service.config import ServerConfig
@@ -91,6 +92,19 @@ def test_every_make_target_and_command_line_that_is_shown_exists(document) -> No
         assert "No such command" not in described, line
         for option in (word for word in words if word.startswith("--")):
             assert option in described, f"{line}: no {option}"
+
+
+def test_the_examples_of_a_gate_publish_under_a_name_that_up_does_not_serve() -> None:
+    """What `mnist1d up` trains holds nothing out, so that no run could be compared with it."""
+    texts = [*(path.read_text() for path in DOCUMENTS), CliRunner().invoke(main, ["runs", "--help"]).output]
+    names = []
+    for text in texts:
+        for line in re.findall(r"mnist1d runs create (.*--gate serving.*)", text):
+            names += re.findall(r"--name (\S+)", line) or [""]
+        for call in re.findall(r"client\.create\(([^)]*gate=\"serving\"[^)]*)\)", text):
+            names += re.findall(r"publish_name=\"([^\"]+)\"", call) or [""]
+    assert len(names) == 3
+    assert set(names).isdisjoint(("", *(f"mnist1d-{network}" for network in NETWORKS)))
 
 
 def test_the_limits_of_a_connection_are_as_they_are_described() -> None:

@@ -47,7 +47,7 @@ def command() -> None:
 
     \b
     mnist1d runs create --network conv --recipe quick --watch
-    mnist1d runs create --set validation=500 --gate serving
+    mnist1d runs create --set validation=500 --name mnist1d-gated --gate serving
     mnist1d runs list
     """
 
