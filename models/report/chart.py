@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 
 Role: TypeAlias = Literal["conv", "fc"]
 """Whose line it is: decides its colour, the same on the whole page."""
+Stroke: TypeAlias = Literal["solid", "dashed", "dotted"]
+"""How a line is drawn, so that those of one colour can be told apart."""
 
 WIDTH: Final = 440
 _HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 100, 14, 44
+_LEFT, _TOP, _BOTTOM = 46, 14, 44
+_LEAST_LABEL_ROOM: Final = 100
+_LABEL_START: Final = 6
+"""From the end of a line to its label."""
+_CHARACTER_WIDTH: Final = 7.2
+"""Of a label in the widest of the fonts that a page asks for, DejaVu Sans: rather more than less on average."""
+_ABOVE_AXIS: Final = 9
 _LABEL_GAP: Final = 16
 """Least distance of two labels at the ends of lines."""
 
@@ -35,6 +43,7 @@ text{fill:var(--ink)}
 .axis{stroke:var(--soft)}
 .line{fill:none;stroke-width:2.2;stroke-linejoin:round}
 .dashed{stroke-dasharray:5 4;stroke-width:1.8}
+.dotted{stroke-dasharray:.1 5;stroke-width:2.6;stroke-linecap:round}
 .conv{stroke:var(--conv)}
 .fc{stroke:var(--fc)}
 text.conv{fill:var(--conv);stroke:none}
@@ -52,7 +61,8 @@ class Line:
     """Written at its end."""
     role: Role
     points: Sequence[tuple[float, float]]
-    dashed: bool = False
+    stroke: Stroke = "solid"
+    """The label of a solid one is printed in bold."""
 
     def __post_init__(self) -> None:
         if not self.points:
@@ -75,9 +85,19 @@ class Axis:
         return start + (end - start) * share
 
 
-def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: str = "") -> Markup:
-    """An SVG of `WIDTH` x 300 with a label at the end of each line; ``title`` is read out, not drawn."""
-    left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
+def label_room(labels: Iterable[str]) -> float:
+    """What labels need at the right of a chart; charts that are to share an axis share this, too."""
+    return max(_LEAST_LABEL_ROOM, _LABEL_START + _CHARACTER_WIDTH * max(map(len, labels), default=0))
+
+
+def chart(
+    title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: str = "", room: float = _LEAST_LABEL_ROOM
+) -> Markup:
+    """An SVG of `WIDTH` x 300 with a label at the end of each line; ``title`` is read out, not drawn.
+
+    ``room`` is what is left for labels beside the axes, as `label_room` tells it.
+    """
+    left, right, top, bottom = _LEFT, WIDTH - room, _TOP, _HEIGHT - _BOTTOM
     marks = [element("title", title)]
     if description:
         marks.append(element("desc", description))
@@ -92,13 +112,18 @@ def chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: s
     marks.append(element("line", x1=left, y1=bottom, x2=right, y2=bottom, class_="axis"))
     marks.append(element("text", x.title, x=(left + right) / 2, y=_HEIGHT - 6, text_anchor="middle", class_="soft"))
     marks.append(element("text", y.title, x=left + 6, y=top + 11, class_="soft"))
-    ends = [y.place(line.points[-1][1], bottom, top) for line in lines]
-    for line, label_y in zip(lines, spread(ends, _LABEL_GAP, top + 6, bottom), strict=True):
-        pixels = [(x.place(a, left, right), y.place(b, bottom, top)) for a, b in line.points]
-        style = f"line {line.role}{' dashed' if line.dashed else ''}"
+    pixels_of = [[(x.place(a, left, right), y.place(b, bottom, top)) for a, b in line.points] for line in lines]
+    ends = [pixels[-1] for pixels in pixels_of]
+    # Within the axes a label stands above the lower one, not on it.
+    lowest = bottom - _ABOVE_AXIS if any(end_x < right for end_x, _ in ends) else bottom
+    label_ys = spread([end_y for _, end_y in ends], _LABEL_GAP, top + 6, lowest)
+    for line, pixels, label_y in zip(lines, pixels_of, label_ys, strict=True):
+        is_solid = line.stroke == "solid"
+        style = f"line {line.role}{'' if is_solid else f' {line.stroke}'}"
         marks.append(element("path", d=path(pixels), class_=style))
-        style = f"{line.role}{'' if line.dashed else ' strong'}"
-        marks.append(element("text", line.label, x=right + 6, y=label_y + 4.5, class_=style))
+        style = f"{line.role}{' strong' if is_solid else ''}{' within' if pixels[-1][0] < right else ''}"
+        label_x = pixels[-1][0] + _LABEL_START
+        marks.append(element("text", line.label, x=label_x, y=label_y + 4.5, class_=style))
     return picture(WIDTH, _HEIGHT, marks)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from models.report.chart import Axis, Line, chart, ticks
+from models.report.chart import Axis, Line, chart, label_room, ticks
 from models.report.markup import join
 from models.report.section import Section, figure, paragraph, side_by_side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.history import Curve, History
-    from models.report.chart import Role
+    from models.report.chart import Role, Stroke
     from models.report.markup import Markup
     from models.report.subject import Pair
 
@@ -21,7 +21,7 @@ Quantity: TypeAlias = Literal["error", "loss"]
 _QUANTITIES: Final[tuple[Quantity, ...]] = ("error", "loss")
 
 _SMALLEST_LOSS_SCALE: Final = 0.5
-_DASHED: Final = {"train": True, "validation": True, "test": False}
+_STROKES: Final[Mapping[str, Stroke]] = {"train": "dashed", "validation": "dotted", "test": "solid"}
 
 
 def curve_charts(runs: Sequence[tuple[str, Role, History]], quantity: Quantity) -> list[Markup]:
@@ -32,6 +32,7 @@ def curve_charts(runs: Sequence[tuple[str, Role, History]], quantity: Quantity) 
     curves = [curve for _, _, history in runs for curve in history.curves.values()]
     x = steps_axis(max(curve.steps_N[-1] for curve in curves))
     y = error_axis() if quantity == "error" else _loss_axis(curves)
+    room = label_room(f"{split} {_tell('error', 1)}" for _, _, history in runs for split in history.curves)
     return [
         chart(
             f"{title}: {quantity} against training steps",
@@ -39,19 +40,20 @@ def curve_charts(runs: Sequence[tuple[str, Role, History]], quantity: Quantity) 
             x,
             y,
             description=describe(history, quantity),
+            room=room,
         )
         for title, role, history in runs
     ]
 
 
 def curve_lines(history: History, role: Role, quantity: Quantity) -> list[Line]:
-    """A line for each split, the test set's drawn through, with its last value at its end."""
+    """A line for each split in a stroke of its own, the test set's solid, with its last value at its end."""
     return [
         Line(
             f"{split} {_tell(quantity, values[-1])}",
             role,
             list(zip(curve.steps_N, (_scaled(quantity, value) for value in values), strict=True)),
-            dashed=_DASHED[split],
+            stroke=_STROKES[split],
         )
         for split, curve in history.curves.items()
         if (values := _values(curve, quantity))
@@ -112,10 +114,13 @@ def section(pair: Pair) -> Section:
     drawn = [(title, role, history) for title, role, history in runs if history is not None and history.curves]
     if not drawn:
         return Section("curves", "How it was learnt", paragraph("This version kept no history of its training."))
+    held_out = any("validation" in history.curves for _, _, history in drawn)
     parts = [
         paragraph(
             "Share of the examples that are classified wrongly, after so many updates of the weights: of those that a "
-            "network is trained on (dashed), and of the test examples, which it never sees."
+            "network is trained on (dashed), "
+            + ("of those that were held out of these to choose by (dotted), " if held_out else "")
+            + "and of the test examples, which it never sees."
         ),
         *(side_by_side(*figures) for figures in _rows(drawn)),
         *(paragraph(remark) for title, _, history in drawn for remark in overfitting(title, history)),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.report.chart import Axis, Line, chart, picture, spread, standalone, ticks
+from models.report.chart import Axis, Line, chart, label_room, picture, spread, standalone, ticks
 from models.report.markup import element
 from tests.models.report.subjects import parsed
 
@@ -19,6 +19,22 @@ def test_a_line_goes_from_corner_to_corner():
     assert path.get("d") == f"M{left:g} {top:g}L{right:g} {bottom:g}"
     assert svg.find("title").text == "error"
     assert [mark.text for mark in svg.iter("text")][-1] == "test 0 %"
+
+
+def test_labels_within_the_axes_stand_above_the_lower_one():
+    def label_y(end: float) -> float:
+        (*_, label) = parsed(chart("error", [Line("train 0 %", "conv", [(0, 100), (end, 0)])], X, Y)).iter("text")
+        return float(label.get("y"))
+
+    assert label_y(100) - label_y(50) == pytest.approx(9)
+
+
+def test_labels_get_the_room_that_they_need():
+    assert label_room([]) == label_room(["test 0 %"]) == 100
+    assert label_room(["validation 100.0 %"]) > 18 * 7
+    svg = parsed(chart("error", [Line("a", "conv", [(0, 0), (100, 0)])], X, Y, room=150))
+    (path,) = (mark for mark in svg.iter("path") if "line" in mark.get("class"))
+    assert path.get("d").endswith("L290 256")
 
 
 def test_values_outside_are_drawn_at_the_edge():

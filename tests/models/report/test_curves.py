@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from models.history import Curve, History
@@ -9,7 +11,7 @@ from tests.models.report.subjects import history, pair, parsed
 
 def drawn(svg: str) -> list[tuple[float, float]]:
     """The points of the line that is drawn through: the test set's."""
-    (path,) = (m for m in parsed(svg).iter("path") if "dashed" not in m.get("class"))
+    (path,) = (m for m in parsed(svg).iter("path") if m.get("class").split()[1:] in (["conv"], ["fc"]))
     return [tuple(map(float, point.split())) for point in path.get("d")[1:].split("L")]
 
 
@@ -34,6 +36,23 @@ def test_error_is_told_at_the_end_of_each_line():
     assert "test 20.0 %" in labels(svg)
     assert "train 0.0 %" in labels(svg)
     assert "test error 20.0 %" in svg
+
+
+def test_a_short_curve_has_its_labels_where_it_ends():
+    short, long = curve_charts([("conv", "conv", history(400)), ("fc", "fc", history(2_000))], "error")
+    for svg in (short, long):
+        (label,) = (mark for mark in parsed(svg).iter("text") if mark.text == "test 20.0 %")
+        assert float(label.get("x")) == pytest.approx(drawn(svg)[-1][0] + 6, abs=0.02)
+
+
+def test_each_split_has_a_stroke_of_its_own_and_the_text_names_those_there_are():
+    (svg,) = curve_charts([("conv", "conv", history(held_out=True))], "error")
+    strokes = [path.get("class") for path in parsed(svg).iter("path")]
+    assert strokes == ["line conv dashed", "line conv dotted", "line conv"]
+    both = pair("conv", "fc")
+    assert "dotted" not in section(both).body
+    own = dataclasses.replace(both.own, history=history(held_out=True))
+    assert "held out of these to choose by (dotted)" in section(dataclasses.replace(both, own=own)).body
 
 
 def test_one_evaluation_is_drawn_too():

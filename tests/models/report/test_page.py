@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from functools import cache
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from models.report.headline import headline
 from models.report.opening import Opening
 from models.report.page import page
 from tests import browser
-from tests.models.report.subjects import HOSTILE, pair
+from tests.models.report.subjects import HOSTILE, history, pair
 
 SECTIONS = [
     "curves", "examples", "confusion", "receptive-fields", "kernels", "feature-maps", "equivariance", "proof",
@@ -164,6 +165,32 @@ def test_on_a_phone_every_picture_is_seen_whole(report, own, other):
       .filter((text) => text.getBoundingClientRect().width > 0)
       .map((text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a))"""
     assert shown.run(smallest) > 9
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_curves_of_runs_of_different_lengths_are_told_apart_and_their_labels_are_whole(shown, tmp_path, width):
+    both = pair("conv", "fc")
+    own, other = (
+        dataclasses.replace(subject, history=history(steps, held_out=True))
+        for subject, steps in ((both.own, 400), (both.other, 2_500))
+    )
+    path = tmp_path / "report.html"
+    path.write_text(page(dataclasses.replace(both, own=own, other=other)), encoding="utf-8")
+    shown.show_as(width=width, height=900)
+    shown.open(path)
+    charts = shown.run("""[...document.querySelectorAll('#curves svg')].map((svg) => ({
+      right: svg.getBoundingClientRect().right,
+      dashes: [...svg.querySelectorAll('path')].map((path) => getComputedStyle(path).strokeDasharray),
+      ends: [...svg.querySelectorAll('path')].map((path) => path.getBoundingClientRect().right),
+      labels: [...svg.querySelectorAll('text.conv, text.fc')].map((text) => [
+        text.getBoundingClientRect().left, text.getBoundingClientRect().right]),
+    }))""")
+    assert len(charts) == 4
+    for drawn in charts:
+        assert len(set(drawn["dashes"])) == len(drawn["labels"]) == 3
+        for end, (left, right) in zip(drawn["ends"], drawn["labels"], strict=True):
+            assert 0 < left - end < 10
+            assert right <= drawn["right"]
 
 
 @pytest.mark.parametrize(("own", "other"), [("conv", "fc"), ("conv", None), ("fc", None)])
