@@ -27,7 +27,7 @@ class Evaluation:
     accuracy: float
     """Share that was right, 0 to 1."""
     loss: float
-    """Mean cross-entropy in nats."""
+    """Mean cross-entropy in nats; not finite where logits are not."""
     per_class: tuple[float, ...]
     """Accuracy among the examples of each digit; NaN for a digit that has none."""
     confusion_KK: NDArray[np.int64]
@@ -82,8 +82,9 @@ def evaluate_logits(logits_BK: NDArray[np.floating[Any]], y_B: NDArray[np.int64]
         raise ValueError(f"logits must have shape ({count}, {CLASSES}), got {logits_BK.shape}")
     logits_BK = logits_BK.astype(np.float64)
     top_B1 = logits_BK.max(axis=1, keepdims=True)
-    log_sum_B = np.log(np.exp(logits_BK - top_B1).sum(axis=1)) + top_B1[:, 0]
-    loss = float((log_sum_B - logits_BK[np.arange(count), y_B]).mean())
+    with np.errstate(invalid="ignore"):  # infinite logits, of training that diverges: the loss says so
+        log_sum_B = np.log(np.exp(logits_BK - top_B1).sum(axis=1)) + top_B1[:, 0]
+        loss = float((log_sum_B - logits_BK[np.arange(count), y_B]).mean())
     confusion_KK = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion_KK, (y_B, logits_BK.argmax(axis=1)), 1)
     right_K, total_K = confusion_KK.diagonal(), confusion_KK.sum(axis=1)

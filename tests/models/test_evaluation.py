@@ -96,3 +96,12 @@ def test_confident_logits_do_not_overflow():
     logits_BK[0, 1] = 1e30
     assert evaluate_logits(logits_BK, np.array([1])).loss == 0
     assert np.isfinite(evaluate_logits(logits_BK, np.array([2])).loss)
+
+
+@pytest.mark.parametrize("row", [[np.inf, np.inf], [np.inf, 0], [-np.inf, -np.inf], [np.nan, 0]])
+def test_the_loss_of_logits_that_are_not_finite_is_not_and_nothing_warns_of_it(row):
+    """Training that diverges is told by its loss; NumPy's own words about it would only be noise before that."""
+    logits_BK = np.repeat(np.array([row], np.float32), 5, axis=1)
+    evaluation = evaluate_logits(logits_BK, np.array([0]))
+    assert not np.isfinite(evaluation.loss)
+    assert evaluation.count == evaluation.confusion_KK.sum() == 1
