@@ -21,6 +21,7 @@ from service.cli.up import NETWORKS
 from service.client import InferenceClient
 from service.client.connection import ConnectionOptions
 from service.config import ServerConfig
+from service.training import verdict
 from service.transport.http2 import abuse, connection, header_blocks, stream
 from tests.reflected import Reflected
 
@@ -133,6 +134,13 @@ def limit_in_words(name: str, value: object) -> str:
     if name.lower().endswith(("_bytes", "_window", "_ahead")):
         return f"{value // 2**20} MiB" if value % 2**20 == 0 else f"{value // 2**10} KiB"
     return f"{value:,}"
+
+
+def test_every_reason_for_which_a_run_ends_is_described() -> None:
+    text = (ROOT / "docs" / "training-service.md").read_text().partition("## How runs end")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    described = [reason for row in rows for reason in row[1].split(", ")]
+    assert sorted(described) == sorted((verdict.CANCELLED, *verdict.REASONS))
 
 
 def test_every_command_is_in_the_readme() -> None:
