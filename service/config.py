@@ -195,7 +195,7 @@ class ServerConfig:
             if not getattr(self, name):
                 raise ConfigError(f"{name}: got '', expected an address")
         if self.otel and not _is_installed("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc"):
-            raise ConfigError("otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'")
+            raise ConfigError("otel: OpenTelemetry is not installed: pip install -e '.[otel]' in the project's folder")
         self._check_tls()
         if self.control_on_main_port and not self.control:
             raise ConfigError("control_on_main_port: needs control, which is turned off")
@@ -247,7 +247,7 @@ class ServerConfig:
         if missing:
             raise ConfigError(
                 f"training_slots: training needs {missing[0]}, which is not installed: "
-                "pip install 'mnist1d-service[train]'"
+                "pip install -e '.[train]' in the project's folder"
             )
 
     def _check_tls(self) -> None:

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -141,6 +142,17 @@ def test_every_reason_for_which_a_run_ends_is_described() -> None:
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
     described = [reason for row in rows for reason in row[1].split(", ")]
     assert sorted(described) == sorted((verdict.CANCELLED, *verdict.REASONS))
+
+
+def test_what_is_said_to_be_installed_can_be_from_a_checkout() -> None:
+    """The project is in no package index: an extra is installed from its folder."""
+    sources = [path for package in ("models", "service", "docs") for path in (ROOT / package).rglob("*")]
+    texts = [path.read_text() for path in (*sources, *ROOT.glob("*.md")) if path.suffix in (".py", ".md")]
+    hints = [hint for text in texts for hint in re.findall(r"pip install (?:-e )?'([^'\n]*\[[^'\n]+\])'", text)]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    of_ours = [names.removesuffix("]") for folder, _, names in (hint.partition("[") for hint in hints) if folder == "."]
+    assert len(of_ours) == len(hints) - hints.count("tritonclient[grpc]") >= 7
+    assert {name for names in of_ours for name in names.split(",")} <= set(extras)
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -51,7 +51,9 @@ class Processes:
         SweepUnavailable without torch.
         """
         if importlib.util.find_spec("torch") is None:
-            raise SweepUnavailable("training needs torch, which is not installed: pip install 'mnist1d-service[train]'")
+            raise SweepUnavailable(
+                "training needs torch, which is not installed: pip install -e '.[train]' in the project's folder"
+            )
         waiting = deque(trials)
         busy: dict[Connection, _Worker] = {}
         try:

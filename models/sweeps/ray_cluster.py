@@ -112,7 +112,8 @@ def _connected(address: str, local_cpus: int) -> Iterator[Any]:
             import ray
         except ModuleNotFoundError as error:
             raise SweepUnavailable(
-                f"a Ray cluster needs {error.name}, which is not installed: pip install 'mnist1d-service[train,ray]'"
+                f"a Ray cluster needs {error.name}, which is not installed: "
+                "pip install -e '.[train,ray]' in the project's folder"
             ) from error
         finally:
             logging.setLogRecordFactory(make_record)  # Ray puts a field of its own on every record of this process

@@ -232,7 +232,7 @@ def _pipeline() -> Callable[..., PublishedModel]:
     try:
         from models.pipeline import run
     except ModuleNotFoundError as error:
-        fail(f"training needs {error.name}, which is not installed: pip install 'mnist1d-service[train]'")
+        fail(f"training needs {error.name}, which is not installed: pip install -e '.[train]' in the project's folder")
     return run
 
 

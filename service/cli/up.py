@@ -89,7 +89,8 @@ def _train(
 ) -> None:
     if not _trains_here():
         fail(
-            f"mnist1d-{network} has to be trained and PyTorch is not installed: pip install 'mnist1d-service[train]'",
+            f"mnist1d-{network} has to be trained and PyTorch is not installed: "
+            "pip install -e '.[train]' in the project's folder",
             Exit.USAGE,
         )
     # A process of its own: the one that serves must never have imported torch.

@@ -53,7 +53,7 @@ def test_otel_without_its_packages_says_what_to_install_and_leaves_with_two(tmp_
     monkeypatch.setattr("importlib.util.find_spec", find_spec)
     done = CliRunner().invoke(main, ["serve", str(tmp_path), "--otel", "--print-config"])
     assert done.exit_code == 2
-    assert "otel: OpenTelemetry is not installed: pip install 'mnist1d-service[otel]'" in done.output
+    assert "otel: OpenTelemetry is not installed: pip install -e '.[otel]' in the project's folder" in done.output
     assert ServerConfig(repository=tmp_path).otel is False
 
 
