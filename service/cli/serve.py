@@ -144,4 +144,5 @@ def command(repository: Path, *, print_config: bool, as_json: bool, **options: A
         f"Serving {repository}",
         ("setting", "value", "from", "environment"),
         [(row["setting"], row["value"], row["from"], row["environment"]) for row in rows],
+        dispensable=("environment",),  # MNIST1D_SERVE_ and the setting's name
     )

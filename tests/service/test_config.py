@@ -69,6 +69,18 @@ def test_a_config_can_be_logged_as_json(tmp_path) -> None:
     assert json.loads(text)["version_policy"] == "latest:1"
 
 
+def test_on_a_narrow_terminal_the_settings_are_a_table_without_their_variables(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from service.cli import console, main
+
+    monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
+    printed = CliRunner().invoke(main, ["serve", str(tmp_path), "--print-config", "--grace-s", "3"]).output
+    (row,) = (line.split() for line in printed.splitlines() if line.startswith(" grace_s "))
+    assert row == ["grace_s", "3.0", "flag"]
+    assert "MNIST1D_SERVE" not in printed
+
+
 def test_every_setting_is_an_option_an_environment_variable_and_in_print_config(tmp_path, monkeypatch) -> None:
     from dataclasses import fields
 
