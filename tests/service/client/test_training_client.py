@@ -136,7 +136,9 @@ def test_who_watches_gives_up_when_its_patience_is_over() -> None:
 async def test_the_examples_of_the_document_run_as_printed(fake_training, repository, serving, which) -> None:
     example = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[which]
     # Under a name with which the fake takes no time.
-    program = example.replace("client.create(", 'client.create(publish_name="fast", ')
+    program = example.replace(', publish_name="mnist1d-gated"', "").replace(
+        "client.create(", 'client.create(publish_name="fast", '
+    )
     async with serving(repository, training_slots=1) as server:
         program = program.replace("127.0.0.1:8003", f"127.0.0.1:{server.port}")
         done = await asyncio.to_thread(
