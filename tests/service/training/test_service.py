@@ -19,7 +19,9 @@ from tests.reflected import Reflected
 
 def test_training_without_torch_is_refused_and_told_how_to_get_it(repository, monkeypatch) -> None:
     monkeypatch.setattr("service.config.TRAINING_MODULES", ("no_such_torch",))
-    with pytest.raises(ConfigError, match=r"training_slots: training needs no_such_torch.*pip install -e '\.\[train\]'"):
+    with pytest.raises(
+        ConfigError, match=r"training_slots: training needs no_such_torch.*pip install -e '\.\[train\]'"
+    ):
         ServerConfig(repository=repository, training_slots=1)
     ServerConfig(repository=repository)
 
