@@ -20,6 +20,7 @@ FOUND = {
     "a prefix that says too much behind a message that is taken": "0f01040110001101380000000000000000000000000000000509"
     "04ff0308",
     "a priority of a wrong length on a stream that is opened afterwards": "0b0200030102030405010403020004000100",
+    "a prefix of no message at the end of a stream, counted after the call was over": "070104019f001301fa232323dc1300",
 }
 """Inputs that broke something once, as hex, by what was wrong."""
 

@@ -33,6 +33,8 @@ _OF_CALLS: Final = (frames.HEADERS, frames.DATA)
 _STREAM_MASK: Final = 0x7FFFFFFF
 _TURN_S: Final = 0.001
 """Seconds for which the frames of one connection may keep the event loop; then all others have their turn."""
+_LAST_WORDS_S: Final = 0.05
+"""Seconds for a peer that is given up to read why."""
 _CLOSE_S: Final = 2.0
 """Seconds for a peer to read what was written before the connection was closed."""
 
@@ -355,18 +357,30 @@ class Connection(asyncio.Protocol):
             return
         self.shared.note_failure(self.peer, code, reason)
         self.write(frames.goaway(self.last_stream_id, code, reason))
-        self.close()
+        self._end()
+        transport = self.sender.transport
+        if transport is not None and not transport.is_closing():
+            # What it has sent meanwhile is taken and dropped: closing a socket with unread bytes in it resets the
+            # connection, and the peer would not see why.
+            if not transport.is_reading():
+                transport.resume_reading()
+            self.loop.call_later(_LAST_WORDS_S, self._close_transport)
 
     def close(self) -> None:
         """Send what is written and close; every call that still runs is cancelled."""
-        if self.is_closed:
-            return
+        if not self.is_closed:
+            self._end()
+            self._close_transport()
+
+    def _end(self) -> None:
         self.sender.flush()
         self.is_closed = True
         for stream in list(self.streams.values()):
             stream.abandon()
         self.streams.clear()
         self.sender.close()
+
+    def _close_transport(self) -> None:
         if self.sender.transport is not None:
             self.sender.transport.close()
             # A peer that does not read would keep it open; what it has not read by then it will not read.

@@ -213,7 +213,9 @@ class Stream:
             self.fail(error.status)
 
     def _account(self) -> None:
-        """Say what is held."""
+        """Say what is held; nothing is, once it is over."""
+        if self.is_over:
+            return
         reader = self.reader()
         held = reader.buffered_bytes
         self._queued = held if held and self.requests is not None and reader.has_next() else 0
