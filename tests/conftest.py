@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,6 @@ from service.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-    from pathlib import Path
 
 pytest_plugins = ["tests.fake_training", "tests.trained", "tests.transports"]
 
@@ -144,6 +144,23 @@ def put_plain(repository: Path, name: str, model_bytes: bytes, version: int = 1)
     directory.mkdir(parents=True)
     (directory / "model.onnx").write_bytes(model_bytes)
     return directory
+
+
+@pytest.fixture
+def lock(monkeypatch) -> Callable[[str], None]:
+    """From the call on, folders of that name may not be listed, as far as ``Path.iterdir`` goes."""
+
+    def of(name: str) -> None:
+        listed = Path.iterdir
+
+        def iterdir(path: Path):
+            if path.name == name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return listed(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+
+    return of
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import grpc
 import grpc.aio
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
-    from service.client.connection import Connection, ConnectionOptions, RetryPolicy
+    from service.client.connection import ConnectionOptions, RetryPolicy
     from service.client.operations import Operation
 
 T = TypeVar("T")
 
 
-class BlockingClient:
-    """Calls that block. Thread-safe."""
-
+class _Client:
     _usual_port = MAIN_PORT
+    _library: ClassVar[Any]
+    """``grpc`` or ``grpc.aio``, whose functions have the same names."""
+    _channel: Any
 
     def __init__(
         self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
@@ -33,9 +34,20 @@ class BlockingClient:
         self._connection = connection(target, self._usual_port, retry=retry, **options)
         where, settings = self._connection.target, self._connection.options
         if self._connection.credentials is None:
-            self._channel = grpc.insecure_channel(where, options=settings)
+            self._channel = self._library.insecure_channel(where, options=settings)
         else:
-            self._channel = grpc.secure_channel(where, self._connection.credentials, options=settings)
+            self._channel = self._library.secure_channel(where, self._connection.credentials, options=settings)
+
+    def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
+        mine = self._connection.metadata
+        return (*mine, *more.items()) if more else mine
+
+
+class BlockingClient(_Client):
+    """Calls that block. Thread-safe."""
+
+    _library: ClassVar[Any] = grpc
+    _channel: grpc.Channel
 
     def __enter__(self) -> Self:
         return self
@@ -66,25 +78,12 @@ class BlockingClient:
             raise server_error(error) from error
         return operation.read(response)
 
-    def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
-        return _with_more(self._connection, more)
 
-
-class AwaitedClient:
+class AwaitedClient(_Client):
     """Calls that are awaited. Belongs to one event loop; a call whose task is cancelled is cancelled on the server."""
 
-    _usual_port = MAIN_PORT
-
-    def __init__(
-        self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
-    ) -> None:
-        """Raises ValueError as `connection` does."""
-        self._connection = connection(target, self._usual_port, retry=retry, **options)
-        where, settings = self._connection.target, self._connection.options
-        if self._connection.credentials is None:
-            self._channel = grpc.aio.insecure_channel(where, options=settings)
-        else:
-            self._channel = grpc.aio.secure_channel(where, self._connection.credentials, options=settings)
+    _library: ClassVar[Any] = grpc.aio
+    _channel: grpc.aio.Channel
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,10 +113,3 @@ class AwaitedClient:
         except grpc.RpcError as error:
             raise server_error(error) from error
         return operation.read(response)
-
-    def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
-        return _with_more(self._connection, more)
-
-
-def _with_more(opened: Connection, more: Mapping[str, str | bytes]) -> Metadata:
-    return (*opened.metadata, *more.items()) if more else opened.metadata

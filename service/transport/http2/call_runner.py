@@ -75,16 +75,15 @@ class CallRunner:
         self._start(stream, self._run_packed(stream, packed))
 
     async def _run_packed(self, stream: Stream, packed: Packed) -> None:
-        message = status = None
         try:
             message = await self.unpacked(packed)
         except MessageError as error:
-            status = error.status
+            # The task is at its end: it must not be cancelled for having failed.
+            stream.cancel_run = None
+            stream.fail(error.status)
+            return
         stream.cancel_run = None
-        if status is not None:
-            stream.fail(status)
-        elif message is not None:
-            self.run(stream, message)
+        self.run(stream, message)
 
     async def unpacked(self, packed: Packed) -> bytes:
         """A long message, which others need not wait for. Raises MessageError."""

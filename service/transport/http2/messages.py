@@ -96,9 +96,8 @@ class Packed:
         self._packed = message
         self._parts: list[bytes] = []
         self._bytes = 0
-        self.is_long = False
-        """Whether there may be more of it."""
         self.is_long = len(self._slice(_ON_LOOP_BYTES)) == _ON_LOOP_BYTES
+        """Whether there may be more of it."""
 
     def __len__(self) -> int:
         """Bytes that are held."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from models.architectures import ARCHITECTURES
@@ -50,18 +48,11 @@ def test_a_damaged_counterpart_is_passed_over_and_told(repository):
     assert pair_of(own, repository).other.manifest.version == 2
 
 
-def test_a_model_that_may_not_be_looked_at_is_no_obstacle(repository, monkeypatch):
+def test_a_model_that_may_not_be_looked_at_is_no_obstacle(repository, lock):
     own = Subject.read(publish_random(repository, "conv"))
     publish_random(repository, "fc")
     publish_random(repository, "fc", name="locked", created="2026-02-01T00:00:00+00:00")
-    listed = Path.iterdir
-
-    def iterdir(path):
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    lock("locked")
     assert pair_of(own, repository).other.manifest.name == "mnist1d-fc"
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from click.testing import CliRunner
 
@@ -123,17 +122,10 @@ def test_problems_are_for_programs_too(repository) -> None:
     assert entries["truncated"]["sha256"] == entries["fine"]["sha256"]
 
 
-def test_a_model_that_cannot_be_read_is_one_row(repository, monkeypatch) -> None:
+def test_a_model_that_cannot_be_read_is_one_row(repository, lock) -> None:
     publish_affine(repository, "fine")
     publish_affine(repository, "locked")
-    listed = Path.iterdir
-
-    def iterdir(path):
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listed(path)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    lock("locked")
     result = invoke(repository)
     assert result.exit_code == 0
     assert "locked: cannot be read: Permission denied" in result.output
