@@ -11,7 +11,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -36,8 +36,11 @@ MAX_MODEL_BYTES = 2**31 - 1
 """Protobuf's own limit for one message."""
 
 _BF16 = DATATYPES["BF16"]
-_RUN_OPTIONS = ort.RunOptions()
-"""Shared by all runs, in whatever thread: nobody changes it, and making one takes a microsecond."""
+RunOptions: TypeAlias = ort.RunOptions
+"""Given to a run so that it can be ended from another thread: set ``terminate``. onnxruntime looks at it between two
+nodes, so that a single node is always computed to its end."""
+_UNENDED = RunOptions()
+"""For the runs that nobody ends. They share it, since making one takes a microsecond; it must not be changed."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +52,32 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     metadata: Mapping[str, str]
     """The model's ``metadata_props``."""
+    has_subgraphs: bool = False
+    """Whether a node carries a graph of its own (Loop, If, Scan): how long a run takes then depends on the values of
+    the inputs, not only on their shapes."""
+    run_options: RunOptions = _UNENDED
+    """Of the runs that are given none of their own."""
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions | None = None
+    ) -> list[np.ndarray]:
         """Run the model once.
 
-        ``outputs`` names what is wanted, in order; ``feeds`` maps every input to an array of its spec's dtype.
-        Raises ValueError if one is missing, and what onnxruntime raises for inputs that do not fit.
+        ``outputs`` names what is wanted, in order; ``feeds`` maps every input to an array of its spec's dtype;
+        ``options`` replace `run_options` for this run.
+        Raises ValueError if an input is missing, and what onnxruntime raises for inputs that do not fit and for a run
+        that was ended through its options.
         """
+        chosen = self.run_options if options is None else options
         if not feeds.keys() >= self._input_names:  # onnxruntime's inner part would run without it
             missing = sorted(self._input_names - feeds.keys())
             raise ValueError(f"inputs missing: {', '.join(missing)}; got {', '.join(sorted(feeds)) or 'none'}")
         if self._has_bf16:
-            return self._run_with_bf16(outputs, feeds)
-        return self._run(outputs, feeds if isinstance(feeds, dict) else dict(feeds), _RUN_OPTIONS)
+            return self._run_with_bf16(outputs, feeds, chosen)
+        return self._run(outputs, feeds if isinstance(feeds, dict) else dict(feeds), chosen)
 
     @cached_property
-    def _run(self) -> Callable[[Sequence[str], dict[str, np.ndarray], ort.RunOptions], list[np.ndarray]]:
+    def _run(self) -> Callable[[Sequence[str], dict[str, np.ndarray], RunOptions], list[np.ndarray]]:
         # InferenceSession.run looks everything over in Python again, for each call: a tenth of the time that one
         # example takes through a small model (benchmarks/session_options.py). What it calls is private, and so another
         # release may not have it.
@@ -80,10 +93,12 @@ class Model:
     def _has_bf16(self) -> bool:
         return any(spec.datatype == "BF16" for spec in (*self.inputs, *self.outputs))
 
-    def _run_with_bf16(self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def _run_with_bf16(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions
+    ) -> list[np.ndarray]:
         # onnxruntime's NumPy bridge has no bfloat16: such tensors pass as OrtValues over the same 16 bits.
         values = {name: _to_ort_value(array) for name, array in feeds.items()}
-        return [_to_numpy(value) for value in self.session.run_with_ort_values(list(outputs), values)]
+        return [_to_numpy(value) for value in self.session.run_with_ort_values(list(outputs), values, options)]
 
 
 def _to_ort_value(array: np.ndarray) -> ort.OrtValue:
@@ -126,7 +141,8 @@ def _open(model_bytes: bytes) -> Model:
     inputs = tuple(_spec(arg, "input") for arg in session.get_inputs())
     outputs = tuple(_spec(arg, "output") for arg in session.get_outputs())
     _refuse_text_beside_bf16(inputs, outputs)
-    return Model(session, inputs, outputs, metadata=dict(session.get_modelmeta().custom_metadata_map))
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return Model(session, inputs, outputs, metadata, has_subgraphs=_has_subgraphs(proto))
 
 
 def _options() -> ort.SessionOptions:
@@ -195,6 +211,11 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
             raise ArtifactError(
                 f"tensor {tensor.name!r} lies in another file (external data); export the model as one file"
             )
+
+
+def _has_subgraphs(model: onnx.ModelProto) -> bool:
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    return any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -14,6 +14,7 @@ from service import reflection
 from service.config import ConfigError
 from service.health import HealthServicer
 from service.inference import shared_memory
+from service.inference.active_runs import ActiveRuns
 from service.inference.admission import Admission
 from service.inference.batcher import Batching
 from service.inference.control import RepositoryControl
@@ -49,8 +50,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_COMPUTE_THREADS = 2
-"""Threads for runs too long for the event loop: one computes while another hands over its result."""
+_COMPUTE_THREADS = 32
+"""Threads for runs too long for the event loop. A model has at most `CONCURRENT_RUNS` of them, so that a model whose
+runs do not end leaves threads to the others; a thread is only started where none is idle."""
 
 _HOLD_S = 0.25
 """How long new calls are held before the transport stops: what is on its way gets an answer, not a cut."""
@@ -79,14 +81,18 @@ class Server:
         self._interrupted = asyncio.Event()
         self._hurried = asyncio.Event()
         self._executor = ThreadPoolExecutor(_COMPUTE_THREADS, thread_name_prefix="compute")
+        self._active_runs = ActiveRuns()
         self.repository = Repository(
             config.repository,
             VersionPolicy.parse(config.version_policy),
             Loader(
                 require_proof=config.require_proof,
                 open_runner=runner_factory(
-                    self._executor, Batching(config.max_batch_size, config.max_queue_size, config.max_queue_delay_us)
+                    self._executor,
+                    Batching(config.max_batch_size, config.max_queue_size, config.max_queue_delay_us),
+                    self._active_runs,
                 ),
+                active_runs=self._active_runs,
             ),
             on_change=self._repository_changed,
         )
@@ -241,6 +247,9 @@ class Server:
         if self._member is not None:
             self._member.refuse_connections()
         await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
+        # Nobody waits for an answer any more. Without this a run without an end would keep its thread, and Python waits
+        # for threads.
+        self._active_runs.end_all()
         if self._tracing is not None:
             await self._tracing.stop()
         if self._metrics is not None:

@@ -113,10 +113,19 @@ def goldens_for(model_bytes: bytes, batches: Sequence[int] = (1, 2, 8), *, shift
     return goldens
 
 
+def declare_independent(repository: Path, name: str) -> None:
+    """Say in ``model.json``, unless there is one, that the model's rows are independent: its requests are joined."""
+    settings = repository / name / "model.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    if not settings.exists():
+        settings.write_text('{"rows_are_independent": true}')
+
+
 def publish_affine(
     repository: Path, name: str = "affine", *, scale: float = 2.0, goldens: Sequence[Golden] | None = None, **fields
 ) -> Path:
-    """Publish an `affine_model` with honest goldens, or with the given ones."""
+    """Publish an `affine_model` with honest goldens, or with the given ones; its rows are declared independent."""
+    declare_independent(repository, name)
     model_bytes = affine_model(scale)
     chosen = goldens_for(model_bytes) if goldens is None else goldens
     interface = open_model(model_bytes)
@@ -138,8 +147,12 @@ def publish_affine(
     return publish(repository, name, model_bytes, chosen, manifest)
 
 
-def put_plain(repository: Path, name: str, model_bytes: bytes, version: int = 1) -> Path:
-    """A model as a user drops it: no manifest, no goldens."""
+def put_plain(
+    repository: Path, name: str, model_bytes: bytes, version: int = 1, *, is_independent: bool = False
+) -> Path:
+    """A model as a user drops it: no manifest, no goldens; ``model.json`` only if its rows shall be independent."""
+    if is_independent:
+        declare_independent(repository, name)
     directory = repository / name / str(version)
     directory.mkdir(parents=True)
     (directory / "model.onnx").write_bytes(model_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import math
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -12,6 +13,10 @@ from service.inference.statistics import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
+
+    from service.inference.thread_run import ThreadRun
+
+_log = logging.getLogger(__name__)
 
 Answer = list[np.ndarray] | bytes
 """The answers of one request in the order of its outputs; or, from a form that says so, the response as it travels."""
@@ -60,6 +65,8 @@ class Waiting:
     queue_ns = 0
     run: Timing | None = None
     """How long its run took."""
+    thread_run: ThreadRun | None = None
+    """What runs it now, if that is a thread."""
 
     @property
     def context(self) -> contextvars.Context:
@@ -72,9 +79,12 @@ class Waiting:
 
     @staticmethod
     def settle_all(batch: Sequence[Any], outcomes: Sequence[Answer | Exception]) -> None:
-        """The same for those that ran together and are of one class."""
+        """Settle requests of one class that ran together. Never raises: one that cannot be settled harms no other."""
         for waiting, outcome in zip(batch, outcomes, strict=True):
-            waiting.settle(outcome)
+            try:
+                waiting.settle(outcome)
+            except Exception:  # noqa: BLE001 - a defect
+                _log.exception("unexpected error while a request was answered")
 
     def timing(self) -> Timing:
         """Where its time went: a value of its own, for its caller to add to."""

@@ -1,8 +1,9 @@
 """Requests that wait together run together.
 
 There is no fixed delay: a batch is what has arrived in one tick of the event loop, or while the last run went on. The
-queue is bounded, nothing that has expired or been cancelled is run, and a caller's answer holds the same bits whoever
-shared the batch, since only models whose rows were seen to be independent are batched (`service.inference.runner`).
+queue is bounded, nothing that has expired or been cancelled is run, and a run in a thread is ended when no caller wants
+its answer any more. Requests are joined only where the model's rows are known to be independent
+(`service.inference.row_independence`), and the rows of a joint answer are counted before it is cut.
 
 Knows arrays and callers; not models, messages or transports. Belongs to one event loop.
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.errors import DeadlineExceeded, QueueFull, QueueTimeout, ServiceError
+from service.errors import DeadlineExceeded, QueueFull, QueueTimeout, ServerStopping, ServiceError
 from service.inference.batch import ARRAYS, Question
 from service.inference.statistics import Timing
+from service.inference.thread_run import ThreadRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +29,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from models.onnx_session import RunOptions
+    from service.inference.active_runs import ActiveRuns
     from service.inference.batch import Answer, Form, Waiting
     from service.inference.statistics import Statistics
 
-    Run = Callable[[Mapping[str, np.ndarray], Sequence[str]], list[np.ndarray]]
+    Run = Callable[[Mapping[str, np.ndarray], Sequence[str], "RunOptions | None"], list[np.ndarray]]
+
+_log = logging.getLogger(__name__)
 
 PRIORITY_LEVELS = 3
 """1 goes first."""
@@ -64,6 +71,14 @@ class Patience(NamedTuple):
 PATIENT = Patience()
 
 
+class RunEnded(Exception):
+    """A run was ended through its options before it was over."""
+
+
+class _RowsLost(Exception):
+    """A joint answer cannot be cut: it does not have the rows of its requests."""
+
+
 class Batcher:
     """The queue in front of one model."""
 
@@ -73,18 +88,26 @@ class Batcher:
         statistics: Statistics,
         batching: Batching,
         *,
-        is_batchable: bool,
+        why_not_batched: str | None,
         stays_on_loop: Callable[[int], bool],
         executor: Executor | None,
+        active_runs: ActiveRuns,
+        about: Mapping[str, str],
     ) -> None:
-        """``stays_on_loop(elements)``: whether a run on so many input elements is short enough for the event loop."""
+        """``why_not_batched``: the reason why every request runs alone; None if they may be joined.
+        ``stays_on_loop(elements)``: whether a run on so many input elements is short enough for the event loop.
+        ``about``: fields that say in the log whose queue this is.
+        """
         self._run = run
         self._statistics = statistics
         self._batching = batching
         self._most_waiting = batching.max_queue_size
-        self._is_batchable = is_batchable
+        self.why_not_batched = why_not_batched
+        """None while requests are joined. Set for good, from whatever thread, by a joint answer that lost rows."""
         self._stays_on_loop = stays_on_loop
         self._executor = executor
+        self._active_runs = active_runs
+        self._about = about
         # A dict keeps the order of arrival and lets go of any member at once.
         self._queues: dict[int, dict[Waiting, None]] = {level: {} for level in range(1, PRIORITY_LEVELS + 1)}
         self._count = 0
@@ -169,8 +192,10 @@ class Batcher:
         return self._count >= self._most_waiting
 
     def withdraw(self, waiting: Waiting) -> None:
-        """Its caller does not want it any more: its place is free at once."""
+        """Its caller does not want it any more: its place is free at once, and a run for nobody else ends."""
         self._remove(waiting)
+        if waiting.thread_run is not None:
+            waiting.thread_run.withdraw(waiting)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop, newest: Waiting | None = None) -> None:
         if self._running >= CONCURRENT_RUNS or not self._count:
@@ -189,7 +214,7 @@ class Batcher:
 
     @property
     def _delay_us(self) -> int:
-        return self._batching.max_queue_delay_us if self._is_batchable else 0
+        return self._batching.max_queue_delay_us if self.why_not_batched is None else 0
 
     def _rows_waiting(self) -> int:
         return sum(waiting.rows for queue in self._queues.values() for waiting in queue)
@@ -205,7 +230,10 @@ class Batcher:
             self._schedule(loop)
             return
         self._running += 1
-        computing = loop.run_in_executor(self._executor, self._compute, batch)
+        run = ThreadRun(batch, self._active_runs)
+        for waiting in batch:
+            waiting.thread_run = run
+        computing = loop.run_in_executor(self._executor, self._compute, batch, run)
         computing.add_done_callback(lambda done: self._finished(loop, batch, done))
         # What waits behind it may start in another thread.
         self._schedule(loop)
@@ -216,6 +244,8 @@ class Batcher:
         self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], done: asyncio.Future[list[Answer | Exception]]
     ) -> None:
         self._running -= 1
+        for waiting in batch:
+            waiting.thread_run = None
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             # Only a defect or the end of the executor comes here: a model's failure is an outcome.
@@ -228,7 +258,7 @@ class Batcher:
     def _take_all(self) -> list[Waiting]:
         """All that wait, where they can run together as they are, as mostly they can; otherwise none."""
         waits = [queue for queue in self._queues.values() if queue]
-        if len(waits) != 1 or not self._is_batchable:
+        if len(waits) != 1 or self.why_not_batched is not None:
             return []
         now_ns = time.perf_counter_ns()
         batch = list(waits[0])
@@ -261,26 +291,26 @@ class Batcher:
             waiting.queue_ns = now_ns - waiting.since_ns
             batch.append(waiting)
             rows += waiting.rows
-            if not self._is_batchable or rows >= most:
+            if self.why_not_batched is not None or rows >= most:
                 break
         return batch
 
-    def _compute(self, batch: list[Waiting]) -> list[Answer | Exception]:
-        """One run for all of them. If it fails, one run for each: whoever is at fault harms nobody else."""
+    def _compute(self, batch: list[Waiting], run: ThreadRun | None = None) -> list[Answer | Exception]:
+        """One run for all of them. If it fails, one run for each, so that the request at fault harms no other."""
         try:
-            return self._compute_together(batch)
-        except ServiceError as error:
-            if len(batch) == 1:
-                return [_bare(error)]
+            return self._compute_together(batch, run)
+        except Exception as error:  # noqa: BLE001 - a defect, too, must be the outcome of these requests
+            if len(batch) == 1 or isinstance(error, RunEnded):
+                return [_outcome(error)] * len(batch)
         outcomes: list[Answer | Exception] = []
         for waiting in batch:
             try:
-                outcomes += self._compute_together([waiting])
-            except ServiceError as error:
-                outcomes.append(_bare(error))
+                outcomes += self._compute_together([waiting], run)
+            except Exception as error:  # noqa: BLE001 - as above
+                outcomes.append(_outcome(error))
         return outcomes
 
-    def _compute_together(self, batch: list[Waiting]) -> list[Answer | Exception]:
+    def _compute_together(self, batch: list[Waiting], run: ThreadRun | None) -> list[Answer | Exception]:
         began_ns = time.perf_counter_ns()
         first = batch[0]
         form = first.form
@@ -292,16 +322,31 @@ class Batcher:
         put_together_ns = time.perf_counter_ns()
         # Not the context of whoever happened to wake the queue: a shared run is nobody's in particular.
         context = first.context if len(batch) == 1 else contextvars.Context()
-        answers = context.run(self._run, feeds, first.outputs)
+        if run is None:
+            answers = context.run(self._run, feeds, first.outputs, None)
+        else:
+            with run.options(batch) as options:
+                answers = context.run(self._run, feeds, first.outputs, options)
         ran_ns = time.perf_counter_ns()
+        rows = sum([waiting.rows for waiting in batch])
+        if len(batch) > 1:
+            self._count_rows(answers, rows, first.outputs)
         outcomes = form.scatter(batch, answers)
-        run = Timing(0, put_together_ns - began_ns, ran_ns - put_together_ns, time.perf_counter_ns() - ran_ns)
-        rows = 0
+        timing = Timing(0, put_together_ns - began_ns, ran_ns - put_together_ns, time.perf_counter_ns() - ran_ns)
         for waiting in batch:
-            waiting.run = run
-            rows += waiting.rows
-        self._statistics.ran(rows, run)
+            waiting.run = timing
+        self._statistics.ran(rows, timing)
         return outcomes
+
+    def _count_rows(self, answers: list[np.ndarray], rows: int, outputs: tuple[str, ...]) -> None:
+        """Join no more requests, and raise _RowsLost, unless every output has as many rows as went in."""
+        for answer, name in zip(answers, outputs, strict=True):
+            if not answer.ndim or answer.shape[0] != rows:
+                self.why_not_batched = (
+                    f"{rows} rows of requests that ran together gave output {name!r} of shape {list(answer.shape)}"
+                )
+                _log.error("requests are not batched any more", extra={**self._about, "reason": self.why_not_batched})
+                raise _RowsLost(self.why_not_batched)
 
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         classes: dict[type[Waiting], None] = dict.fromkeys(map(type, batch))
@@ -367,9 +412,13 @@ def _hand_over(
         answer.set_exception(outcome if isinstance(outcome, Exception) else TypeError("expected arrays, got bytes"))
 
 
-def _bare(error: ServiceError) -> ServiceError:
-    """Without the frames that it came through: they hold the list that will hold it, see `Batcher.submit`. Its cause
-    is in the log already.
-    """
+def _outcome(error: Exception) -> Exception:
+    """What a request hears of the exception that failed it."""
+    if isinstance(error, RunEnded):
+        return ServerStopping("Server exiting")  # where a caller has withdrawn, nobody hears it
+    if not isinstance(error, ServiceError):
+        return error
+    # Without the frames that it came through: they hold the list that will hold it, see `Batcher.submit`. Its cause is
+    # in the log already.
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -61,6 +61,8 @@ def model_config(version: ModelVersion, runner: Runner, policy: VersionPolicy) -
         )
     if runner.why_not_batched is not None:
         config.parameters["not_batched_because"].string_value = runner.why_not_batched
+    else:
+        config.parameters["batched_because"].string_value = runner.rows.reason
     config.parameters["proof"].string_value = "proven" if version.is_proven else "unproven"
     return config
 

@@ -87,7 +87,7 @@ class ExpressCall(Waiting):
 
     @staticmethod
     def settle_all(batch: Sequence[ExpressCall], outcomes: Sequence[Answer | Exception]) -> None:
-        """Answer those that were not cancelled. What is the same for all of them is counted once."""
+        """Answer those that were not cancelled. What is the same for all of them is counted once. Never raises."""
         run = batch[0].run
         if len(batch) > 1 and (run is None or batch[-1].run is not run):  # they ran one by one, since some failed
             for call, outcome in zip(batch, outcomes, strict=True):
@@ -102,22 +102,28 @@ class ExpressCall(Waiting):
             if call.runner is None:
                 continue
             runner, call.runner = call.runner, None
-            if isinstance(outcome, bytes):
-                answers.append((call.responder, outcome))
-            elif isinstance(outcome, list):  # it ran together with requests that have no plan
-                answers.append((call.responder, call.form.response(outcome)))
-            else:
+            if isinstance(outcome, list):  # it ran together with requests that have no plan
+                outcome = call.form.response_or_error(outcome)
+            if not isinstance(outcome, bytes):
                 retried.append(call.responder)
                 continue
+            answers.append((call.responder, outcome))
             total_ns += now_ns - call.since_ns
             queue_ns += call.queue_ns
             rows += call.rows
         if runner is None:
             return
-        if answers and run is not None:
-            runner.statistics.succeeded_together(len(answers), total_ns, queue_ns, run, rows)
         batch[0].admission.end(len(answers) + len(retried))
-        _answer(answers)
+        failed = _answer(answers)
+        for call in batch if failed else ():
+            if id(call.responder) in failed:
+                total_ns -= now_ns - call.since_ns
+                queue_ns -= call.queue_ns
+                rows -= call.rows
+                runner.statistics.failed(Failure.OTHER, now_ns - call.since_ns)
+        succeeded = len(answers) - len(failed)
+        if succeeded and run is not None:
+            runner.statistics.succeeded_together(succeeded, total_ns, queue_ns, run, rows)
         for responder in retried:
             responder.retry()
 
@@ -130,8 +136,11 @@ class ExpressCall(Waiting):
             runner.statistics.failed(Failure.CANCELED, time.perf_counter_ns() - self.since_ns)
 
 
-def _answer(answers: list[tuple[Responder, bytes]]) -> None:
+def _answer(answers: list[tuple[Responder, bytes]]) -> set[int]:
+    """Send the answers; returns the identities of the responders whose calls failed by that."""
+    failed: set[int] = set()
     kinds = dict.fromkeys([type(responder) for responder, _ in answers])
     for kind in kinds:
         mine = answers if len(kinds) == 1 else [each for each in answers if type(each[0]) is kind]
-        mine[0][0].answer_all(mine)
+        failed.update(map(id, mine[0][0].answer_all(mine)))
+    return failed

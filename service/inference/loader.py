@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 from models.artifact import FOR_PEOPLE, MANIFEST_FILE, MODEL_FILE, Artifact
 from models.errors import ArtifactError, GoldenMismatch
 from service.errors import InferenceFailed
-from service.inference.batcher import Batching
+from service.inference.active_runs import ActiveRuns
+from service.inference.batcher import Batching, RunEnded
+from service.inference.model_file import ModelSettings
 from service.inference.model_version import Cause, ModelVersion, State
+from service.inference.row_independence import row_independence
 from service.inference.runner import Runner
 
 if TYPE_CHECKING:
@@ -26,26 +29,45 @@ if TYPE_CHECKING:
     import numpy as np
 
     from models.goldens import Arrays
+    from models.onnx_session import RunOptions
 
-    RunnerFactory = Callable[[str, int, Artifact, int | None], Runner]
-    """(name, version, artifact, the model's own max_batch_size) -> an open runner."""
+    RunnerFactory = Callable[[str, int, Artifact, ModelSettings, RunOptions | None], Runner]
+    """(name, version, artifact, the model's own settings, options of the runs that try it) -> an open runner."""
 
 _log = logging.getLogger(__name__)
 
+SERVERS_SETTINGS = ModelSettings()
+"""Of a model that has none of its own."""
 
-def runner_factory(executor: Executor | None = None, batching: Batching | None = None) -> RunnerFactory:
+
+def runner_factory(
+    executor: Executor | None = None, batching: Batching | None = None, active_runs: ActiveRuns | None = None
+) -> RunnerFactory:
     """How this server opens models. The one place that calls `Runner`."""
     shared = batching if batching is not None else Batching()
 
-    def open_runner(name: str, version: int, artifact: Artifact, max_batch_size: int | None) -> Runner:
-        own = shared if max_batch_size is None else dataclasses.replace(shared, max_batch_size=max_batch_size)
-        examples = [golden.inputs for golden in artifact.goldens]
-        return Runner(name, version, artifact.model_bytes, executor, batching=own, examples=examples)
+    def open_runner(
+        name: str, version: int, artifact: Artifact, settings: ModelSettings, trial_options: RunOptions | None = None
+    ) -> Runner:
+        own = shared
+        if settings.max_batch_size is not None:
+            own = dataclasses.replace(shared, max_batch_size=settings.max_batch_size)
+        return Runner(
+            name,
+            version,
+            artifact.model_bytes,
+            executor,
+            batching=own,
+            rows=row_independence(artifact.manifest, settings),
+            examples=[golden.inputs for golden in artifact.goldens],
+            active_runs=active_runs,
+            trial_options=trial_options,
+        )
 
     return open_runner
 
 
-def mark_of(directory: Path, max_batch_size: int | None) -> Hashable:
+def mark_of(directory: Path, settings: ModelSettings) -> Hashable:
     """What a version would be loaded from, without reading it: a look at its directory and a few `stat` calls.
 
     Two equal marks mean the same files, as far as inode, size and times can tell; what lies beside them for people does
@@ -53,7 +75,7 @@ def mark_of(directory: Path, max_batch_size: int | None) -> Hashable:
     """
     return (
         str(directory),
-        max_batch_size,
+        settings.of_a_version,
         _listing(directory),
         *(_stat(path) for path in (directory / MODEL_FILE, directory / MANIFEST_FILE)),
     )
@@ -66,22 +88,35 @@ class ProofMissing(ArtifactError):
 class Loader:
     """Loads and proves one version at a time. Blocks; never raises for a bad model."""
 
-    def __init__(self, *, require_proof: bool = False, open_runner: RunnerFactory | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        require_proof: bool = False,
+        open_runner: RunnerFactory | None = None,
+        active_runs: ActiveRuns | None = None,
+    ) -> None:
         self._require_proof = require_proof
         self._open_runner = open_runner if open_runner is not None else runner_factory()
+        self._active_runs = active_runs if active_runs is not None else ActiveRuns()
 
-    def load(self, name: str, version: int, directory: Path, max_batch_size: int | None = None) -> ModelVersion:
+    def load(
+        self, name: str, version: int, directory: Path, settings: ModelSettings = SERVERS_SETTINGS
+    ) -> ModelVersion:
         """The version as READY, or as UNAVAILABLE with its reason and cause."""
         began = time.perf_counter()
         # Before the files are read: if they change meanwhile, the mark does not fit and they are looked at again.
-        mark = mark_of(directory, max_batch_size)
+        mark = mark_of(directory, settings)
 
         where = {"model": name, "version": version}
         try:
-            loaded = self._prove(name, version, directory, max_batch_size)
+            with self._active_runs.options() as options:
+                loaded = self._prove(name, version, directory, settings, options)
         except (ArtifactError, InferenceFailed) as error:
             _log.error("version refused", extra={**where, "reason": str(error)})
             return ModelVersion(name, version, State.UNAVAILABLE, str(error), _cause(error), mark=mark)
+        except RunEnded:
+            reason = "the server stopped while it was loaded"
+            return ModelVersion(name, version, State.UNAVAILABLE, reason, Cause.INTERNAL)
         except Exception:  # noqa: BLE001 - one model's defect must not keep the others from being served
             _log.exception("version refused", extra=where)
             reason = "internal error, see the server's log"
@@ -92,29 +127,41 @@ class Loader:
                 **where,
                 "proof": "proven" if loaded.is_proven else "unproven",
                 "max_difference": loaded.max_difference,
+                **_batching(loaded.runner),
                 "took_ms": round(1e3 * (time.perf_counter() - began), 1),
             },
         )
         return dataclasses.replace(loaded, mark=mark)
 
-    def _prove(self, name: str, version: int, directory: Path, max_batch_size: int | None) -> ModelVersion:
+    def _prove(
+        self, name: str, version: int, directory: Path, settings: ModelSettings, options: RunOptions
+    ) -> ModelVersion:
         artifact = Artifact.load(directory)
         if not artifact.is_provable and self._require_proof:
             raise ProofMissing("it carries no proof (no manifest with goldens) and --require-proof is set")
-        runner = self._open_runner(name, version, artifact, max_batch_size)
+        runner = self._open_runner(name, version, artifact, settings, options)
         artifact.check_interface(tuple(runner.inputs.values()), tuple(runner.outputs.values()))
         if not artifact.is_provable:
             reason = "served without a proof: no manifest with goldens"
             return ModelVersion(name, version, State.READY, reason, Cause.UNPROVEN, runner, artifact.manifest)
 
         def infer(feeds: Arrays) -> Mapping[str, np.ndarray]:
-            return dict(zip(runner.outputs, runner.run(feeds, tuple(runner.outputs)), strict=True))
+            return dict(zip(runner.outputs, runner.run(feeds, tuple(runner.outputs), options), strict=True))
 
         report = artifact.replay(infer)
         report.raise_if_failed()
         return ModelVersion(
             name, version, State.READY, runner=runner, manifest=artifact.manifest, max_difference=report.max_absolute
         )
+
+
+def _batching(runner: Runner | None) -> dict[str, str]:
+    """Whether requests are joined, and why, as it is told in the log."""
+    if runner is None:
+        return {}
+    if runner.why_not_batched is not None:
+        return {"not_batched_because": runner.why_not_batched}
+    return {"batched_because": runner.rows.reason}
 
 
 def _cause(error: ArtifactError | InferenceFailed) -> Cause:

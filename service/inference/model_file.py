@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service.inference.version_policy import PolicyError, VersionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
 MODEL_JSON = "model.json"
@@ -20,6 +20,9 @@ TRITON_CONFIG = "config.pbtxt"
 _MAX_BYTES = 64 * 1024
 _MAX_BATCH = 2**31 - 1
 _CAMEL = {"versionPolicy": "version_policy", "maxBatchSize": "max_batch_size"}
+"""Settings that Triton has, too, as its JSON may spell them."""
+ROWS_ARE_INDEPENDENT = "rows_are_independent"
+_KNOWN = (*_CAMEL.values(), ROWS_ARE_INDEPENDENT)
 
 
 class ModelFileError(ValueError):
@@ -32,6 +35,13 @@ class ModelSettings:
 
     version_policy: VersionPolicy | None = None
     max_batch_size: int | None = None
+    rows_are_independent: bool | None = None
+    """The operator's word whether requests may be joined; see `service.inference.row_independence`."""
+
+    @property
+    def of_a_version(self) -> Hashable:
+        """What decides how a version is loaded."""
+        return self.max_batch_size, self.rows_are_independent
 
 
 def read_model_file(model_directory: Path) -> ModelSettings:
@@ -52,22 +62,34 @@ def read_model_file(model_directory: Path) -> ModelSettings:
         raise ModelFileError(f"{MODEL_JSON} has more than {_MAX_BYTES} bytes")
     fields = _object(data, MODEL_JSON)
     for key in fields:
-        if key not in _CAMEL.values():
-            raise ModelFileError(f"{MODEL_JSON}, {key}: unknown; known are {', '.join(_CAMEL.values())}")
+        if key not in _KNOWN:
+            raise ModelFileError(f"{MODEL_JSON}, {key}: unknown; known are {', '.join(_KNOWN)}")
     return _settings(fields, MODEL_JSON)
 
 
 def from_triton_config(text: str) -> tuple[ModelSettings, tuple[str, ...]]:
     """Read a Triton ModelConfig as JSON; returns the settings and the names of what is ignored.
 
-    A ``max_batch_size`` of 0 is ignored too: it is what Triton fills in by itself, from the model.
-    Raises ModelFileError.
+    A ``max_batch_size`` of 0 is ignored too: it is what Triton fills in by itself, from the model. What Triton has no
+    field for, rows_are_independent, may stand among the ``parameters``. Raises ModelFileError.
     """
     fields = {_CAMEL.get(key, key): value for key, value in _object(text, "config").items()}
     if fields.get("max_batch_size") in (0, "0"):
         del fields["max_batch_size"]
-    ignored = tuple(sorted(set(fields) - set(_CAMEL.values())))
-    return _settings(fields, "config"), ignored
+    taken = {key: fields.pop(key) for key in _CAMEL.values() if key in fields}
+    parameters = fields.get("parameters")
+    if isinstance(parameters, dict) and ROWS_ARE_INDEPENDENT in parameters:
+        del fields["parameters"]
+        taken[ROWS_ARE_INDEPENDENT] = _boolean(parameters[ROWS_ARE_INDEPENDENT])
+    return _settings(taken, "config"), tuple(sorted(fields))
+
+
+def _boolean(parameter: object) -> object:
+    """The value of a ModelParameter that says true or false; any other value as it is."""
+    if not isinstance(parameter, dict):
+        return parameter
+    value = parameter.get("string_value", parameter.get("stringValue"))
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _object(text: str | bytes, where: str) -> dict[str, Any]:
@@ -89,4 +111,7 @@ def _settings(fields: Mapping[str, Any], where: str) -> ModelSettings:
     size = fields.get("max_batch_size")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= _MAX_BATCH):
         raise ModelFileError(f"{where}, max_batch_size: got {size!r}, expected a whole number from 1 to {_MAX_BATCH}")
-    return ModelSettings(version_policy, size)
+    independent = fields.get(ROWS_ARE_INDEPENDENT)
+    if independent is not None and not isinstance(independent, bool):
+        raise ModelFileError(f"{where}, {ROWS_ARE_INDEPENDENT}: got {independent!r}, expected true or false")
+    return ModelSettings(version_policy, size, independent)

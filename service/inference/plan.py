@@ -36,6 +36,9 @@ _INFER_RESPONSE_TAG: Final = b"\x12"
 _UNPLANNED: Final = ("BYTES", "BOOL")
 """Datatypes whose bytes must be looked at one by one."""
 _MOST_SHAPES: Final = 64
+_ALIGNMENT_BYTES: Final = 16
+"""Of bytes objects and arrays, and so of inputs that come in other ways. onnxruntime's reductions group their sums by
+the alignment of the input, so that a view from the middle of a request would get other bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ class Plan:
 
     def feeds(self, contents: object) -> Mapping[str, np.ndarray]:
         """One request's input; raises InvalidRequest for NaN and infinite values."""
-        return self._checked(np.frombuffer(cast("bytes", contents), self._dtype).reshape(self._shape))
+        array = np.frombuffer(cast("bytes", contents), self._dtype).reshape(self._shape)
+        if isinstance(contents, memoryview) and array.ctypes.data % _ALIGNMENT_BYTES:
+            array = array.copy()
+        return self._checked(array)
 
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
         """As `service.inference.batch.ArraysForm` makes it, for either may be in one batch with the other."""
@@ -140,6 +146,13 @@ class Plan:
         for (prefix, _), answer, datatype in zip(layout.parts, answers, self._datatypes, strict=True):
             parts += (prefix, to_raw(answer, datatype))
         return b"".join(parts)
+
+    def response_or_error(self, answers: Sequence[np.ndarray]) -> bytes | Exception:
+        """The same, and what it raises as a value."""
+        try:
+            return self.response(answers)
+        except Exception as error:  # noqa: BLE001 - it fails this request alone
+            return error
 
     def _checked(self, array: np.ndarray) -> Mapping[str, np.ndarray]:
         if self._checks_finite:

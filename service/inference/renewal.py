@@ -106,7 +106,7 @@ class Renewal:
     def _version(self, base: ServedModel, found: OnDisk, version: int, *, retry: bool) -> ModelVersion:
         directory = found.directory / str(version)
         was = base.versions.get(version)
-        if was is not None and was.mark == mark_of(directory, found.settings.max_batch_size):
+        if was is not None and was.mark == mark_of(directory, found.settings):
             tries_again = retry and was.cause.is_refusal
             if was.state in (State.READY, State.UNAVAILABLE) and not tries_again:
                 return was
@@ -115,7 +115,7 @@ class Renewal:
         if was is None or was.state is not State.READY:
             loading = ModelVersion(base.name, version, State.LOADING)
             self._show(dataclasses.replace(base, versions={**base.versions, version: loading}))
-        loaded = self._loader.load(base.name, version, directory, found.settings.max_batch_size)
+        loaded = self._loader.load(base.name, version, directory, found.settings)
         if loaded.state is not State.READY and was is not None and was.state is State.READY:
             return dataclasses.replace(
                 was,

@@ -8,6 +8,7 @@ callers are answered meanwhile.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from models.batch_identity import CannotRun, batchable, bit_identity, run
 from models.datatypes import DATATYPES
 from models.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
+from service.inference.active_runs import ActiveRuns
 from service.inference.batch import ARRAYS
-from service.inference.batcher import PATIENT, Batcher, Batching, Patience
+from service.inference.batcher import PATIENT, Batcher, Batching, Patience, RunEnded
+from service.inference.row_independence import UNKNOWN
 from service.inference.statistics import Statistics, Timing
 
 if TYPE_CHECKING:
@@ -27,21 +30,22 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from models.goldens import Arrays
-    from models.onnx_session import Model
+    from models.onnx_session import Model, RunOptions
     from models.tensor_spec import TensorSpec
     from service.inference.batch import Answer, Form, Question
+    from service.inference.row_independence import RowIndependence
 
 _log = logging.getLogger(__name__)
 
 LOOP_BUDGET_S = 0.001
 """Longest run, in seconds, that may happen on the event loop."""
-_PROBE_BATCHES = (2, 3, 7)
-_PROBE_ROWS = 16
-_PROBE_TIMINGS = 4
-_PROBE_RUNS = 80
-"""About how many runs it takes to try `_PROBE_ROWS` rows in every company."""
-_PROBE_BUDGET_S = 2.0
-"""A model so slow that trying its rows would take longer is not batched; it would gain nothing by it either."""
+_TRIAL_BATCHES = (2, 3, 7)
+_TRIAL_ROWS = 16
+_TRIAL_TIMINGS = 4
+_TRIAL_RUNS = 80
+"""About how many runs it takes to try `_TRIAL_ROWS` rows in every company."""
+_TRIAL_BUDGET_S = 2.0
+"""The rows of a model are not tried if that would take longer."""
 
 
 class Execution:
@@ -57,16 +61,23 @@ class Execution:
         self._s_per_element = float("inf")
 
     def is_short(self, elements: int) -> bool:
-        """Whether a run on inputs of so many elements may happen on the event loop."""
-        return self._s_per_element * elements <= LOOP_BUDGET_S
+        """Whether a run on inputs of this many elements may happen on the event loop. Never for a model with a Loop,
+        If or Scan, since the time of its runs does not follow from the number of elements.
+        """
+        return not self._model.has_subgraphs and self._s_per_element * elements <= LOOP_BUDGET_S
 
-    def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
-        """See `Runner.run`."""
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], options: RunOptions | None
+    ) -> list[np.ndarray]:
+        """Run the model as `Runner.run` describes it."""
         # Time of the processor: a run that was interrupted by others is not a long one.
         began = time.thread_time()
         try:
-            answers = self._model.run(outputs, feeds)
+            answers = self._model.run(outputs, feeds, options)
         except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+            if options is not None and options.terminate:
+                _log.info("run ended early", extra={"model": self._name, "version": self._version})
+                raise RunEnded from error
             shapes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
             _log.warning(
                 "model failed", extra={"model": self._name, "version": self._version, "inputs": shapes}, exc_info=True
@@ -92,12 +103,18 @@ class Runner:
         executor: Executor | None = None,
         *,
         batching: Batching | None = None,
+        rows: RowIndependence = UNKNOWN,
         examples: Sequence[Arrays] = (),
+        active_runs: ActiveRuns | None = None,
+        trial_options: RunOptions | None = None,
     ) -> None:
         """Open the model; raises ArtifactError as `models.onnx_session.open_model` does.
 
-        ``examples`` are inputs (its goldens', say) on which is tried whether the model's rows are independent; with
-        none, random ones are made up. Only if they are, bit for bit, requests are ever put into one batch.
+        Requests are put into one batch only if ``rows`` says that the model's rows are known to be independent, and a
+        trial does not show the contrary. It uses ``examples`` (the inputs of the goldens, say), or random inputs where
+        there are none, and its runs have ``trial_options``. ``active_runs`` keeps account of runs in threads.
+
+        Raises RunEnded if the trial was ended through its options.
         """
         self.name = name
         self.version = str(version)
@@ -106,17 +123,29 @@ class Runner:
         self._model = open_model(model_bytes)
         self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.inputs}
         self.outputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.outputs}
-        self.why_not_batched = self._probe(examples)
-        """None if requests are batched, otherwise the reason why not."""
+        self.rows = rows
+        """What is known of them, and where that comes from."""
+        why_not_batched = batchable(self._model)
+        if why_not_batched is None:
+            why_not_batched = self._trial(examples, trial_options) if rows.is_known else rows.reason
+        if trial_options is not None and trial_options.terminate:
+            raise RunEnded
         self._execution = Execution(name, self.version, self._model)
         self.batcher = Batcher(
             self._execution.run,
             self.statistics,
             self.batching,
-            is_batchable=self.why_not_batched is None,
+            why_not_batched=why_not_batched,
             stays_on_loop=self._execution.is_short,
             executor=executor,
+            active_runs=active_runs if active_runs is not None else ActiveRuns(),
+            about={"model": name, "version": self.version},
         )
+
+    @property
+    def why_not_batched(self) -> str | None:
+        """None if requests are batched, otherwise the reason why not."""
+        return self.batcher.why_not_batched
 
     @property
     def max_batch_size(self) -> int:
@@ -151,13 +180,16 @@ class Runner:
         self._check_rows(rows)
         return self.batcher.enqueue(asyncio.get_running_loop(), form, contents, outputs, rows, patience, done)
 
-    def run(self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
+    def run(
+        self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], options: RunOptions | None = None
+    ) -> list[np.ndarray]:
         """Run the model once, here and now; the answers come in the order of ``outputs``.
 
         Raises:
             InferenceFailed: onnxruntime refused or failed. Its own message goes to the log.
+            RunEnded: another thread ended the run through ``options``.
         """
-        return self._execution.run(feeds, outputs)
+        return self._execution.run(feeds, outputs, options)
 
     def _check_rows(self, rows: int) -> None:
         if 0 < self.max_batch_size < rows:
@@ -165,28 +197,33 @@ class Runner:
                 f"model {self.name!r}: expected a batch of at most {self.max_batch_size} (--max-batch-size), got {rows}"
             )
 
-    def _time(self, feeds: Arrays) -> float:
-        began = time.perf_counter()
-        run(self._model, feeds)
-        return time.perf_counter() - began
+    def _trial(self, examples: Sequence[Arrays], options: RunOptions | None) -> str | None:
+        """Why requests must run alone although the rows are said to be independent; None if nothing contradicts that.
 
-    def _probe(self, examples: Sequence[Arrays]) -> str | None:
-        why_not = batchable(self._model)
-        if why_not is not None:
-            return why_not
+        What cannot be tried (there is nothing to try it on, or a run may take any time) is left to what is known.
+        """
+        if self._model.has_subgraphs:
+            return None
         feeds = _most_rows(examples) if examples else _made_up(self._model.inputs)
         if feeds is None:
-            return "nothing to try it on: there are no goldens, and the inputs have further free axes"
-        feeds = {name: array[:_PROBE_ROWS] for name, array in feeds.items()}
+            return None
+        feeds = {name: array[:_TRIAL_ROWS] for name, array in feeds.items()}
+        model = self._model if options is None else dataclasses.replace(self._model, run_options=options)
         try:
             # The quickest of a few: the first run sets things up, and a busy machine must not decide this.
-            took_s = min(self._time(feeds) for _ in range(_PROBE_TIMINGS))
-        except CannotRun as error:
-            return f"it cannot be tried: {error}"
-        if took_s * _PROBE_RUNS > _PROBE_BUDGET_S:
-            return f"it is too slow to be tried: a run of {_rows(feeds)} rows took {1e3 * took_s:.0f} ms"
-        checked = bit_identity(self._model, feeds, _PROBE_BATCHES)
+            took_s = min(_time(model, feeds) for _ in range(_TRIAL_TIMINGS))
+        except CannotRun:
+            return None
+        if took_s * _TRIAL_RUNS > _TRIAL_BUDGET_S:
+            return None
+        checked = bit_identity(model, feeds, _TRIAL_BATCHES)
         return None if checked.passed else checked.detail
+
+
+def _time(model: Model, feeds: Arrays) -> float:
+    began = time.perf_counter()
+    run(model, feeds)
+    return time.perf_counter() - began
 
 
 def _most_rows(examples: Sequence[Arrays]) -> Arrays:
@@ -201,7 +238,7 @@ def _made_up(inputs: Sequence[TensorSpec]) -> Arrays | None:
     random = np.random.default_rng(0)
     feeds: Arrays = {}
     for spec in inputs:
-        shape = (_PROBE_ROWS, *(int(axis) for axis in spec.shape[1:]))
+        shape = (_TRIAL_ROWS, *(int(axis) for axis in spec.shape[1:]))
         if spec.datatype == "BYTES":
             feeds[spec.name] = random.integers(0, 10, shape).astype(str).astype(np.object_)
         elif spec.datatype == "BOOL":

@@ -51,17 +51,17 @@ class _Place:
         """What cancels it, if it is not."""
 
     @staticmethod
-    def answer_all(answers: Sequence[tuple[_Place, bytes]]) -> None:
-        """They go as soon as their turn has come."""
+    def answer_all(answers: Sequence[tuple[_Place, bytes]]) -> list[_Place]:
+        """They go as soon as their turn has come. Never raises; returns those whose stream failed by it."""
         lines: dict[InferenceStream, None] = {}
         for place, message in answers:
             place.outcome = message
             place.entered = None
             lines[place._line] = None
-        for line in lines:
-            line.proceed()
+        failed = {line for line in lines if not line.proceed()}
         for line in lines:
             line.flush()
+        return [place for place, _ in answers if place._line in failed] if failed else []
 
     def retry(self) -> None:
         """Run it the general way."""
@@ -179,8 +179,18 @@ class InferenceStream:
         self._places.remove(place)
         self.end(error)
 
-    def proceed(self) -> None:
-        """Send the answers whose turn it is, and say what follows from that."""
+    def proceed(self) -> bool:
+        """Send the answers whose turn it is, and say what follows from that. Returns False, and never raises, if the
+        stream has failed by it.
+        """
+        try:
+            self._proceed()
+        except Exception as error:  # noqa: BLE001 - a defect, which fails this stream alone
+            self._end(error)
+            return False
+        return True
+
+    def _proceed(self) -> None:
         if self._is_over:
             return
         places, messages, size = self._places, list[bytes](), 0

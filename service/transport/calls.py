@@ -203,12 +203,11 @@ def begin_unary(
             return
         try:
             call.response = response
-            answer = method.serialize(response)
+            reply(method.serialize(response))
         except Exception as error:  # noqa: BLE001 - a defect; whoever called back must go on
             reply(call.failed(error).status)
             return
         call.succeeded()
-        reply(answer)
 
     try:
         request = call.parse(data)

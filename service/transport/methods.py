@@ -34,9 +34,11 @@ class CallContext(Protocol):
 class Responder(Protocol):
     """Where the answer of an express call goes."""
 
-    def answer_all(self, answers: Sequence[tuple[Any, bytes]]) -> None:
+    def answer_all(self, answers: Sequence[tuple[Any, bytes]]) -> Sequence[Any]:
         """The responses of one run as they travel, each with its responder, which are of one class; called on one of
         them for all: what is the same for every answer is done once.
+
+        Never raises. Returns the responders whose calls failed because answering them raised; they are over, too.
         """
         ...
 

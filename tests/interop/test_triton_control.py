@@ -135,7 +135,12 @@ def test_a_new_version_is_served_after_a_load(control, explicit_repository, affi
 
 
 def test_a_config_chooses_the_versions(control, affine_again) -> None:
-    config = {"name": "affine", "version_policy": {"specific": {"versions": [1]}}, "max_batch_size": 4}
+    config = {
+        "name": "affine",
+        "version_policy": {"specific": {"versions": [1]}},
+        "max_batch_size": 4,
+        "parameters": {"rows_are_independent": {"string_value": "true"}},
+    }
     assert control.ask("load_model", model_name="affine", config=json.dumps(config)) is None
     assert answer(control, "affine") == 3
     told = control.ask("get_model_config", model_name="affine")["config"]

@@ -20,6 +20,7 @@ from service.transport.calls import (
 from service.transport.http2.messages import MessageError
 from service.transport.http2.opened_stream import OpenedStream
 from service.transport.http2.request_queue import RequestQueue
+from service.transport.http2.statuses import DEFECT
 from service.transport.methods import BidiStream, ServerStream, Unary
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from service.transport.methods import Express
 
 _log = logging.getLogger(__name__)
-_DEFECT = Status(Code.INTERNAL, "internal error")
 _UNPACKINGS = 2
 """Long messages that are unpacked at a time, each of which may grow to the limit of a message."""
 
@@ -202,7 +202,7 @@ class CallRunner:
         except CallFailed as failure:
             status = failure.status
         except Exception:
-            stream.fail(_DEFECT)
+            stream.fail(DEFECT)
             raise
         else:
             stream.cancel_run = None
@@ -220,7 +220,7 @@ class CallRunner:
         except CallFailed as failure:
             status = failure.status
         except Exception:
-            stream.fail(_DEFECT)
+            stream.fail(DEFECT)
             raise
         stream.cancel_run = None
         if status is None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
 from service.errors import Code
 from service.transport.http2 import responses
+from service.transport.http2.errors import ErrorCode
 from service.transport.http2.messages import PREFIX_BYTES
+from service.transport.http2.statuses import DEFECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,14 +19,21 @@ if TYPE_CHECKING:
     from service.transport.http2.stream import Stream
 
 
-def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> None:
-    """Respond to calls of one method's express lane, and send what that makes: there is nothing to wait for."""
+_log = logging.getLogger(__name__)
+
+
+def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
+    """Respond to calls of one method's express lane, and send what that makes: there is nothing to wait for.
+
+    Never raises. Returns the streams that could not be answered because that raised; they are ended as INTERNAL.
+    """
     now_s = time.perf_counter()
     connection = answers[0][0].connection
     sender, runner, flushing = connection.sender, connection.shared.runner, connection.shared.flushing
     path = answers[0][0].path
     took_s: list[float] = []
     parts: list[bytes] = []
+    failed: list[Stream] = []
     size = -1
     for stream, message in answers:
         if stream.connection is not connection:
@@ -36,38 +46,60 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> None:
                 runner = connection.shared.runner
         # What cancels it knows whom to answer, which is this: a ring, unless it is opened here.
         stream.entered = stream.asked = None
-        took_s.append(now_s - stream.began_s)
-        if len(message) != size:
-            size = len(message)
-            before, prefix = responses.WHOLE.pieces(size)
-            body_bytes = size + PREFIX_BYTES
-        if (
-            body_bytes > sender.window
-            or body_bytes > stream.send_window
-            or body_bytes > sender.max_frame_bytes
-            or sender.is_paused
-            or stream.is_over
-        ):
+        try:
+            body_bytes = len(message) + PREFIX_BYTES
+            if (
+                body_bytes > sender.window
+                or body_bytes > stream.send_window
+                or body_bytes > sender.max_frame_bytes
+                or sender.is_paused
+                or stream.is_over
+            ):
+                _write(sender, parts)
+                stream.respond(message)
+                took_s.append(now_s - stream.began_s)
+                continue
+            if body_bytes != size:
+                # Only here: a message above the largest frame has no such pieces.
+                before, prefix = responses.WHOLE.pieces(len(message))
+                size = body_bytes
+            # What `Stream.respond` comes to for nearly every call.
+            sender.window -= body_bytes
+            number = stream.id.to_bytes(4, "big")
+            parts += (
+                responses.HEAD_START, number, before, number, prefix, message, responses.OK_START, number,
+                responses.OK_END,
+            )  # fmt: skip
+            stream.is_over = True
+            if stream.deadline_key:
+                connection.shared.deadlines.remove(stream, stream.deadline_key)
+            streams = connection.streams
+            del streams[stream.id]
+            if not streams:
+                _write(sender, parts)
+                connection.emptied()
+            took_s.append(now_s - stream.began_s)
+        except Exception:  # noqa: BLE001 - a defect, which fails this call alone
             _write(sender, parts)
-            stream.respond(message)
-            continue
-        # What `Stream.respond` comes to for nearly every call.
-        sender.window -= body_bytes
-        number = stream.id.to_bytes(4, "big")
-        parts += (
-            responses.HEAD_START, number, before, number, prefix, message, responses.OK_START, number, responses.OK_END
-        )  # fmt: skip
-        stream.is_over = True
-        if stream.deadline_key:
-            connection.shared.deadlines.remove(stream, stream.deadline_key)
-        streams = connection.streams
-        del streams[stream.id]
-        if not streams:
-            _write(sender, parts)
-            connection.emptied()
+            end_in_error(stream)
+            failed.append(stream)
+            runner.express_ended(path, Code.INTERNAL, (now_s - stream.began_s,))
     _write(sender, parts)
     runner.express_ended(path, Code.OK, took_s)
     flushing.now()
+    return failed
+
+
+def end_in_error(stream: Stream) -> None:
+    """End a call that could not be answered, while the reason is handled: with a status or, if that raises, too, by a
+    reset.
+    """
+    _log.exception("unexpected error while a call was answered", extra={"method": stream.path})
+    try:
+        stream.fail(DEFECT)
+    except Exception:  # noqa: BLE001 - whatever it is, the call must end
+        _log.exception("unexpected error while a call was ended")
+        stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
 
 
 def _write(sender: Sender, parts: list[bytes]) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from service.errors import Code, Status
 
+DEFECT: Final = Status(Code.INTERNAL, "internal error")
 LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 TOO_MUCH_UNREAD: Final = Status(Code.RESOURCE_EXHAUSTED, "too many responses are unread")
 TWO_MESSAGES: Final = Status(Code.UNIMPLEMENTED, "this method takes one request message, got more")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from service.errors import Code, Status
 from service.transport.http2 import frames, responses
 from service.transport.http2.errors import ErrorCode, StreamFailure
-from service.transport.http2.express_answers import answer_all
+from service.transport.http2.express_answers import answer_all, end_in_error
 from service.transport.http2.messages import (
     ACCEPT_ENCODING,
     PREFIX_BYTES,
@@ -248,8 +248,11 @@ class Stream:
     """See `service.transport.methods.Responder`."""
 
     def retry(self) -> None:
-        """It cannot be answered on the express lane."""
-        self.connection.shared.runner.leave_express(self)
+        """It cannot be answered on the express lane. Never raises."""
+        try:
+            self.connection.shared.runner.leave_express(self)
+        except Exception:  # noqa: BLE001 - a defect, which fails this call alone
+            end_in_error(self)
 
     def respond(self, message: bytes) -> None:
         """The only response, and the end."""

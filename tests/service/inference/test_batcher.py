@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
+from service.inference.active_runs import ActiveRuns
 from service.inference.batcher import Batcher, Batching, Patience
 from service.inference.statistics import Statistics
 
@@ -24,7 +25,7 @@ class Model:
         self.gate.set()
         self.entered = threading.Event()
 
-    def run(self, feeds, outputs):
+    def run(self, feeds, outputs, options):
         self.entered.set()
         self.gate.wait(30)
         x = feeds["x"]
@@ -34,14 +35,18 @@ class Model:
         return [2 * x for _ in outputs]
 
 
-def make(model: Model, *, on_loop: bool = True, executor=None, is_batchable: bool = True, **batching) -> Batcher:
+def make(
+    model: Model, *, on_loop: bool = True, executor=None, why_not_batched: str | None = None, **batching
+) -> Batcher:
     return Batcher(
         model.run,
         Statistics(),
         Batching(**batching),
-        is_batchable=is_batchable,
+        why_not_batched=why_not_batched,
         stays_on_loop=lambda _: on_loop,
         executor=executor,
+        active_runs=ActiveRuns(),
+        about={"model": "m"},
     )
 
 
@@ -101,7 +106,7 @@ async def test_requests_that_do_not_fit_together_run_apart() -> None:
 
 async def test_a_model_that_is_not_batchable_runs_one_request_at_a_time() -> None:
     model = Model()
-    batcher = make(model, is_batchable=False)
+    batcher = make(model, why_not_batched="its rows are not independent")
     await asyncio.gather(*(ask(batcher, value) for value in range(4)))
     assert model.runs == [[0], [1], [2], [3]]
 

@@ -237,7 +237,9 @@ async def test_files_of_a_request_are_served_until_the_next_load_without_them(re
 
     publish_affine(repository)
     request = RepositoryModelLoadRequest()
-    request.parameters["config"].string_param = '{"max_batch_size": 3}'
+    request.parameters[
+        "config"
+    ].string_param = '{"max_batch_size": 3, "parameters": {"rows_are_independent": {"string_value": "true"}}}'
     request.parameters["file:7/model.onnx"].bytes_param = affine_model(9)
     async with Controlled(repository, Mode.EXPLICIT) as under:
         for name in ("affine", "from-nowhere"):

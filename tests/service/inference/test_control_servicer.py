@@ -118,7 +118,9 @@ async def test_kserves_shape_of_the_messages_is_understood(repository, serving, 
 
 async def test_a_load_brings_its_own_config_and_files(repository, serving, connect) -> None:
     publish_affine(repository, scale=2)
-    config = json.dumps({"name": "affine", "max_batch_size": 2})
+    config = json.dumps(
+        {"name": "affine", "max_batch_size": 2, "parameters": {"rows_are_independent": {"string_value": "true"}}}
+    )
     async with serving(repository, **EXPLICIT) as server, connect(server) as stubs:
         inference = stubs.inference
         await inference.RepositoryModelLoad(

@@ -81,11 +81,11 @@ async def test_a_request_that_runs_finishes_on_the_version_it_began_on(repositor
     entered, go_on = threading.Event(), threading.Event()
     run = Execution.run
 
-    def slow(execution, feeds, outputs):
+    def slow(execution, feeds, outputs, options):
         if len(feeds["x"]) == 5:
             entered.set()
             assert go_on.wait(60)
-        return run(execution, feeds, outputs)
+        return run(execution, feeds, outputs, options)
 
     async with serving(repository, repository_poll_s=3600) as server, connect(server) as stubs:
         execution = server.repository.get("affine").runner._execution

@@ -284,7 +284,9 @@ def test_the_models_own_batch_size_is_its_runners_and_a_change_reloads(repositor
     publish_affine(repository)
     watched = Watched(repository)
     for size in (3, 5):
-        (repository / "affine" / "model.json").write_text(json.dumps({"max_batch_size": size}))
+        (repository / "affine" / "model.json").write_text(
+            json.dumps({"max_batch_size": size, "rows_are_independent": True})
+        )
         assert watched.look() == [("affine", 1)]
         assert watched.repository.get("affine").runner.max_batch_size == size
     assert watched.look() == []
@@ -300,7 +302,10 @@ def test_settings_that_cannot_be_used_set_a_model_back_and_let_it_serve_on(repos
         assert watched.look() == []
     assert watched.answer() == (1, 3)
     model = watched.repository.models["affine"]
-    assert model.problem == "model.json, max_batch: unknown; known are version_policy, max_batch_size"
+    assert (
+        model.problem
+        == "model.json, max_batch: unknown; known are version_policy, max_batch_size, rows_are_independent"
+    )
     assert caplog.text.count("model's settings refused") == 1
     file.write_text('{"max_batch_size": 4}')
     assert watched.look() == [("affine", 2)]

@@ -14,8 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import InferenceFailed, InvalidRequest
 from service.inference.batcher import Batching
+from service.inference.row_independence import UNKNOWN, RowIndependence
 from service.inference.runner import Execution, Runner
 from tests.conftest import affine_model, conv2d_model, identity_model, mixed_model, onnx_model
+
+INDEPENDENT = RowIndependence(True, "declared by this test")
 
 
 def matmul_model() -> bytes:
@@ -49,9 +52,9 @@ async def test_a_run_of_unknown_or_long_duration_leaves_the_event_loop() -> None
     threads: list[str] = []
     really_run = Execution.run
 
-    def spy(execution, feeds, outputs):
+    def spy(execution, feeds, outputs, options):
         threads.append(threading.current_thread().name)
-        return really_run(execution, feeds, outputs)
+        return really_run(execution, feeds, outputs, options)
 
     with ThreadPoolExecutor(1, thread_name_prefix="compute") as executor:
         runner = Runner("m", 1, affine_model(), executor, batching=Batching(max_batch_size=10_000))
@@ -96,7 +99,7 @@ async def test_the_memory_of_a_runner_comes_back_with_its_last_reference(caplog)
 
 async def test_concurrent_runs_do_not_mix_their_answers() -> None:
     with ThreadPoolExecutor(4) as executor:
-        runner = Runner("m", 1, affine_model(), executor)
+        runner = Runner("m", 1, affine_model(), executor, rows=INDEPENDENT)
         batches = [np.full((n % 7 + 1, 3), n, np.float32) for n in range(200)]
         answers = await asyncio.gather(*(runner.infer({"x": x}, ["y"]) for x in batches))
     for x, ((y,), _) in zip(batches, answers, strict=True):
@@ -105,7 +108,7 @@ async def test_concurrent_runs_do_not_mix_their_answers() -> None:
 
 
 async def test_more_rows_than_a_batch_may_have_are_refused() -> None:
-    runner = Runner("m", 1, affine_model(), batching=Batching(max_batch_size=4))
+    runner = Runner("m", 1, affine_model(), batching=Batching(max_batch_size=4), rows=INDEPENDENT)
     with pytest.raises(InvalidRequest, match=r"model 'm': expected a batch of at most 4 \(--max-batch-size\), got 5"):
         await runner.infer({"x": np.ones((5, 3), np.float32)}, ["y"])
 
@@ -128,15 +131,15 @@ def mean_model() -> bytes:
         (mean_model(), "has other bits"),
         (identity_model(TensorProto.FLOAT, (4, 2)), "the first axis of input 'x' is not free"),
         (mixed_model(), "the first axis of output 'size' is not free"),
-        (conv2d_model()[0], "the inputs have further free axes"),
+        (conv2d_model()[0], None),  # without goldens there is nothing to try it on: the word counts
         (identity_model(TensorProto.STRING), None),
         (identity_model(TensorProto.INT8), None),
         (identity_model(TensorProto.BOOL), None),
         (identity_model(TensorProto.BFLOAT16), None),
     ],
 )
-async def test_only_models_whose_rows_are_seen_to_be_independent_are_batched(model, why) -> None:
-    runner = Runner("m", 1, model)
+async def test_a_word_that_the_rows_are_independent_counts_unless_the_model_contradicts(model, why) -> None:
+    runner = Runner("m", 1, model, rows=INDEPENDENT)
     if why is None:
         assert runner.why_not_batched is None
         assert runner.max_batch_size == 4096
@@ -145,9 +148,18 @@ async def test_only_models_whose_rows_are_seen_to_be_independent_are_batched(mod
         assert runner.max_batch_size == 0
 
 
-async def test_a_model_with_free_axes_is_batched_when_goldens_show_that_it_can_be() -> None:
-    images = np.random.default_rng(0).standard_normal((8, 3, 5, 5)).astype(np.float32)
-    assert Runner("m", 1, conv2d_model()[0], examples=[{"image": images}]).why_not_batched is None
+@pytest.mark.parametrize("model", [affine_model(), conv2d_model()[0], identity_model(TensorProto.STRING)])
+async def test_a_model_of_which_nothing_is_known_is_not_batched(model) -> None:
+    runner = Runner("m", 1, model)
+    assert runner.why_not_batched == UNKNOWN.reason
+    assert runner.max_batch_size == 0
+
+
+async def test_goldens_are_what_the_rows_are_tried_on() -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    same = np.ones((8, 3), np.float32)  # whose mean over any batch is the same
+    for examples, why in (({"x": rows}, "has other bits"), ({"x": same}, "beside far larger companions")):
+        assert why in str(Runner("m", 1, mean_model(), rows=INDEPENDENT, examples=[examples]).why_not_batched)
 
 
 async def test_a_model_whose_rows_depend_on_each_other_answers_each_request_alone() -> None:
@@ -162,10 +174,14 @@ async def test_a_slow_model_is_not_tried_for_long(monkeypatch) -> None:
     import service.inference.runner as module
 
     run = module.run
+    tried = []
 
     def slow(model, feeds):
+        tried.append(feeds)
         time.sleep(0.05)
         return run(model, feeds)
 
     monkeypatch.setattr(module, "run", slow)
-    assert "too slow to be tried: a run of 16 rows took" in Runner("m", 1, affine_model()).why_not_batched
+    monkeypatch.setattr(module, "bit_identity", lambda *_: pytest.fail("it was tried"))
+    assert Runner("m", 1, affine_model(), rows=INDEPENDENT).why_not_batched is None
+    assert len(tried) == 4

@@ -46,10 +46,10 @@ def failing(monkeypatch):
     """Models whose runs fail on inputs that hold a 13."""
     real = Model.run
 
-    def run(self, outputs, feeds):
+    def run(self, outputs, feeds, options=None):
         if any(13 in array for array in feeds.values()):
             raise RuntimeError("onnxruntime is unhappy")
-        return real(self, outputs, feeds)
+        return real(self, outputs, feeds, options)
 
     monkeypatch.setattr(Model, "run", run)
 
