@@ -13,9 +13,11 @@ from models.errors import ArtifactError, PublicationError
 from models.publication import check_model_name, versions
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stdout
 from service.cli.options import repository_argument
+from service.inference.model_file import ModelFileError, read_model_file
+from service.inference.row_independence import row_independence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
 @repository_argument("models")
 @json_option
 def command(repository: Path, *, as_json: bool) -> None:
-    """List the models in REPOSITORY (default: ./repository): versions, accuracy, proof, provenance.
+    """List the models in REPOSITORY (default: ./repository): versions, accuracy, proof, provenance, batching.
 
     Shows what the files say. Whether a proof still holds on this machine is what `mnist1d prove` finds out, and a
-    server each time it loads a model.
+    server each time it loads a model. The same goes for batching: a server tries it, where the files allow it.
     """
     if not repository.is_dir():
         fail(f"{repository} is no directory; `mnist1d train` publishes a model and makes one", Exit.USAGE)
@@ -42,11 +44,13 @@ def command(repository: Path, *, as_json: bool) -> None:
         return
     print_table(
         f"Models in {repository}",
-        ("model", "version", "accuracy", "parameters", "proof", "recipe", "published"),
+        ("model", "version", "accuracy", "parameters", "proof", "batched", "recipe", "published"),
         [_row(entry) for entry in found],
-        dispensable=("recipe",),
+        dispensable=("batched", "recipe"),  # what is not batched is told below, with the reason
         wraps=(),
     )
+    for reason, versions_of in _by_reason(found).items():
+        stdout().print(f"not batched: {', '.join(versions_of)}: {reason}", markup=False)
     for entry in found:
         if entry["problem"]:
             version = "" if entry["version"] is None else f" version {entry['version']}"
@@ -73,16 +77,29 @@ def _describe(repository: Path) -> Iterator[dict[str, Any]]:
 
 def _describe_version(directory: Path) -> dict[str, Any]:
     about: dict[str, Any] = {"path": str(directory), "proof": "none", "problem": None}
+    manifest = None
     try:
         if os.path.lexists(directory / MANIFEST_FILE):
             manifest = read_manifest(directory)
             about |= _from_manifest(manifest)
-            check_model_file(directory, manifest)
-        else:
-            check_model_file(directory)
+        check_model_file(directory, manifest)
     except ArtifactError as error:
-        about |= {"proof": "damaged", "problem": str(error)}
-    return about
+        return about | {"proof": "damaged", "problem": str(error)}
+    try:
+        rows = row_independence(manifest, read_model_file(directory.parent))
+    except ModelFileError as error:
+        return about | {"problem": str(error)}
+    return about | {"batching": rows._asdict()}
+
+
+def _by_reason(entries: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+    """The versions whose requests run one by one, by the reason."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        batching = entry.get("batching")
+        if batching is not None and not batching["is_known"]:
+            found.setdefault(batching["reason"], []).append(f"{_shown(entry['model'])} version {entry['version']}")
+    return found
 
 
 def _from_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -110,6 +127,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         f"{100 * accuracy:.1f} %" if isinstance(accuracy, float) else "-",
         f"{parameters:,}" if isinstance(parameters, int) else "-",
         entry["proof"],
+        {None: "-", True: "yes", False: "no"}[entry.get("batching", {}).get("is_known")],
         escape(f"{recipe['name']}, seed {recipe['seed']}") if {"name", "seed"} <= set(recipe) else "-",
         escape(entry.get("created", "-").partition("T")[0]),
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -103,7 +104,8 @@ class Batcher:
         self._batching = batching
         self._most_waiting = batching.max_queue_size
         self.why_not_batched = why_not_batched
-        """None while requests are joined. Set for good, from whatever thread, by a joint answer that lost rows."""
+        """None while requests are joined. A joint answer that lost rows sets it for good, in the thread of its run."""
+        self._stopping = threading.Lock()
         self._stays_on_loop = stays_on_loop
         self._executor = executor
         self._active_runs = active_runs
@@ -342,11 +344,15 @@ class Batcher:
         """Join no more requests, and raise _RowsLost, unless every output has as many rows as went in."""
         for answer, name in zip(answers, outputs, strict=True):
             if not answer.ndim or answer.shape[0] != rows:
-                self.why_not_batched = (
-                    f"{rows} rows of requests that ran together gave output {name!r} of shape {list(answer.shape)}"
-                )
-                _log.error("requests are not batched any more", extra={**self._about, "reason": self.why_not_batched})
-                raise _RowsLost(self.why_not_batched)
+                shape = list(answer.shape)
+                self._stop_batching(f"{rows} rows of requests that ran together gave output {name!r} of shape {shape}")
+                raise _RowsLost(name)
+
+    def _stop_batching(self, reason: str) -> None:
+        with self._stopping:
+            if self.why_not_batched is None:
+                self.why_not_batched = reason
+                _log.error("requests are not batched any more", extra={**self._about, "reason": reason})
 
     def _deliver(self, batch: list[Waiting], outcomes: Sequence[Answer | Exception]) -> None:
         classes: dict[type[Waiting], None] = dict.fromkeys(map(type, batch))

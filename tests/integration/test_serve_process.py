@@ -15,9 +15,14 @@ import time
 import numpy as np
 import pytest
 
+from models.artifact import Manifest
+from models.goldens import Golden
+from models.onnx_session import open_model
+from models.publication import publish
 from service.client import InferenceClient, ServerError
 from service.errors import Code
 from tests.conftest import publish_affine, put_plain
+from tests.foreign_models import alone, loop_of_x
 from tests.processes import serve
 
 X = {"x": np.ones((1, 3), np.float32)}
@@ -210,6 +215,82 @@ def test_every_question_about_a_model_says_which_one_in_its_line_and_names_a_ver
         assert server.stop() == 0
         lines = [(line["model"], line.get("version")) for line in server.lines() if "model" in line and "code" in line]
     assert lines == [("affine", "1"), ("affine", None), ("nope", None)]
+
+
+@pytest.mark.parametrize("timeout_s", [60, None])
+def test_a_signal_ends_the_server_while_runs_go_on_that_have_no_end(repository, tmp_path, timeout_s) -> None:
+    put_plain(repository, "loop_of_x", loop_of_x())
+    publish_affine(repository)
+    failures: list[ServerError] = []
+
+    def ask(port: int) -> None:
+        with InferenceClient(f"127.0.0.1:{port}") as client, pytest.raises(ServerError) as failure:
+            client.infer("loop_of_x", {"x": np.array([10**12])}, timeout_s=timeout_s)
+        failures.append(failure.value)
+
+    with serve(repository, tmp_path / "log", "--grace-s", "1") as server:
+        with InferenceClient(f"127.0.0.1:{server.port}") as client:
+            assert client.infer("loop_of_x", {"x": np.array([3])}).outputs["y"].tolist() == [3]
+            threads = [threading.Thread(target=ask, args=(server.port,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.5)
+            assert client.infer("affine", X, timeout_s=5).outputs["y"].tolist() == [[3, 3, 3]]
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 10
+        for thread in threads:
+            thread.join(30)
+        messages = [line["message"] for line in server.lines()]
+    assert "calls still run after the grace, they are cancelled" in messages
+    assert "left while threads were busy" not in messages
+    assert [failure.code for failure in failures] == [Code.UNAVAILABLE] * 3
+
+
+def test_a_signal_ends_a_server_whose_proof_has_no_end(repository, tmp_path) -> None:
+    model_bytes = loop_of_x()
+    right = alone(model_bytes, np.array([3]))
+    golden = Golden("test_data_set_0", {"x": np.array([10**12])}, right)
+    interface = open_model(model_bytes)
+
+    def manifest(version: int) -> Manifest:
+        return Manifest.of(
+            model_bytes,
+            name="loop_of_x",
+            version=version,
+            inputs=interface.inputs,
+            outputs=interface.outputs,
+            goldens=[golden],
+            tolerances={},
+            tolerance_rationale="none is needed",
+        )
+
+    publish(repository, "loop_of_x", model_bytes, [golden], manifest)
+    program = """
+import sys
+from models.onnx_session import Model
+run = Model.run
+def told(*arguments):
+    print("replaying", flush=True)
+    return run(*arguments)
+Model.run = told
+from service.cli import main
+main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])
+"""
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", program, str(repository)], stdout=file, stderr=file)
+    try:
+        while "replaying" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "server stopped" in log.read_text()
+    assert "left while threads were busy" not in log.read_text()
 
 
 def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout
+from service.errors import DeadlineExceeded, InferenceFailed, QueueFull, QueueTimeout, ServerStopping
 from service.inference.active_runs import ActiveRuns
-from service.inference.batcher import Batcher, Batching, Patience
+from service.inference.batch import ARRAYS
+from service.inference.batcher import Batcher, Batching, Patience, RunEnded
 from service.inference.statistics import Statistics
 
 
@@ -36,7 +37,13 @@ class Model:
 
 
 def make(
-    model: Model, *, on_loop: bool = True, executor=None, why_not_batched: str | None = None, **batching
+    model: Model,
+    *,
+    on_loop: bool = True,
+    executor=None,
+    why_not_batched: str | None = None,
+    active_runs: ActiveRuns | None = None,
+    **batching,
 ) -> Batcher:
     return Batcher(
         model.run,
@@ -45,7 +52,7 @@ def make(
         why_not_batched=why_not_batched,
         stays_on_loop=lambda _: on_loop,
         executor=executor,
-        active_runs=ActiveRuns(),
+        active_runs=active_runs or ActiveRuns(),
         about={"model": "m"},
     )
 
@@ -118,6 +125,109 @@ async def test_a_request_at_fault_harms_no_companion() -> None:
     assert answers[0] == [2]
     assert isinstance(answers[1], InferenceFailed)
     assert answers[2] == [4]
+
+
+@pytest.mark.parametrize("on_loop", [True, False])
+@pytest.mark.parametrize("lost", [lambda y: y[:-1], lambda y: np.concatenate([y, y]), lambda y: y[0, 0], lambda y: y.T])
+async def test_a_joint_answer_without_a_row_for_each_row_is_not_cut(caplog, on_loop, lost) -> None:
+    """Each request runs alone instead, and so does every later one."""
+    model = Model()
+    really_run = model.run
+
+    def run(feeds, outputs, options):
+        answers = really_run(feeds, outputs, options)
+        return [lost(answer) for answer in answers] if len(feeds["x"]) > 2 else answers
+
+    model.run = run
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=on_loop, executor=executor)
+        for _ in range(2):
+            answers = await asyncio.gather(ask(batcher, 1), ask(batcher, 2, 3), ask(batcher, 4))
+            assert answers == [[2], [4, 6], [8]]
+    assert sorted(map(tuple, model.runs)) == sorted([(1, 2, 3, 4), *[(1,), (2, 3), (4,)] * 2])
+    assert batcher.why_not_batched is not None
+    assert batcher.why_not_batched.startswith("4 rows of requests that ran together gave output 'y' of shape [")
+    (told,) = (record for record in caplog.records if record.message == "requests are not batched any more")
+    assert (told.model, told.reason) == ("m", batcher.why_not_batched)
+
+
+@pytest.mark.parametrize("on_loop", [True, False])
+async def test_a_defect_fails_its_own_request_and_no_other(on_loop) -> None:
+    model = Model()
+    really_run = model.run
+
+    def run(feeds, outputs, options):
+        if (feeds["x"] == 13).any():
+            raise ZeroDivisionError("a defect")
+        return really_run(feeds, outputs, options)
+
+    model.run = run
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=on_loop, executor=executor)
+        answers = await asyncio.gather(ask(batcher, 1), ask(batcher, 13), ask(batcher, 2), return_exceptions=True)
+        assert isinstance(answers[1], ZeroDivisionError)
+        assert [answers[0], answers[2]] == [[2], [4]]
+        assert await ask(batcher, 5) == [10]
+
+
+async def test_one_that_cannot_be_told_its_answer_keeps_it_from_no_other(caplog) -> None:
+    model = Model()
+    batcher = make(model)
+    told = []
+
+    def refuse(outcome, timing):
+        raise ValueError("a defect")
+
+    loop = asyncio.get_running_loop()
+    for value, done in ((1, refuse), (2, lambda outcome, _: told.append(outcome)), (3, refuse)):
+        batcher.enqueue(loop, ARRAYS, {"x": np.full((1, 1), value, np.float32)}, ("y",), 1, Patience(), done)
+    assert await ask(batcher, 4) == [8]
+    assert [answer[0].tolist() for answer in told] == [[[4.0]]]
+    assert [record.message for record in caplog.records] == ["unexpected error while a request was answered"] * 2
+
+
+class EndlessModel(Model):
+    """Runs in which a 7 is do not end by themselves."""
+
+    def run(self, feeds, outputs, options):
+        self.entered.set()
+        if (feeds["x"] == 7).any():
+            until = time.monotonic() + 30
+            while not options.terminate:
+                assert time.monotonic() < until
+                time.sleep(0.001)
+            raise RunEnded
+        return super().run(feeds, outputs, options)
+
+
+async def test_a_run_in_a_thread_goes_on_until_the_last_caller_has_gone() -> None:
+    model = EndlessModel()
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=False, executor=executor)
+        callers = [asyncio.create_task(ask(batcher, value)) for value in (7, 1)]
+        await asyncio.to_thread(model.entered.wait, 30)
+        callers[0].cancel()
+        await asyncio.sleep(0.05)
+        assert batcher._running == 1
+        callers[1].cancel()
+        async with asyncio.timeout(30):
+            while batcher._running:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.001)
+        assert await ask(batcher, 2) == [4]
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
+
+
+async def test_callers_who_still_wait_when_all_runs_are_ended_hear_that_the_server_stops() -> None:
+    model = EndlessModel()
+    active = ActiveRuns()
+    with ThreadPoolExecutor(2) as executor:
+        batcher = make(model, on_loop=False, executor=executor, active_runs=active)
+        callers = [asyncio.create_task(ask(batcher, value)) for value in (7, 1)]
+        await asyncio.to_thread(model.entered.wait, 30)
+        active.end_all()
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ServerStopping] * 2
 
 
 async def test_one_more_than_the_queue_holds_is_told_to_come_back() -> None:

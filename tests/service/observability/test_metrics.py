@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.request
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from service.inference.model_version import Cause
 from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
+from tests.scraping import read, samples, scrape
 from tests.service.conftest import affine_request
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
-
-
-async def scrape(server, accept: str = "text/plain") -> str:
-    request = urllib.request.Request(server.metrics_url, headers={"Accept": accept})  # noqa: S310 - our own server
-
-    def get() -> str:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
-            return answer.read().decode()
-
-    return await asyncio.to_thread(get)
-
-
-def read(page: str) -> list:
-    """Every sample by its real name: Python's parser of the text format adds ``_total`` to counters that lack it."""
-    found = [sample for family in parse_text(page) for sample in family.samples]
-    names = set(re.findall(r"^\w+", page, re.MULTILINE))
-    return [s if s.name in names else s._replace(name=s.name.removesuffix("_total")) for s in found]
-
-
-def samples(page: str) -> dict[tuple, float]:
-    return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in read(page)}
 
 
 def of(name: str, version: int = 1, **labels: str) -> tuple:
