@@ -122,10 +122,15 @@ def declare_independent(repository: Path, name: str) -> None:
 
 
 def publish_affine(
-    repository: Path, name: str = "affine", *, scale: float = 2.0, goldens: Sequence[Golden] | None = None, **fields
+    repository: Path,
+    name: str = "affine",
+    *,
+    scale: float = 2.0,
+    goldens: Sequence[Golden] | None = None,
+    is_independent: bool = True,
+    **fields,
 ) -> Path:
     """Publish an `affine_model` with honest goldens, or with the given ones; its rows are declared independent."""
-    declare_independent(repository, name)
     model_bytes = affine_model(scale)
     chosen = goldens_for(model_bytes) if goldens is None else goldens
     interface = open_model(model_bytes)
@@ -144,7 +149,10 @@ def publish_affine(
             **fields,
         )
 
-    return publish(repository, name, model_bytes, chosen, manifest)
+    published = publish(repository, name, model_bytes, chosen, manifest)
+    if is_independent:
+        declare_independent(repository, name)
+    return published
 
 
 def put_plain(

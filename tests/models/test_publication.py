@@ -105,7 +105,7 @@ class TestVersions:
 class TestPublished:
     def test_it_is_what_was_given(self, repository):
         model_bytes = affine_model()
-        directory = publish_affine(repository)
+        directory = publish_affine(repository, is_independent=False)
         artifact = Artifact.load(directory)
         assert artifact.model_bytes == model_bytes
         expected = goldens_for(model_bytes)

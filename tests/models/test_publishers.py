@@ -190,7 +190,7 @@ class TestKilled:
         left = leave_staging(repository, age_s=STALE_AFTER_S + 1)
         fresh = leave_staging(repository, age_s=STALE_AFTER_S - 60, name=".publishing-fresh")
         assert versions(repository / "affine") == []
-        assert publish_affine(repository).name == "1"
+        assert publish_affine(repository, is_independent=False).name == "1"
         assert not left.exists()
         assert fresh.exists()
         assert sorted(path.name for path in (repository / "affine").iterdir()) == [".publishing-fresh", "1"]
@@ -221,7 +221,7 @@ class TestKilled:
         def manifest_for(version):
             (staging,) = (repository / "affine").glob(".publishing-*")
             grow_old(staging, STALE_AFTER_S + 1)
-            publish_affine(repository)
+            publish_affine(repository, is_independent=False)
             return Artifact.load(repository / "affine" / "1").manifest
 
         with pytest.raises(PublicationError, match="No such file or directory"):
