@@ -135,7 +135,9 @@ async def least_us(server: Server, model: str, messages: Iterator[bytes], rounds
 async def measure(repository: Path, model: str, rounds: int) -> None:
     asked = questions(repository, model)
     messages = cycle([prefixed(message) for message in asked.messages(1, typed=False)])
-    async with Server(ServerConfig(repository=repository, port=0, metrics=False, control=False, max_queue_size=1_000_000)) as server:
+    async with Server(
+        ServerConfig(repository=repository, port=0, metrics=False, control=False, max_queue_size=1_000_000)
+    ) as server:
         gc.freeze()
         for is_streaming in (False, True):
             us = await least_us(server, model, messages, rounds, is_streaming=is_streaming)
