@@ -4,7 +4,7 @@
 
 One process, one onnxruntime thread, the same weights (a short training) and the same test signals; the lowerings take
 turns, and how many times as fast as conv each is, is the median over the rounds of the ratio within a round. Beside the
-two that can be exported stands gemm with all layers in one form, between which `models.lowering.DENSE_ROWS` chooses
+two that can be exported stands gemm with all layers in one form, between which `models.export.lowering.DENSE_ROWS` chooses
 layer by layer. The largest difference of any logit, and whether the bits of an answer depend on the batch, are shown.
 
 The last line says which lowering should be the default: the faster one where the server spends its time (batches of 1
@@ -24,15 +24,15 @@ import onnx
 import onnxruntime as ort
 from interleaved import compare, table
 
-from models.architectures import ARCHITECTURES
-from models.batch_identity import bit_identity
-from models.dataset import canonical
-from models.export import INPUT, OUTPUTS, export
-from models.lowering import DEFAULT_LOWERING, to_gemm
-from models.onnx_session import open_model
-from models.recipes import recipe
-from models.threads import one_thread
-from models.training import train
+from models.artifact.batch_identity import bit_identity
+from models.artifact.onnx_session import open_model
+from models.data.dataset import canonical
+from models.export.export import INPUT, OUTPUTS, export
+from models.export.lowering import DEFAULT_LOWERING, to_gemm
+from models.networks.architectures import ARCHITECTURES
+from models.training.loop import train
+from models.training.recipes import recipe
+from models.training.threads import one_thread
 
 BATCHES = (1, 8, 32, 64, 256, 1000)
 SERVED, BULK = (1, 8, 32, 64), (1000,)

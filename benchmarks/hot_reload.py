@@ -35,10 +35,10 @@ import grpc
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact import Manifest
-from models.goldens import Golden, Tolerance
-from models.onnx_session import open_model
-from models.publication import publish
+from models.artifact.artifact import Manifest
+from models.artifact.goldens import Golden, Tolerance
+from models.artifact.onnx_session import open_model
+from models.artifact.publication import publish
 from service.client import InferenceClient, ServerError
 from service.pb import open_inference_pb2 as pb
 from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub

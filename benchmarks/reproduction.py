@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from models.architectures import architecture
-from models.interruption import interruptible
+from models.networks.architectures import architecture
 from models.sweeps import plan, sweep
 from models.sweeps.folder import ResultsFolder
 from models.sweeps.pictures import Panel, error_curves, spreads
 from models.sweeps.processes import Processes
 from models.sweeps.summary import Cell, cells
 from models.sweeps.tables import NONE, markdown, mean_in_words, spread_in_words
+from models.training.interruption import interruptible
 from service.cli import sweep_display
 from service.workers.cpus import usable_cpus
 

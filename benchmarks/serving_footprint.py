@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact import Manifest
-from models.goldens import Golden, Tolerance
-from models.onnx_session import open_model
-from models.publication import publish
+from models.artifact.artifact import Manifest
+from models.artifact.goldens import Golden, Tolerance
+from models.artifact.onnx_session import open_model
+from models.artifact.publication import publish
 from service.client import InferenceClient
 
 MODELS = 4

@@ -3,7 +3,7 @@
     python benchmarks/session_options.py [--rounds 61] [--write FILE]
 
 One process, one thread; the ways take turns, and how many times as fast as ours each is, is the median over the rounds
-of the ratio within a round. ``ours`` is `models.onnx_session.Model.run`, below it a session with the options of
+of the ratio within a round. ``ours`` is `models.artifact.onnx_session.Model.run`, below it a session with the options of
 `open_model`. Each way starts with a NumPy array and ends with NumPy arrays that are nobody else's. The network is small
 (2,050 parameters), so that the cost of the call itself shows. ``ours again`` is the control: how far it lies from 1 is
 what this machine cannot tell apart just now.
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 from interleaved import compare, table
 
-from models.dataset import canonical
-from models.export import INPUT, OUTPUTS, export
-from models.networks import build
-from models.onnx_session import open_model
+from models.artifact.onnx_session import open_model
+from models.data.dataset import canonical
+from models.export.export import INPUT, OUTPUTS, export
+from models.networks.modules import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable

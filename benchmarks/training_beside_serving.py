@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models import pipeline
-from models.recipes import recipe
+from models.training.recipes import recipe
 from service.client import TrainingClient
 from service.training.jobs import NICENESS
 from tests.processes import serve

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.publication import versions
+from models.artifact.publication import versions
 from service.client import TrainingClient
 from tests.processes import serve
 

@@ -30,16 +30,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
-from models.architectures import ARCHITECTURES
-from models.dataset import canonical
-from models.networks import build
-from models.recipes import RECIPES, TrainingRecipe, recipe
-from models.training import train
+from models.data.dataset import canonical
+from models.networks.architectures import ARCHITECTURES
+from models.networks.modules import build
+from models.training.loop import train
+from models.training.recipes import RECIPES, TrainingRecipe, recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from models.engine import EngineName
+    from models.training.backend import EngineName
 
 SAME_MATHS_STEPS = 50
 
@@ -119,9 +119,9 @@ def largest_difference(loop: Callable[[TrainingRecipe], nn.Module], chosen: Trai
 WHOLE = """
 import sys, time
 started = time.perf_counter(), time.process_time()
-from models.dataset import canonical
-from models.recipes import recipe
-from models.training import train
+from models.data.dataset import canonical
+from models.training.recipes import recipe
+from models.training.loop import train
 trained = train(recipe(sys.argv[1], seed=0), canonical(), engine="fused")
 took = time.perf_counter() - started[0], time.process_time() - started[1]
 accuracy = trained.history[-1].accuracy

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from models.artifact import check_model_file, read_manifest
+from models.artifact.artifact import check_model_file, read_manifest
 from models.errors import ArtifactError, InvalidRecipe
 
 if TYPE_CHECKING:
-    from models.artifact import Manifest
-    from models.recipes import TrainingRecipe
+    from models.artifact.artifact import Manifest
+    from models.training.recipes import TrainingRecipe
 
 Gate: TypeAlias = Callable[[], Path | None]
 """Gives the directory of the version to compare with; None where there is none, and then the gate is met."""

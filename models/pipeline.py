@@ -16,28 +16,28 @@ import numpy as np
 import torch
 
 from models import provenance
-from models.architectures import architecture
-from models.artifact import HISTORY_FILE, REPORT_FILE, Manifest
-from models.checkpoint import path_in
-from models.dataset import CLASSES, Dataset, canonical, split
+from models.artifact.artifact import HISTORY_FILE, REPORT_FILE, Manifest
+from models.artifact.goldens import Golden
+from models.artifact.onnx_session import open_model
+from models.artifact.publication import check_model_name, publish
+from models.artifact.published_run import RUN_KEY
+from models.artifact.writable import why_not_writable
+from models.data.dataset import CLASSES, Dataset, canonical, split
 from models.errors import GateNotMet, ProofFailed, PublicationError, TrainingInterrupted
-from models.evaluation import Evaluation, evaluate
-from models.events import EventSink, ignore, stage
-from models.export import INPUT, export
+from models.export.export import INPUT, export
+from models.export.lowering import DEFAULT_LOWERING
 from models.gate import check_can_be_compared, decide
-from models.goldens import Golden
-from models.history import History, curve_steps
-from models.lowering import DEFAULT_LOWERING
-from models.onnx_session import open_model
-from models.parity import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
-from models.publication import check_model_name, publish
-from models.published_run import RUN_KEY
+from models.networks.architectures import architecture
+from models.proof import TOLERANCE_RATIONALE, TOLERANCES, prove, torch_answers
 from models.report.counterpart import pair_of
 from models.report.page import page
 from models.report.subject import Subject
-from models.threads import one_thread
-from models.training import CHECKPOINT_EVERY, VALIDATION_SEED, TrainedNetwork, train
-from models.writable import why_not_writable
+from models.training.checkpoint import path_in
+from models.training.evaluation import Evaluation, evaluate
+from models.training.events import EventSink, ignore, stage
+from models.training.history import History, curve_steps
+from models.training.loop import CHECKPOINT_EVERY, VALIDATION_SEED, TrainedNetwork, train
+from models.training.threads import one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from models.dataset import Examples
-    from models.engine import EngineChoice
+    from models.artifact.parity_report import ParityReport
+    from models.data.dataset import Examples
+    from models.export.lowering import Lowering
     from models.gate import Gate
-    from models.lowering import Lowering
-    from models.parity_report import ParityReport
-    from models.recipes import TrainingRecipe
+    from models.training.backend import EngineChoice
+    from models.training.recipes import TrainingRecipe
 
 GOLDEN_BATCHES: Final = (1, 2, 64)
 """Sizes of the recorded batches, consecutive examples of the test set."""

@@ -15,7 +15,7 @@ from service.raw_contents import ContentsError, as_bytes, text_array
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.datatypes import Datatype
+    from models.artifact.datatypes import Datatype
     from service.pb.open_inference_pb2 import InferTensorContents
 
 FIELDS = {

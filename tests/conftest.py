@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact import Manifest
-from models.goldens import Golden, Tolerance
-from models.onnx_session import open_model
-from models.publication import publish
+from models.artifact.artifact import Manifest
+from models.artifact.goldens import Golden, Tolerance
+from models.artifact.onnx_session import open_model
+from models.artifact.publication import publish
 from service.config import ServerConfig
 from service.server import Server
 

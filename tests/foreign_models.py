@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from models.onnx_session import open_model
+from models.artifact.onnx_session import open_model
 from tests.conftest import onnx_model
 
 FLOATS = [("x", TensorProto.FLOAT, ["batch", 4])]

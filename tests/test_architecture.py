@@ -26,19 +26,19 @@ TORCH_FREE = {
 }  # fmt: skip
 """The part of models/ that the serving install can import."""
 
-SEAM = {"models", "models.architectures", "models.artifact", "models.batch_identity", "models.datatypes",
-        "models.errors", "models.goldens", "models.onnx_session",
-        "models.publication", "models.tensor_spec"}  # fmt: skip
+SEAM = {"models", "models.networks.architectures", "models.artifact.artifact", "models.artifact.batch_identity", "models.artifact.datatypes",
+        "models.errors", "models.artifact.goldens", "models.artifact.onnx_session",
+        "models.artifact.publication", "models.artifact.tensor_spec"}  # fmt: skip
 """What service/ (but for its command line) may know of models/."""
 
 
 TRAINING_SEAM = {
-    "models.dataset",
-    "models.engine",
+    "models.data.dataset",
+    "models.training.backend",
     "models.gate",
-    "models.job",
-    "models.published_run",
-    "models.recipes",
+    "models.training.process",
+    "models.artifact.published_run",
+    "models.training.recipes",
 }
 """What service/training may know besides: what a run begins with, where its process starts, what it has published."""
 
@@ -154,7 +154,11 @@ def test_only_the_fused_engine_knows_numba() -> None:
     }
     assert users
     assert all(is_under(name, "models.fused") for name in users)
-    eager = {module_name(path) for path in SOURCES if "models.fused.engine" in internal_imports(path, lazy=False)}
+    eager = {
+        module_name(path)
+        for path in SOURCES
+        if "models.training.fused.fused_engine" in internal_imports(path, lazy=False)
+    }
     assert eager == set(), "numba takes a while to import, and may be missing"
 
 
@@ -216,7 +220,7 @@ def test_the_serving_modules_import_where_torch_cannot() -> None:
         "import service.server, service.client, service.cli.serve, service.cli.predict, service.cli.models\n"
         "import service.cli.up, service.cli.prove, service.cli.bench, service.cli.report, service.cli.sweep\n"
         "import models.report.page\n"
-        "import models.recipes, models.golden_proof\n"
+        "import models.training.recipes, models.artifact.golden_proof\n"
         "import service.training.service, service.cli.runs\n"
         "print('fine')"
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from models.dataset import Examples
+    from models.data.dataset import Examples
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Trained
     The processes that tests run in share them: whoever comes first trains, and the others wait.
     """
     torch = pytest.importorskip("torch")
-    from models.dataset import canonical
-    from models.networks import build
+    from models.data.dataset import canonical
+    from models.networks.modules import build
 
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "trained"
@@ -59,9 +59,9 @@ def _train(folder: Path) -> None:
     import torch
 
     from models import pipeline
-    from models.dataset import canonical
-    from models.recipes import recipe
-    from models.training import train
+    from models.data.dataset import canonical
+    from models.training.loop import train
+    from models.training.recipes import recipe
 
     for network in ("conv", "fc"):
         hurried = recipe("lecture", network=network, steps=6000, learning_rate=0.1, seed=0)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import models
-from models.onnx_session import open_model
+from models.artifact.onnx_session import open_model
 from service.bench.answers import Right
 from service.client.operations import infer
 
 if TYPE_CHECKING:
-    from models.onnx_session import Model
+    from models.artifact.onnx_session import Model
     from service.bench.answers import Shapes
 
 DISTINCT_EXAMPLES = 64

@@ -7,18 +7,18 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.architectures import ARCHITECTURES
-from models.artifact import read_manifest
+from models.artifact.artifact import read_manifest
+from models.artifact.publication import MODEL_NAME, model_names, version_directory, versions
 from models.errors import ArtifactError
-from models.publication import MODEL_NAME, model_names, version_directory, versions
+from models.networks.architectures import ARCHITECTURES
 from models.report.subject import Pair, Subject, network_name, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from models.architectures import Architecture
-    from models.artifact import Manifest
-    from models.dataset import Examples
+    from models.artifact.artifact import Manifest
+    from models.data.dataset import Examples
+    from models.networks.architectures import Architecture
 
 
 class Likeness(IntEnum):

@@ -11,10 +11,10 @@ from models.report.section import Section, figure, paragraph, side_by_side
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from models.history import Curve, History
     from models.report.chart import Role, Stroke
     from models.report.markup import Markup
     from models.report.subject import Pair
+    from models.training.history import Curve, History
 
 Quantity: TypeAlias = Literal["error", "loss"]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.convolution import Array
+    from models.networks.convolution import Array
     from models.report.chart import Role
     from models.report.opening import Opening
     from models.report.shifting import ShiftFigures

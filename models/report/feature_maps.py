@@ -14,7 +14,7 @@ from models.report.section import Section, figure, paragraph
 from models.report.signal import trace
 
 if TYPE_CHECKING:
-    from models.convolution import Array
+    from models.networks.convolution import Array
     from models.report.subject import Pair
 
 _LEFT, _STEP, _ROW, _SIGNAL, _GAP, _BARS = 96, 16, 10, 84, 30, 84

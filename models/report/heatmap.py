@@ -18,7 +18,7 @@ from models.report.markup import Markup, element, number
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.convolution import Array
+    from models.networks.convolution import Array
 
 POSITIVE: Final = (38, 145, 84)
 NEGATIVE: Final = (146, 84, 178)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from models.convolution import toeplitz
-from models.dataset import SAMPLES
+from models.data.dataset import SAMPLES
+from models.networks.convolution import toeplitz
 from models.report.chart import picture
 from models.report.heatmap import image
 from models.report.markup import Markup, element, join
@@ -15,7 +15,7 @@ from models.report.section import Section, figure, paragraph, side_by_side
 from models.report.subject import LAYER
 
 if TYPE_CHECKING:
-    from models.convolution import Array
+    from models.networks.convolution import Array
     from models.report.subject import Pair, Subject
 
 _KERNEL: Final = 84

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InvalidRecipe
-from models.recipes import TrainingRecipe
 from models.report.markup import join
 from models.report.section import Section, folded, paragraph, table
+from models.training.recipes import TrainingRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from models.parity_rows import value_rows
+from models.artifact.parity_rows import value_rows
 from models.report.markup import join
 from models.report.section import Section, paragraph, table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from models.convolution import receptive_field
-from models.dataset import SAMPLES
+from models.data.dataset import SAMPLES
+from models.networks.convolution import receptive_field
 from models.report.chart import picture
 from models.report.markup import Markup, element, join, number
 from models.report.section import Section, figure, paragraph
@@ -14,7 +14,7 @@ from models.report.signal import trace
 from models.report.subject import LAYER
 
 if TYPE_CHECKING:
-    from models.convolution import Array
+    from models.networks.convolution import Array
     from models.report.subject import Pair
 
 LAYERS: Final = 3

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models.augmentation import estimate_ramp
-from models.convolution import convolve_1d, relu
+from models.data.augmentation import estimate_ramp
+from models.networks.convolution import convolve_1d, relu
 from models.report.subject import LAYER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.convolution import Array
-    from models.dataset import Examples
+    from models.data.dataset import Examples
+    from models.networks.convolution import Array
     from models.report.subject import Subject
 
 SHIFTS: Final = tuple(range(-10, 11))

@@ -8,7 +8,7 @@ from models.report.chart import path
 from models.report.markup import Markup, element
 
 if TYPE_CHECKING:
-    from models.convolution import Array
+    from models.networks.convolution import Array
 
 
 def trace(

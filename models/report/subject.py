@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from models import reference
-from models.architectures import ARCHITECTURES
-from models.artifact import Artifact
-from models.convolution import ConvLayer, linear, relu, softmax, toeplitz
-from models.dataset import CANONICAL_SHA256, SAMPLES, canonical
+from models.artifact.artifact import Artifact
+from models.data.dataset import CANONICAL_SHA256, SAMPLES, canonical
 from models.errors import ArtifactError
-from models.history import History
-from models.onnx_weights import weights_of
+from models.export.weights import weights_of
+from models.networks import reference
+from models.networks.architectures import ARCHITECTURES
+from models.networks.convolution import ConvLayer, linear, relu, softmax, toeplitz
+from models.training.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.architectures import Architecture
-    from models.artifact import Manifest
-    from models.convolution import Array
-    from models.dataset import Examples
-    from models.reference import Weights
+    from models.artifact.artifact import Manifest
+    from models.data.dataset import Examples
+    from models.networks.architectures import Architecture
+    from models.networks.convolution import Array
+    from models.networks.reference import Weights
     from models.report.chart import Role
 
 LAYER: Final = ConvLayer(kernel=3, stride=2)

@@ -13,9 +13,9 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from models.artifact.writable import why_not_writable
 from models.errors import ModelsError, TrialFileError
 from models.sweeps.outcome import Outcome, TrialResult
-from models.writable import why_not_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from models.history import History
 from models.sweeps.trial import Trial
+from models.training.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.engine import EngineName
+    from models.training.backend import EngineName
 
 FORMAT: Final = 1
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from models.architectures import architecture
+from models.networks.architectures import architecture
 from models.report.chart import Axis, path, standalone, ticks
 from models.report.curves import steps_axis
 from models.report.markup import Markup, element
@@ -14,8 +14,8 @@ from models.report.markup import Markup, element
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from models.history import Curve
     from models.sweeps.summary import Cell
+    from models.training.history import Curve
 
 _ROLES: Final = {"conv": "conv", "fully_connected": "fc"}
 _HEADING: Final = 17

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from models.errors import InvalidSweep
-from models.recipes import MAX_SEED, parse_override, recipe
 from models.sweeps.trial import Trial
+from models.training.recipes import MAX_SEED, parse_override, recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from models.engine import EngineChoice
+    from models.training.backend import EngineChoice
 
 MAX_TRIALS: Final = 100_000
 _GIVEN_OTHERWISE: Final = {"network": "networks", "seed": "seeds", "name": "recipes"}

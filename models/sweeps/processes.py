@@ -14,11 +14,11 @@ from collections import deque
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Final
 
-from models import events
 from models.errors import SweepUnavailable, TrainingInterrupted
 from models.sweeps.environment import environment
 from models.sweeps.executor import LOOK_UP_EVERY_S
 from models.sweeps.outcome import TrialFailure
+from models.training import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

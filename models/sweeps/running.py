@@ -7,19 +7,19 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 from models import provenance
-from models.dataset import canonical
+from models.data.dataset import canonical
 from models.errors import ModelsError, TrainingInterrupted
-from models.events import ignore
-from models.history import History, curve_steps
 from models.sweeps.outcome import Outcome, Score, TrialFailure, TrialResult
-from models.training import train
+from models.training.events import ignore
+from models.training.history import History, curve_steps
+from models.training.loop import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.events import EventSink
     from models.sweeps.trial import Trial
-    from models.training import TrainedNetwork
+    from models.training.events import EventSink
+    from models.training.loop import TrainedNetwork
 
 _PARTS: Final = 20
 _LOSS_DIGITS: Final = 6

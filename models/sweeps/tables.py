@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from models.architectures import architecture
+from models.networks.architectures import architecture
 from models.sweeps.summary import choice
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from models.dataset import CANONICAL_SHA256
-from models.recipes import RECIPES, TrainingRecipe
+from models.data.dataset import CANONICAL_SHA256
+from models.training.recipes import RECIPES, TrainingRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.augmentation import Augmentation
-    from models.engine import EngineChoice
+    from models.data.augmentation import Augmentation
+    from models.training.backend import EngineChoice
 
 _DIGEST_CHARACTERS: Final = 16
 

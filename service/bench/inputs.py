@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.client.operations import infer
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from models.writable import why_not_writable
+from models.artifact.writable import why_not_writable
 from service.bench import generators, inputs, plot, report
 from service.bench.inputs import InputsError
 from service.bench.load import Unreachable
@@ -233,7 +233,7 @@ def _arrays(info: ModelInfo, options: Mapping[str, Any]) -> dict[str, np.ndarray
     if options["examples"] and options["files"]:
         raise InputsError("give --examples or --input, not both")
     if options["examples"]:
-        from models.dataset import canonical
+        from models.data.dataset import canonical
 
         if len(info.inputs) != 1:
             raise InputsError(f"model {info.name!r} has {len(info.inputs)} inputs; --examples fills one")

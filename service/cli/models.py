@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from models.artifact import MANIFEST_FILE, MODEL_FILE, Manifest, check_model_file, read_manifest
+from models.artifact.artifact import MANIFEST_FILE, MODEL_FILE, Manifest, check_model_file, read_manifest
+from models.artifact.publication import check_model_name, versions
 from models.errors import ArtifactError, PublicationError
-from models.publication import check_model_name, versions
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stdout
 from service.cli.options import repository_argument
 from service.inference.model_file import ModelFileError, read_model_file

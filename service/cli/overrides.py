@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from models.errors import InvalidRecipe
-from models.recipes import fields, parse_override
+from models.training.recipes import fields, parse_override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """A parity report as tables: what was checked, and how far the values lie apart.
 
-Draws the JSON form of ``models.parity_report.ParityReport``, which is also what manifests and ``ProofFailed`` carry.
+Draws the JSON form of ``models.artifact.parity_report.ParityReport``, which is also what manifests and ``ProofFailed`` carry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from models.parity_rows import value_rows
+from models.artifact.parity_rows import value_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

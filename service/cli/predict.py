@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.cli.connection import check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, print_table
 from service.cli.output import can_write
@@ -112,7 +112,7 @@ def _cast(x: np.ndarray, takes: TensorInfo) -> np.ndarray:
 
 
 def _from_test_set(examples: Sequence[int]) -> tuple[np.ndarray, list[str], list[int | None]]:
-    from models.dataset import canonical
+    from models.data.dataset import canonical
 
     chosen = canonical().test.take(np.array(examples))
     return chosen.x_BL, [f"test[{index}]" for index in examples], [int(y) for y in chosen.y_B]

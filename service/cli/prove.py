@@ -12,9 +12,9 @@ from models.errors import ArtifactError
 from service.cli.console import Exit, FiniteRange, fail, json_option, print_json, stderr, stdout
 
 if TYPE_CHECKING:
-    from models.artifact import Artifact
-    from models.goldens import Golden
-    from models.parity_report import ParityReport
+    from models.artifact.artifact import Artifact
+    from models.artifact.goldens import Golden
+    from models.artifact.parity_report import ParityReport
 
 DEFAULT_ATOL = 1e-5
 DEFAULT_RTOL = 1e-5
@@ -61,7 +61,7 @@ def command(
     mnist1d prove repository/mnist1d-conv/1 --replay-only
     mnist1d prove model.onnx --goldens test_data_set_0 --atol 1e-4
     """
-    from models.publication import version_directory
+    from models.artifact.publication import version_directory
 
     try:
         directory = None if path.is_file() else version_directory(path)
@@ -89,15 +89,15 @@ def command(
 
 
 def _has_manifest(directory: Path) -> bool:
-    from models.artifact import MANIFEST_FILE
+    from models.artifact.artifact import MANIFEST_FILE
 
     return (directory / MANIFEST_FILE).exists()
 
 
 def _prove_version(directory: Path, *, replay_only: bool, quiet: bool) -> dict[str, Any]:
     """The strongest proof that can be made here of a version with a manifest."""
-    from models.artifact import Artifact, read_manifest
-    from models.golden_proof import prove_artifact
+    from models.artifact.artifact import Artifact, read_manifest
+    from models.artifact.golden_proof import prove_artifact
 
     read_manifest(directory)  # a manifest that cannot be read refutes nothing
     if not (directory / "model.onnx").is_file():
@@ -109,8 +109,8 @@ def _prove_version(directory: Path, *, replay_only: bool, quiet: bool) -> dict[s
         return {"passed": False, "summary": str(error), "tolerances": {}, "checks": []}
     why_not = "as asked" if replay_only else _no_full_proof(artifact)
     if why_not is None:
-        from models.dataset import canonical
-        from models.parity import prove_published
+        from models.data.dataset import canonical
+        from models.proof import prove_published
 
         report = prove_published(artifact, canonical().test)
     else:
@@ -122,7 +122,7 @@ def _prove_version(directory: Path, *, replay_only: bool, quiet: bool) -> dict[s
 
 def _no_full_proof(artifact: Artifact) -> str | None:
     """Why the proof with PyTorch cannot be made here; None if it can."""
-    from models.golden_proof import published_network
+    from models.artifact.golden_proof import published_network
 
     try:
         published_network(artifact)
@@ -133,8 +133,8 @@ def _no_full_proof(artifact: Artifact) -> str | None:
 
 def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float) -> dict[str, Any]:
     """Any ONNX file against the goldens in ``folders``."""
-    from models.golden_proof import prove_against_goldens
-    from models.goldens import Tolerance
+    from models.artifact.golden_proof import prove_against_goldens
+    from models.artifact.goldens import Tolerance
 
     try:
         model_bytes = file.read_bytes()
@@ -149,7 +149,7 @@ def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float)
 
 def _goldens_in(folder: Path) -> tuple[Golden, ...]:
     """The golden that a folder is, or those that lie in it."""
-    from models.goldens import read_golden, read_goldens
+    from models.artifact.goldens import read_golden, read_goldens
 
     if any(folder.glob("input_*.pb")):
         return (read_golden(folder),)

@@ -40,8 +40,8 @@ def command(path: Path, output: Path | None, beside: str | None, *, as_json: boo
     mnist1d report repository/mnist1d-conv/1 --output lesson.html
     mnist1d report repository/mnist1d-conv --beside mnist1d-fc/2
     """
-    from models.artifact import REPORT_FILE
-    from models.publication import replace_file, version_directory
+    from models.artifact.artifact import REPORT_FILE
+    from models.artifact.publication import replace_file, version_directory
     from models.report.counterpart import pair_of
     from models.report.page import page
     from models.report.subject import Subject

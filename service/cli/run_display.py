@@ -1,6 +1,6 @@
 """How a run looks while it runs: a progress bar on a terminal, plain lines in a log, JSON lines for programs.
 
-Each display is a sink for the events of ``models.events``; none of them knows how a run is made.
+Each display is a sink for the events of ``models.training.events``; none of them knows how a run is made.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.live import Live as RichLive
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from models import events
+from models.training import events
 from service.cli.console import stderr
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.markup import escape
 
-from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe
-from models.recipes import RECIPES
+from models.networks.architectures import ARCHITECTURES
+from models.training.recipes import RECIPES
 from service.address import CONTROL_PORT
 from service.cli.connection import CONTROL, check_server, connection_options, headers_from, tls_from
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr, stdout

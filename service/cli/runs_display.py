@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from models.events import StageFinished
+from models.training.events import StageFinished
 from service.cli.console import print_json
 from service.cli.curves import Curve, drawn
 from service.cli.message_json import as_json

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.architectures import ARCHITECTURES
 from models.errors import InvalidRecipe, InvalidSweep, ModelsError
-from models.recipes import RECIPES
+from models.networks.architectures import ARCHITECTURES
 from models.sweeps import pictures, tables
 from models.sweeps.folder import ResultsFolder
 from models.sweeps.plan import parse_grid, parse_seeds, parse_shard, trials
 from models.sweeps.summary import cells, choice
+from models.training.recipes import RECIPES
 from service.cli.console import Exit, fail, json_option, print_json, print_table, stderr
 from service.cli.overrides import SETTABLE, overrides_from
 from service.cli.train import DEFAULT_RECIPE, engine_option
@@ -23,11 +23,11 @@ from service.workers.cpus import usable_cpus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.engine import EngineChoice
     from models.sweeps.executor import Executor
     from models.sweeps.summary import Cell
     from models.sweeps.sweep import SweepOutcome
     from models.sweeps.trial import Trial
+    from models.training.backend import EngineChoice
 
 JOB_INDEX = "JOB_COMPLETION_INDEX"
 """The variable in which Kubernetes tells a pod of an Indexed Job its number."""
@@ -176,8 +176,8 @@ def _executor(jobs: int, ray_address: str | None) -> Executor:
 def _run(
     asked: Sequence[Trial], folder: ResultsFolder, executor: Executor, *, quiet: bool, as_json: bool
 ) -> SweepOutcome:
-    from models.interruption import interruptible
     from models.sweeps import sweep
+    from models.training.interruption import interruptible
     from service.cli import sweep_display
 
     displays = {True: sweep_display.silent, False: sweep_display.json_lines if as_json else sweep_display.live}

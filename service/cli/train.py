@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from models.architectures import ARCHITECTURES
-from models.engine import ENGINES
+from models.artifact.publication import check_model_name
 from models.errors import InvalidRecipe, ModelsError, ProofFailed, PublicationError, TrainingInterrupted
-from models.lowering import DEFAULT_LOWERING, LOWERINGS
-from models.publication import check_model_name
-from models.recipes import RECIPES
+from models.export.lowering import DEFAULT_LOWERING, LOWERINGS
+from models.networks.architectures import ARCHITECTURES
+from models.training.backend import ENGINES
+from models.training.recipes import RECIPES
 from service.cli.console import Exit, fail, json_option, print_json, stderr, stdout
 from service.cli.output import OutputFailed
 from service.cli.overrides import SETTABLE, overrides_from
@@ -22,11 +22,11 @@ from service.cli.overrides import SETTABLE, overrides_from
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.engine import EngineChoice
-    from models.events import Event, EventSink
-    from models.lowering import Lowering
+    from models.export.lowering import Lowering
     from models.pipeline import PublishedModel
-    from models.recipes import TrainingRecipe
+    from models.training.backend import EngineChoice
+    from models.training.events import Event, EventSink
+    from models.training.recipes import TrainingRecipe
 
 DEFAULT_RECIPE = "best"
 RUNS = Path("runs")
@@ -191,8 +191,8 @@ def train_and_publish(
 
     ``resume_with`` is the command to show after Ctrl-C.
     """
-    from models.events import stage
-    from models.interruption import interruptible
+    from models.training.events import stage
+    from models.training.interruption import interruptible
     from service.cli import run_display
 
     if quiet:
@@ -258,7 +258,7 @@ def _with_way_on(error: ModelsError, resume_with: str | None) -> str:
 
 
 def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quiet: bool) -> None:
-    from models.checkpoint import path_in
+    from models.training.checkpoint import path_in
 
     if checkpoint_dir is None or resume or quiet:
         return

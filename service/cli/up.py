@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from models.architectures import ARCHITECTURES
-from models.publication import versions
+from models.artifact.publication import versions
+from models.networks.architectures import ARCHITECTURES
 from service.cli.console import Exit, fail, stderr, stdout
 from service.cli.options import config_from, repository_argument, server_options
 from service.cli.serve import check_addresses, run_server
@@ -19,8 +19,8 @@ from service.cli.train import engine_option, lowering_option
 from service.config import TRAINING_MODULES, ServerConfig, join_address
 
 if TYPE_CHECKING:
-    from models.engine import EngineChoice
-    from models.lowering import Lowering
+    from models.export.lowering import Lowering
+    from models.training.backend import EngineChoice
     from service.standing import Standing
 
 NETWORKS = ("conv", "fc")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from models.datatypes import DATATYPES, Datatype
+from models.artifact.datatypes import DATATYPES, Datatype
 from service.client.answers import (
     Answer,
     ModelConfig,

@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from models.onnx_session import RunOptions
+from models.artifact.onnx_session import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from models.onnx_session import RunOptions
+    from models.artifact.onnx_session import RunOptions
     from service.inference.active_runs import ActiveRuns
     from service.inference.batch import Answer, Form, Waiting
     from service.inference.statistics import Statistics

@@ -15,7 +15,7 @@ from service.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.tensor_spec import TensorSpec
+    from models.artifact.tensor_spec import TensorSpec
 
 _UNRANKED = ("BOOL", "BYTES", "FP16", "BF16")
 

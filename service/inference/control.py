@@ -7,7 +7,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from models.publication import MODEL_NAME
+from models.artifact.publication import MODEL_NAME
 from service.errors import ControlNotAllowed, InvalidRequest, ServerStopping
 from service.inference.control_mode import EVERY_MODEL, Mode, start_names
 from service.inference.renewal import Stopped

@@ -8,7 +8,7 @@ from service.inference.batcher import CONCURRENT_RUNS, DEFAULT_PRIORITY, PRIORIT
 from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
-    from models.tensor_spec import TensorSpec
+    from models.artifact.tensor_spec import TensorSpec
     from service.inference.model_version import ModelVersion
     from service.inference.runner import Runner
     from service.inference.statistics import Duration

@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from models.artifact import FOR_PEOPLE, MANIFEST_FILE, MODEL_FILE, Artifact
+from models.artifact.artifact import FOR_PEOPLE, MANIFEST_FILE, MODEL_FILE, Artifact
 from models.errors import ArtifactError, GoldenMismatch
 from service.errors import InferenceFailed
 from service.inference.active_runs import ActiveRuns
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from models.goldens import Arrays
-    from models.onnx_session import RunOptions
+    from models.artifact.goldens import Arrays
+    from models.artifact.onnx_session import RunOptions
 
     RunnerFactory = Callable[[str, int, Artifact, ModelSettings, RunOptions | None], Runner]
     """(name, version, artifact, the model's own settings, options of the runs that try it) -> an open runner."""

@@ -12,7 +12,7 @@ from service.inference.version_policy import VersionPolicy
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from models.artifact import Manifest
+    from models.artifact.artifact import Manifest
     from service.inference.runner import Runner
 
 NEWEST_ONLY = VersionPolicy()

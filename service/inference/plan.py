@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.inference.streaming import FINAL_RESPONSE
 from service.inference.tensors import check_finite
 from service.pb.open_inference_pb2 import ModelInferResponse

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.publication import versions
+from models.artifact.publication import versions
 from service.inference.loader import mark_of
 from service.inference.model_file import ModelFileError, ModelSettings, read_model_file
 from service.inference.model_version import Cause, ModelVersion, ServedModel, State

@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from models.publication import MODEL_NAME, is_being_published, model_names
+from models.artifact.publication import MODEL_NAME, is_being_published, model_names
 from service.errors import InvalidRequest, LoadFailed, LoadRefused, ModelNotFound, ModelNotReady
 from service.inference.draining import Draining
 from service.inference.loader import Loader

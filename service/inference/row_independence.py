@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from models.architectures import ARCHITECTURES
+from models.networks.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
-    from models.artifact import Manifest
+    from models.artifact.artifact import Manifest
     from service.inference.model_file import ModelSettings
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.batch_identity import CannotRun, batchable, bit_identity, run
-from models.datatypes import DATATYPES
-from models.onnx_session import open_model
+from models.artifact.batch_identity import CannotRun, batchable, bit_identity, run
+from models.artifact.datatypes import DATATYPES
+from models.artifact.onnx_session import open_model
 from service.errors import InferenceFailed, InvalidRequest
 from service.inference.active_runs import ActiveRuns
 from service.inference.batch import ARRAYS
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from models.goldens import Arrays
-    from models.onnx_session import Model, RunOptions
-    from models.tensor_spec import TensorSpec
+    from models.artifact.goldens import Arrays
+    from models.artifact.onnx_session import Model, RunOptions
+    from models.artifact.tensor_spec import TensorSpec
     from service.inference.batch import Answer, Form, Question
     from service.inference.row_independence import RowIndependence
 
@@ -108,7 +108,7 @@ class Runner:
         active_runs: ActiveRuns | None = None,
         trial_options: RunOptions | None = None,
     ) -> None:
-        """Open the model; raises ArtifactError as `models.onnx_session.open_model` does.
+        """Open the model; raises ArtifactError as `models.artifact.onnx_session.open_model` does.
 
         Requests are put into one batch only if ``rows`` says that the model's rows are known to be independent, and a
         trial does not show the contrary. It uses ``examples`` (the inputs of the goldens, say), or random inputs where

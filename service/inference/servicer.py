@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from models.tensor_spec import TensorSpec
+    from models.artifact.tensor_spec import TensorSpec
     from service.inference.admission import Admission
     from service.inference.inference import Done
     from service.inference.model_version import ModelVersion

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.datatypes import DATATYPES, Datatype
+from models.artifact.datatypes import DATATYPES, Datatype
 from service.errors import InvalidRequest
 from service.inference import parameters
 from service.inference.classification import check_classifiable, classify
@@ -24,7 +24,7 @@ from service.typed_contents import FIELDS, add_typed, from_typed, is_filled
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from models.tensor_spec import TensorSpec
+    from models.artifact.tensor_spec import TensorSpec
     from service.pb.open_inference_pb2 import ModelInferRequest
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from models.onnx_session import RunOptions
+    from models.artifact.onnx_session import RunOptions
     from service.inference.active_runs import ActiveRuns
     from service.inference.batch import Waiting
 

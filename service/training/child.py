@@ -1,6 +1,6 @@
 """The process of one attempt at a run: started, read, stopped. What it says means something to `service.training.jobs`.
 
-It is `models.job` in a session of its own, so that a Ctrl-C on the server's terminal is for the server alone.
+It is `models.training.process` in a session of its own, so that a Ctrl-C on the server's terminal is for the server alone.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from models.job import Job
+    from models.training.process import Job
 
 _log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-P", "-m", "models.job")
+COMMAND = (sys.executable, "-P", "-m", "models.training.process")
 _CHUNK_BYTES = 64 * 1024
 _LONGEST_LINE_BYTES = 4 * 1024 * 1024
 _TAIL_BYTES = 2000

@@ -16,8 +16,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from models.job import LOCK_FILE, Job
-from models.published_run import find
+from models.artifact.published_run import find
+from models.training.process import LOCK_FILE, Job
 from service.errors import Code, OperationNotFound, ServiceError, TrainingStoreBusy
 from service.training import verdict
 from service.training.child import Child
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from models.artifact import Manifest
+    from models.artifact.artifact import Manifest
     from service.training.runs import Runs
     from service.training.serving import Serving
     from service.training.tally import Tally

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.artifact import Manifest
+    from models.artifact.artifact import Manifest
 
 
 def result_of(manifest: Manifest) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class StoredEvent:
     """From 1, without gaps."""
     time_s: float
     body: Mapping[str, Any]
-    """``{"event": "progress", ...}``: the events of `models.events` and those of the service itself."""
+    """``{"event": "progress", ...}``: the events of `models.training.events` and those of the service itself."""
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from models.artifact import read_manifest
-from models.dataset import CANONICAL_TRAIN
-from models.engine import ENGINES
+from models.artifact.artifact import read_manifest
+from models.artifact.publication import MODEL_NAME, MODEL_NAME_RULE, versions
+from models.data.dataset import CANONICAL_TRAIN
 from models.errors import ArtifactError, InvalidRecipe
 from models.gate import why_not_comparable
-from models.publication import MODEL_NAME, MODEL_NAME_RULE, versions
-from models.recipes import RECIPES, TrainingRecipe
+from models.training.backend import ENGINES
+from models.training.recipes import RECIPES, TrainingRecipe
 from service.errors import InvalidRequest
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from models.artifact import Artifact
+from models.artifact.artifact import Artifact
 from service.client import InferenceClient
 from service.config import ServerConfig
 from tests.containers.compose import (

@@ -15,10 +15,10 @@ import time
 import numpy as np
 import pytest
 
-from models.artifact import Manifest
-from models.goldens import Golden
-from models.onnx_session import open_model
-from models.publication import publish
+from models.artifact.artifact import Manifest
+from models.artifact.goldens import Golden
+from models.artifact.onnx_session import open_model
+from models.artifact.publication import publish
 from service.client import InferenceClient, ServerError
 from service.errors import Code
 from tests.conftest import publish_affine, put_plain
@@ -87,7 +87,7 @@ def ready(server):
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=use).start()
 asyncio.run(serve(ServerConfig(repository=Path(sys.argv[1]), port=0, metrics_port=0, control_port=0), ready))
-heavy = {"torch", "scipy", "onnxscript", "matplotlib", "models.networks", "models.training", "models.pipeline"}
+heavy = {"torch", "scipy", "onnxscript", "matplotlib", "models.networks.modules", "models.training.loop", "models.pipeline"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(
@@ -268,7 +268,7 @@ def test_a_signal_ends_a_server_whose_proof_has_no_end(repository, tmp_path) -> 
     publish(repository, "loop_of_x", model_bytes, [golden], manifest)
     program = """
 import sys
-from models.onnx_session import Model
+from models.artifact.onnx_session import Model
 run = Model.run
 def told(*arguments):
     print("replaying", flush=True)

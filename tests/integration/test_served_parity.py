@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.artifact import read_manifest
-from models.publication import versions
+from models.artifact.artifact import read_manifest
+from models.artifact.publication import versions
 from service.client import InferenceClient
 
 torch = pytest.importorskip("torch")
@@ -63,7 +63,7 @@ def test_served_bits_do_not_depend_on_batch_size_or_contents_form(client, traine
 
 
 def test_served_convolution_equals_its_dense_twin(client, trained) -> None:
-    from models.networks import dense_twin
+    from models.networks.modules import dense_twin
 
     x_BL = trained.test.x_BL
     answers = served(client, "mnist1d-conv", x_BL, 64)

@@ -21,11 +21,11 @@ if importlib.util.find_spec("ray") is None:  # importing it changes the logging 
     pytest.skip("Ray is not installed", allow_module_level=True)
 
 from models.errors import SweepUnavailable  # noqa: E402  (torch may be missing)
-from models.recipes import recipe  # noqa: E402  (torch may be missing)
 from models.sweeps.folder import ResultsFolder  # noqa: E402
 from models.sweeps.ray_cluster import RayCluster  # noqa: E402
 from models.sweeps.running import run_trial  # noqa: E402
 from models.sweeps.trial import Trial  # noqa: E402
+from models.training.recipes import recipe  # noqa: E402  (torch may be missing)
 
 SWEEP = [sys.executable, "-m", "service.cli", "sweep", "--recipe", "quick", "--steps", "60", "--seeds", "0-1", "--json"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import Artifact
-from models.publication import versions
-from models.recipes import recipe
+from models.artifact.artifact import Artifact
+from models.artifact.publication import versions
+from models.training.recipes import recipe
 from service.client import InferenceClient, TrainingClient
 from tests.processes import START_TIMEOUT_S, serve
 
@@ -27,8 +27,8 @@ def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weight
     repository, tmp_path
 ) -> None:
     pytest.importorskip("torch")
-    from models.dataset import canonical
-    from models.training import train
+    from models.data.dataset import canonical
+    from models.training.loop import train
 
     options = ("--training-slots", "1")
     with serve(repository, tmp_path / "log", *options) as server:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from models.artifact import Artifact
+from models.artifact.artifact import Artifact
 from service.client import InferenceClient
 from tests.conftest import publish_affine
 from tests.processes import START_TIMEOUT_S

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.client import InferenceClient
 from tests.conftest import conv2d_model
 from tests.interop.clients import Failure

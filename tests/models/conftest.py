@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from models.architectures import Architecture
-    from models.dataset import Dataset, Examples
+    from models.data.dataset import Dataset, Examples
+    from models.networks.architectures import Architecture
     from models.pipeline import PublishedModel
-    from models.recipes import TrainingRecipe
+    from models.training.recipes import TrainingRecipe
 
 CODE = {"version": "0.0.0", "commit": None, "modified": None}
 
@@ -35,7 +35,7 @@ class Exported:
 
 
 def _tiny(network: str, **fields: Any) -> TrainingRecipe:
-    from models.recipes import recipe
+    from models.training.recipes import recipe
 
     return recipe("quick", network=network, **{"steps": 200, "warmup_steps": 20, **fields})
 
@@ -48,10 +48,10 @@ def tiny() -> Callable[..., TrainingRecipe]:
 
 def _exported(name: str) -> Exported:
     pytest.importorskip("torch")
-    from models.architectures import architecture
-    from models.dataset import canonical
-    from models.export import export
-    from models.training import train
+    from models.data.dataset import canonical
+    from models.export.export import export
+    from models.networks.architectures import architecture
+    from models.training.loop import train
 
     network = train(_tiny(name), canonical()).network
     return Exported(network, architecture(name), export(network, provenance={"network": name}))
@@ -66,7 +66,7 @@ def conv() -> Exported:
 @pytest.fixture(scope="session")
 def conv_as_conv(conv: Exported) -> Exported:
     """The same network, its convolution layers left Conv in the file."""
-    from models.export import export
+    from models.export.export import export
 
     return replace(conv, model_bytes=export(conv.network, provenance={"network": "conv"}, lowering="conv"))
 
@@ -80,7 +80,7 @@ def fc() -> Exported:
 @pytest.fixture(scope="session")
 def few() -> Examples:
     """The first 70 test examples: enough for batches of 64 with a remainder."""
-    from models.dataset import canonical
+    from models.data.dataset import canonical
 
     return canonical().test.take(range(70))
 
@@ -136,7 +136,7 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     """MNIST-1D as it is."""
-    from models.dataset import canonical
+    from models.data.dataset import canonical
 
     return canonical()
 
@@ -144,7 +144,7 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def small() -> Dataset:
     """230 examples to train on and 50 to test on."""
-    from models.dataset import Dataset, fresh
+    from models.data.dataset import Dataset, fresh
 
     return Dataset.of(fresh(230, seed=1), fresh(50, seed=2))
 
@@ -154,5 +154,5 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     """Either engine, one step at a time, so that a test can stop between any two."""
     if request.param == "fused":
         pytest.importorskip("numba")
-        monkeypatch.setattr("models.fused.engine.FusedEngine.steps_at_once", 1)
+        monkeypatch.setattr("models.training.fused.fused_engine.FusedEngine.steps_at_once", 1)
     return str(request.param)

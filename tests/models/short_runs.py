@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.recipes import recipe
+from models.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.recipes import TrainingRecipe
+    from models.training.recipes import TrainingRecipe
 
 SHORT = {"steps": 120, "evaluate_every": 50}
 """Three epochs of 4,000 examples, evaluations and the end not on the same steps."""

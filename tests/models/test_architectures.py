@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.architectures import ARCHITECTURES, architecture
-from models.convolution import ConvLayer, weight_count
 from models.errors import InvalidRecipe
+from models.networks.architectures import ARCHITECTURES, architecture
+from models.networks.convolution import ConvLayer, weight_count
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.artifact import MANIFEST_FILE, MODEL_FILE, WIDEST_TOLERANCE, Artifact, Manifest, read_manifest
-from models.datatypes import DATATYPES
+from models.artifact.artifact import MANIFEST_FILE, MODEL_FILE, WIDEST_TOLERANCE, Artifact, Manifest, read_manifest
+from models.artifact.datatypes import DATATYPES
+from models.artifact.goldens import Golden, Tolerance, write_golden
+from models.artifact.onnx_session import open_model
+from models.artifact.tensor_spec import TensorSpec
 from models.errors import ArtifactError, GoldenMismatch
-from models.goldens import Golden, Tolerance, write_golden
-from models.onnx_session import open_model
-from models.tensor_spec import TensorSpec
 from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
 
 # Everything that JSON text can carry; lone surrogates are no text.

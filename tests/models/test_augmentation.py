@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.augmentation import Augmentation, estimate_ramp, move, ramp_line
-from models.dataset import canonical
+from models.data.augmentation import Augmentation, estimate_ramp, move, ramp_line
+from models.data.dataset import canonical
 from models.errors import InvalidRecipe
 
 OFF = {"shift_samples": 0.0, "stretch": 0.0, "scale": 0.0, "ramp": 0.0, "noise": 0.0}

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from models.batch_identity import CannotRun, batchable, bit_identity, differing_rows, run, run_batched
-from models.onnx_session import open_model
+from models.artifact.batch_identity import CannotRun, batchable, bit_identity, differing_rows, run, run_batched
+from models.artifact.onnx_session import open_model
 
 FLOAT = TensorProto.FLOAT
 X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.augmentation import distort
-from models.batches import Epochs
-from models.dataset import fresh
-from models.recipes import recipe
+from models.data.augmentation import distort
+from models.data.batches import Epochs
+from models.data.dataset import fresh
+from models.training.recipes import recipe
 
 
 @pytest.fixture(scope="module")

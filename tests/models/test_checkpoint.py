@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import checkpoint as checkpoints
-from models.checkpoint import Checkpoint
 from models.errors import CheckpointError
+from models.training import checkpoint as checkpoints
+from models.training.checkpoint import Checkpoint
 
 RECIPE = {"name": "best", "steps": 10, "learning_rate": 0.1, "augmentation": None}
 DATA = {"train_x": "aa", "test_x": "bb"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.convolution import (
+from models.networks.convolution import (
     ConvLayer,
     convolve_1d,
     convolve_2d,

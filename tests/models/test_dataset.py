@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models.dataset import (
+from models.data.dataset import (
     CANONICAL_SHA256,
     MEAN,
     STD,

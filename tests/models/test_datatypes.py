@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from models.datatypes import BY_ONNX, BY_ORT, DATATYPES
+from models.artifact.datatypes import BY_ONNX, BY_ORT, DATATYPES
 from tests.conftest import identity_model
 
 NUMBERS = [datatype for datatype in DATATYPES.values() if datatype.name != "BYTES"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from models.dataset import Dataset, fresh
+from models.data.dataset import Dataset, fresh
 from models.errors import TrainingInterrupted
 from tests.models.short_runs import early, stop_at
 
 pytest.importorskip("torch")
 
-from models.training import train
+from models.training.loop import train
 
 pytestmark = pytest.mark.needs_torch
 

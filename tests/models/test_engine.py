@@ -5,9 +5,9 @@ import sys
 import pytest
 
 import models
-from models.engine import ENGINES, chosen
 from models.errors import EngineUnavailable
-from models.recipes import recipe
+from models.training.backend import ENGINES, chosen
+from models.training.recipes import recipe
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.needs_torch

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from models.dataset import Examples, canonical
+from models.data.dataset import Examples, canonical
 
 torch = pytest.importorskip("torch")
 
-from models.evaluation import evaluate, evaluate_logits, predict_logits  # noqa: E402  (after importorskip)
-from models.networks import build  # noqa: E402  (after importorskip)
+from models.networks.modules import build  # noqa: E402  (after importorskip)
+from models.training.evaluation import evaluate, evaluate_logits, predict_logits  # noqa: E402  (after importorskip)
 
 pytestmark = pytest.mark.needs_torch
 

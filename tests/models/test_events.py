@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.events import (
+from models.training.events import (
     CheckpointSaved,
     Evaluated,
     Finished,
@@ -16,7 +16,7 @@ from models.events import (
     ignore,
     to_json_line,
 )
-from models.recipes import recipe
+from models.training.recipes import recipe
 
 
 @pytest.mark.parametrize(

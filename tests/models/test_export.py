@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import pytest
 
-from models.onnx_session import open_model
-from models.onnx_weights import weights_of
+from models.artifact.onnx_session import open_model
+from models.export.weights import weights_of
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
-from models.export import BATCH_AXIS, INPUT, OUTPUTS, export  # noqa: E402  (torch may be missing)
-from models.networks import build, state_arrays  # noqa: E402
+from models.export.export import BATCH_AXIS, INPUT, OUTPUTS, export  # noqa: E402  (torch may be missing)
+from models.networks.modules import build, state_arrays  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPORTS = ["conv", "conv_as_conv", "fc"]
@@ -118,7 +118,7 @@ def test_provenance_is_in_the_metadata_in_order_of_keys():
 
 def test_the_same_network_gives_the_same_bytes_in_another_process():
     program = (
-        "import hashlib; from models.export import export; from models.networks import build; "
+        "import hashlib; from models.export.export import export; from models.networks.modules import build; "
         "print(hashlib.sha256(export(build('conv', seed=4), provenance={'a': 'b'})).hexdigest())"
     )
     other = subprocess.run(

@@ -4,7 +4,7 @@ import pytest
 
 from models.errors import GateNotMet, InvalidRecipe, ProofFailed
 from models.gate import check_can_be_compared, decide
-from models.recipes import recipe
+from models.training.recipes import recipe
 from tests.conftest import publish_affine, put_plain
 
 DATA = {"x_train": "1"}
@@ -75,7 +75,7 @@ def test_a_gate_needs_held_out_examples() -> None:
 def test_the_pipeline_asks_the_gate_last_and_publishes_nothing_that_does_not_meet_it(repository) -> None:
     pytest.importorskip("torch")
     from models import pipeline
-    from models.dataset import canonical
+    from models.data.dataset import canonical
 
     hurried = recipe("plain", steps=30, validation=500, evaluate_every=0)
     with pytest.raises(InvalidRecipe, match="validation"):

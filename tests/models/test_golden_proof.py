@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from models.artifact.golden_proof import prove_against_goldens
+from models.artifact.goldens import Golden, Tolerance
 from models.errors import ArtifactError
-from models.golden_proof import prove_against_goldens
-from models.goldens import Golden, Tolerance
 
 NAMES = ["file", "names", "dtypes", "shapes", "values", "bit identity"]
 CLOSE = Tolerance(absolute=1e-6)

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from models.datatypes import DATATYPES
-from models.errors import ArtifactError
-from models.goldens import (
+from models.artifact.datatypes import DATATYPES
+from models.artifact.goldens import (
     Golden,
     is_golden_name,
     read_golden,
     read_goldens,
     write_golden,
 )
+from models.errors import ArtifactError
 
 NAN, INF = float("nan"), float("inf")
 F32_MAX = np.finfo(np.float32).max

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 
-from models.architectures import ARCHITECTURES
-from models.dataset import canonical
+from models.data.dataset import canonical
+from models.networks.architectures import ARCHITECTURES
 
 torch = pytest.importorskip("torch")
 
-from models.gradients import gradients_of  # noqa: E402  (after importorskip)
-from models.networks import ConvNet, FullyConnected, build, weights_sha256  # noqa: E402  (after importorskip)
+from models.networks.modules import ConvNet, FullyConnected, build, weights_sha256  # noqa: E402  (after importorskip)
+from models.training.torch.gradients import gradients_of  # noqa: E402  (after importorskip)
 
 pytestmark = pytest.mark.needs_torch
 

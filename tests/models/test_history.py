@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from models.artifact import HISTORY_FILE
+from models.artifact.artifact import HISTORY_FILE
 from models.errors import ArtifactError
-from models.events import Evaluated
-from models.history import CURVE_POINTS, Curve, History, curve_steps
+from models.training.events import Evaluated
+from models.training.history import CURVE_POINTS, Curve, History, curve_steps
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 60, 200, 4_000, 10_000, 100_000, 100_000_000])

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from models.interruption import interruptible
+from models.training.interruption import interruptible
 
 
 @pytest.fixture(autouse=True)

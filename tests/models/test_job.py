@@ -1,4 +1,4 @@
-"""`models.job` as the process that it is. What it does with kills, the tests of the service show."""
+"""`models.training.process` as the process that it is. What it does with kills, the tests of the service show."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from models.errors import CheckpointError, GateNotMet, InvalidRecipe, ProofFailed
-from models.job import EXIT_FAILED, EXIT_INTERRUPTED, Job, failure
-from models.recipes import recipe
+from models.training.process import EXIT_FAILED, EXIT_INTERRUPTED, Job, failure
+from models.training.recipes import recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = [sys.executable, "-P", "-m", "models.job"]
+COMMAND = [sys.executable, "-P", "-m", "models.training.process"]
 
 
 def job(tmp_path: Path, **fields) -> Job:

@@ -11,11 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from models.batch_identity import bit_identity
-from models.convolution import ConvLayer
-from models.lowering import DENSE_ROWS, to_gemm
-from models.onnx_session import open_model
-from models.onnx_weights import weights_of
+from models.artifact.batch_identity import bit_identity
+from models.artifact.onnx_session import open_model
+from models.export.lowering import DENSE_ROWS, to_gemm
+from models.export.weights import weights_of
+from models.networks.convolution import ConvLayer
 
 EVERYTHING_DENSE = 10**6
 LAYER = ConvLayer(kernel=3, stride=2)

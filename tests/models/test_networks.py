@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.architectures import ARCHITECTURES
-from models.convolution import convolve_1d, linear, relu
-from models.dataset import canonical
+from models.data.dataset import canonical
 from models.errors import InvalidRecipe
+from models.networks.architectures import ARCHITECTURES
+from models.networks.convolution import convolve_1d, linear, relu
 
 torch = pytest.importorskip("torch")
 
-from models.networks import (  # noqa: E402  (after importorskip)
+from models.networks.modules import (  # noqa: E402  (after importorskip)
     ConvNet,
     FullyConnected,
     build,

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
+from models.artifact.onnx_session import open_model
+from models.artifact.tensor_spec import TensorSpec
 from models.errors import ArtifactError
-from models.onnx_session import open_model
-from models.tensor_spec import TensorSpec
 from tests.conftest import affine_model, conv2d_model, identity_model, mixed_model, onnx_model
 
 VALUES = {
@@ -406,7 +406,7 @@ class TestRefused:
             assert {spec.datatype for spec in (*model.inputs, *model.outputs)} <= set(DATATYPES)
 
     def test_a_model_longer_than_a_protobuf_can_be(self, monkeypatch):
-        monkeypatch.setattr("models.onnx_session.MAX_MODEL_BYTES", 10)
+        monkeypatch.setattr("models.artifact.onnx_session.MAX_MODEL_BYTES", 10)
         with pytest.raises(ArtifactError, match="at most 10 can be loaded"):
             open_model(affine_model())
 
@@ -417,7 +417,7 @@ def test_onnxruntime_writes_nothing_into_the_home_directory_nor_to_standard_erro
     where = {"HOME": str(tmp_path / "home") if home == "home" else "/proc/nowhere"}
     left_out = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
     done = subprocess.run(
-        [sys.executable, "-c", "import models.onnx_session"],
+        [sys.executable, "-c", "import models.artifact.onnx_session"],
         env={**{name: value for name, value in os.environ.items() if name not in left_out}, **where},
         capture_output=True,
         text=True,

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.errors import ArtifactError
-from models.onnx_weights import weights_of
+from models.export.weights import weights_of
 
 
 def model(*initializers: onnx.TensorProto) -> bytes:

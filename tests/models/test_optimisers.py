@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from models.recipes import recipe
+from models.training.recipes import recipe
 
 torch = pytest.importorskip("torch")
 
-from models.optimisers import WeightAverage, optimiser_for  # noqa: E402  (after importorskip)
+from models.training.torch.optimisers import WeightAverage, optimiser_for  # noqa: E402  (after importorskip)
 
 pytestmark = pytest.mark.needs_torch
 

@@ -13,19 +13,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.architectures import ARCHITECTURES
-from models.artifact import Artifact
-from models.dataset import canonical
+from models.artifact.artifact import Artifact
+from models.artifact.goldens import Golden, Tolerance
+from models.data.dataset import canonical
 from models.errors import ArtifactError
-from models.goldens import Golden, Tolerance
+from models.networks.architectures import ARCHITECTURES
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
-from models import parity  # noqa: E402
-from models.export import export  # noqa: E402  (torch may be missing)
-from models.networks import build  # noqa: E402
-from models.parity import BATCH_SIZES, TOLERANCES, prove, prove_published  # noqa: E402
+from models.export.export import export  # noqa: E402  (torch may be missing)
+from models.networks.modules import build  # noqa: E402
+from models.proof import BATCH_SIZES, TOLERANCES, prove, prove_published  # noqa: E402
 
 VALUES = ("values: PyTorch", "values: NumPy reference", "values: dense twin")
 EVERYTHING = ("file", "names", "axes", "shapes", "dtypes", "weights", *VALUES, "argmax", "bit identity")
@@ -297,7 +296,7 @@ def test_an_accuracy_within_what_the_tolerance_leaves_open_is_let_pass(version, 
     recorded = Artifact.load(version[0]).manifest.test_accuracy
     artifact = rewrite(lambda data: data["metrics"]["test"].update(accuracy=recorded + 0.001))
     assert failed(prove_published(artifact, whole)) == ["accuracy"]
-    monkeypatch.setattr(parity, "TOLERANCES", {**TOLERANCES, "logits": Tolerance(absolute=1.0)})
+    monkeypatch.setattr(proof, "TOLERANCES", {**TOLERANCES, "logits": Tolerance(absolute=1.0)})
     assert failed(prove_published(artifact, whole)) == []
 
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from models.goldens import Tolerance
-from models.parity_report import Check, ParityReport, compare, unanswered, value_check
+from models.artifact.goldens import Tolerance
+from models.artifact.parity_report import Check, ParityReport, compare, unanswered, value_check
 
 ABOUT = {"against": "somebody", "output": "y", "batch": 2}
 OPINION = np.array([[1.0, 2.0, 3.0], [300.0, 200.0, 100.0]], np.float32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.goldens import Tolerance
-from models.parity_report import Check, ParityReport, compare, value_check
-from models.parity_rows import ValueRow, value_rows
+from models.artifact.goldens import Tolerance
+from models.artifact.parity_report import Check, ParityReport, compare, value_check
+from models.artifact.parity_rows import ValueRow, value_rows
 
 OPINION = np.array([[1.0, 2.0]])
 TOLERANCES = {"logits": Tolerance(1e-4, 1e-6), "digits": Tolerance()}

@@ -14,23 +14,24 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from models import events, provenance
-from models.artifact import Artifact
-from models.dataset import CANONICAL_SHA256, canonical
-from models.engine import chosen
+from models import provenance
+from models.artifact.artifact import Artifact
+from models.artifact.onnx_session import open_model
+from models.data.dataset import CANONICAL_SHA256, canonical
 from models.errors import InvalidRecipe, ProofFailed, PublicationError, TrainingInterrupted
-from models.history import History, curve_steps
-from models.lowering import DEFAULT_LOWERING
-from models.onnx_session import open_model
+from models.export.lowering import DEFAULT_LOWERING
 from models.report.counterpart import pair_of
 from models.report.page import page
 from models.report.subject import Subject
+from models.training import events
+from models.training.backend import chosen
+from models.training.history import History, curve_steps
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
 from models import pipeline  # noqa: E402  (torch may be missing)
-from models.evaluation import evaluate  # noqa: E402
+from models.training.evaluation import evaluate  # noqa: E402
 
 STAGES = ["data", "train", "prepare", "evaluate", "export", "prove", "publish"]
 
@@ -308,7 +309,7 @@ def test_a_repository_that_cannot_be_written_is_noticed_before_training(reposito
 
 def test_other_data_may_be_trained_on(tiny, tmp_path):
     """Where there are fewer test examples than the goldens need, they are repeated."""
-    from models.dataset import Dataset, fresh
+    from models.data.dataset import Dataset, fresh
 
     data = Dataset.of(fresh(300, seed=1), fresh(40, seed=2))
     model = pipeline.run(tiny("fc"), repository=tmp_path, publish_as="mine", data=data)

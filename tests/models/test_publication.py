@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import Artifact
-from models.errors import ArtifactError, PublicationError
-from models.goldens import Golden
-from models.publication import (
+from models.artifact.artifact import Artifact
+from models.artifact.goldens import Golden
+from models.artifact.publication import (
     STALE_AFTER_S,
     is_being_published,
     model_names,
@@ -24,6 +23,7 @@ from models.publication import (
     version_directory,
     versions,
 )
+from models.errors import ArtifactError, PublicationError
 from tests.conftest import affine_model, goldens_for, publish_affine
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from models.published_run import RUN_KEY, find
+from models.artifact.published_run import RUN_KEY, find
 from tests.conftest import publish_affine, put_plain
 
 

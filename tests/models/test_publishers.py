@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import Artifact
+from models.artifact.artifact import Artifact
+from models.artifact.publication import STALE_AFTER_S, model_names, publish, versions
 from models.errors import PublicationError
-from models.publication import STALE_AFTER_S, model_names, publish, versions
 from tests.conftest import affine_model, goldens_for, publish_affine
 from tests.models.test_publication import grow_old, leave_staging, load_all
 
@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.artifact import Manifest
-from models.goldens import Golden, Tolerance
-from models.publication import publish
-from models.tensor_spec import TensorSpec
+from models.artifact.artifact import Manifest
+from models.artifact.goldens import Golden, Tolerance
+from models.artifact.publication import publish
+from models.artifact.tensor_spec import TensorSpec
 
 MODEL = b"m" * 20_000
 GOLDENS = [

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import recipes
-from models.augmentation import Augmentation
+from models.data.augmentation import Augmentation
 from models.errors import InvalidRecipe
-from models.recipes import RECIPES, TrainingRecipe, fields, parse_override, recipe
+from models.training.loop import recipes
+from models.training.recipes import RECIPES, TrainingRecipe, fields, parse_override, recipe
 
 
 def test_lecture_is_the_recipe_of_the_lecture():
@@ -284,8 +284,6 @@ def test_a_warm_up_without_an_end_is_refused(overrides):
 
 
 def test_recipes_need_no_torch():
-    code = (
-        "import sys, models.recipes, models.events, models.checkpoint, models.dataset; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, models.training.recipes, models.training.events, models.training.checkpoint, models.data.dataset; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

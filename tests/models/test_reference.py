@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import reference
-from models.architectures import ARCHITECTURES, Architecture
+from models.networks.architectures import ARCHITECTURES, Architecture
+from models.networks import reference
 
 TINY = Architecture(name="tiny", title="", parameters=15, kind="fully_connected", widths=(2, 3, 2))
 
@@ -77,7 +77,7 @@ def test_rows_do_not_depend_on_the_batch(batch):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_torch_in_float64_agrees(name):
     torch = pytest.importorskip("torch")
-    from models.networks import build, state_arrays
+    from models.networks.modules import build, state_arrays
 
     network = build(name, seed=3, init="pytorch").double()
     x_BL = np.random.default_rng(3).standard_normal((20, 40)).astype(np.float32)

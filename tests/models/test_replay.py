@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
+from models.artifact.goldens import Difference, Golden, ReplayReport, Tolerance, replay
 from models.errors import ArtifactError, GoldenMismatch
-from models.goldens import Difference, Golden, ReplayReport, Tolerance, replay
 from tests.models.test_goldens import F32_MAX, F64_MAX, INF, NAN, SAMPLES, golden
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import checkpoint as checkpoints
 from models.errors import CheckpointError, TrainingInterrupted
-from models.events import CheckpointSaved, Finished, StageFinished, StageStarted, Started
-from models.recipes import recipe
+from models.training import checkpoint as checkpoints
+from models.training.events import CheckpointSaved, Finished, StageFinished, StageStarted, Started
+from models.training.recipes import recipe
 from tests.models.short_runs import SHORT, stop_at
 
 pytest.importorskip("torch")
 
-from models.training import train
+from models.training.loop import train
 
 pytestmark = pytest.mark.needs_torch
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
+from models.artifact.tensor_spec import TensorSpec
 from models.errors import ArtifactError
-from models.tensor_spec import TensorSpec
 
 GOOD = {"name": "x", "datatype": "FP32", "shape": ["batch", 40]}
 

@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
 
-from models.threads import one_thread  # noqa: E402  (torch may be missing)
+from models.training.threads import one_thread  # noqa: E402  (torch may be missing)
 
 
 def test_one_thread_inside_and_as_many_as_before_behind_it():

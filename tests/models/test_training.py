@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from models.errors import InvalidRecipe, TrainingDiverged, TrainingInterrupted
-from models.events import Finished
-from models.history import curve_steps
-from models.recipes import recipe
+from models.training.events import Finished
+from models.training.history import curve_steps
+from models.training.recipes import recipe
 from tests.models.short_runs import SHORT, early, stop_at
 
 torch = pytest.importorskip("torch")
 
-from models.evaluation import evaluate  # noqa: E402  (after importorskip)
-from models.networks import build, weights_sha256  # noqa: E402  (after importorskip)
-from models.threads import one_thread  # noqa: E402  (after importorskip)
-from models.training import train  # noqa: E402  (after importorskip)
+from models.networks.modules import build, weights_sha256  # noqa: E402  (after importorskip)
+from models.training.evaluation import evaluate  # noqa: E402  (after importorskip)
+from models.training.loop import train  # noqa: E402  (after importorskip)
+from models.training.threads import one_thread  # noqa: E402  (after importorskip)
 
 pytestmark = pytest.mark.needs_torch
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import checkpoint as checkpoints
-from models.events import CheckpointSaved, Evaluated, Finished, Progress, StageFinished, StageStarted, Started
-from models.recipes import recipe
+from models.training import checkpoint as checkpoints
+from models.training.events import CheckpointSaved, Evaluated, Finished, Progress, StageFinished, StageStarted, Started
+from models.training.recipes import recipe
 
 pytest.importorskip("torch")
 
-from models.evaluation import evaluate
-from models.networks import build
-from models.training import train
+from models.networks.modules import build
+from models.training.evaluation import evaluate
+from models.training.loop import train
 
 pytestmark = pytest.mark.needs_torch
 
@@ -42,7 +42,7 @@ def test_the_events_of_a_run_in_order(small, tmp_path, engine):
 
 
 def test_progress_tells_of_the_training_batches(small, monkeypatch, engine):
-    monkeypatch.setattr("models.training.REPORT_EVERY_S", float("inf"))
+    monkeypatch.setattr("models.training.loop.REPORT_EVERY_S", float("inf"))
     events = []
     chosen = recipe("lecture", steps=4, batch_size=50, learning_rate=1e-30, evaluate_every=0)
     train(chosen, small, on_event=events.append, engine=engine)
@@ -57,7 +57,7 @@ def test_progress_tells_of_the_training_batches(small, monkeypatch, engine):
 
 
 def test_progress_comes_as_often_as_it_may(small, monkeypatch, engine):
-    monkeypatch.setattr("models.training.REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr("models.training.loop.REPORT_EVERY_S", 0.0)
     events = []
     train(recipe("lecture", steps=6, batch_size=50, evaluate_every=0), small, on_event=events.append, engine=engine)
 

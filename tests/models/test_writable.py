@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from models.writable import why_not_writable
+from models.artifact.writable import why_not_writable
 
 
 def test_what_can_be_written_is_left_as_it_was(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.pb.open_inference_pb2 import InferTensorContents
 from service.raw_contents import ContentsError
 from service.typed_contents import FIELDS, add_typed, from_typed, is_filled

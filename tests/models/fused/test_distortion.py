@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.augmentation import Augmentation, distort
-from models.dataset import canonical
+from models.data.augmentation import Augmentation, distort
+from models.data.dataset import canonical
 
 pytest.importorskip("numba")
 
-from models.fused import distortion
+from models.training.loop.fused import distortion
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from models.fused.layout import Geometry, aligned_zeros, lay_out
-from models.fused.tile import COLUMNS, ROWS
+from models.training.fused.layout import Geometry, aligned_zeros, lay_out
+from models.training.fused.tile import COLUMNS, ROWS
 
 CONV = [Geometry(3, 2, 40, 1, 15), Geometry(3, 2, 19, 15, 15), Geometry(3, 2, 9, 15, 15), Geometry(4, 1, 4, 15, 10)]
 NETS = {

@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.dataset import canonical
-from models.recipes import recipe
+from models.data.dataset import canonical
+from models.training.recipes import recipe
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("numba")
 
-from models.batches import Batches  # noqa: E402  (after importorskip)
-from models.fused.engine import FusedEngine  # noqa: E402  (after importorskip)
-from models.networks import ConvNet, FullyConnected, build  # noqa: E402  (after importorskip)
-from models.threads import one_thread  # noqa: E402  (after importorskip)
+from models.data.batches import Batches  # noqa: E402  (after importorskip)
+from models.networks.modules import ConvNet, FullyConnected, build  # noqa: E402  (after importorskip)
+from models.training.fused.fused_engine import FusedEngine  # noqa: E402  (after importorskip)
+from models.training.threads import one_thread  # noqa: E402  (after importorskip)
 
 pytestmark = pytest.mark.needs_torch
 

@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from models.fused.compiled import inlined
-from models.fused.passes import product
-from models.fused.tile import (
+from models.training.fused.compiled import inlined
+from models.training.fused.passes import product
+from models.training.fused.tile import (
     COLUMNS,
     ROWS,
     add,

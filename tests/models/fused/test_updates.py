@@ -3,16 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.dataset import canonical
-from models.recipes import recipe
+from models.data.dataset import canonical
+from models.training.recipes import recipe
 
 pytest.importorskip("torch")
 pytest.importorskip("numba")
 
-from models.batches import Epochs
-from models.fused.engine import FusedEngine
-from models.networks import build
-from models.torch_engine import TorchEngine
+from models.data.batches import Epochs
+from models.networks.modules import build
+from models.training.fused.fused_engine import FusedEngine
+from models.training.torch.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.needs_torch
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from models.architectures import ARCHITECTURES
-from models.artifact import Manifest
-from models.dataset import CANONICAL_SHA256, Examples, canonical
-from models.history import Curve, History, curve_steps
-from models.publication import publish
-from models.recipes import recipe
+from models.artifact.artifact import Manifest
+from models.artifact.publication import publish
+from models.artifact.tensor_spec import TensorSpec
+from models.data.dataset import CANONICAL_SHA256, Examples, canonical
+from models.networks.architectures import ARCHITECTURES
 from models.report.shifting import without_ramp
 from models.report.subject import Pair, Subject
-from models.tensor_spec import TensorSpec
+from models.training.history import Curve, History, curve_steps
+from models.training.recipes import recipe
 from tests.conftest import onnx_model
 
 if TYPE_CHECKING:

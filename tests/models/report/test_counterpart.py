@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from models.architectures import ARCHITECTURES
 from models.errors import ArtifactError
+from models.networks.architectures import ARCHITECTURES
 from models.report.counterpart import Likeness, counterpart_name, likeness, pair_of
 from models.report.headline import headline
 from models.report.subject import Subject

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from models.history import Curve, History
 from models.report.curves import curve_charts, overfitting, section, tell_steps
+from models.training.history import Curve, History
 from tests.models.report.subjects import history, pair, parsed
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from models.dataset import Examples, canonical
+from models.data.dataset import Examples, canonical
 from models.report.opening import opening
 from models.report.shifting import SHIFTS, moved, without_ramp
 from models.report.subject import Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.dataset import canonical
+from models.data.dataset import canonical
 from models.report.receptive_fields import field_of, section, units
 from tests.models.report.subjects import pair, subject
 

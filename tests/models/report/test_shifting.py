@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.dataset import canonical
+from models.data.dataset import canonical
 from models.report.shifting import MEASURED, SHIFTS, difference_to_moved, first_layer, measure, moved, without_ramp
 from tests.models.report.subjects import answered, subject
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import reference
-from models.architectures import ARCHITECTURES
-from models.dataset import canonical
+from models.data.dataset import canonical
 from models.errors import ArtifactError
+from models.networks.architectures import ARCHITECTURES
+from models.networks import reference
 from models.report.subject import Subject
 from tests.conftest import affine_model, publish_affine, put_plain
 from tests.models.report.subjects import manifest, model_bytes, publish_random, subject

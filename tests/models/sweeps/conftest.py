@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from models.history import Curve, History
-from models.recipes import recipe
 from models.sweeps.outcome import Score, TrialResult
 from models.sweeps.trial import Trial
+from models.training.history import Curve, History
+from models.training.recipes import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from models.errors import TrialFileError
-from models.recipes import recipe
 from models.sweeps.folder import ResultsFolder
 from models.sweeps.outcome import TrialFailure
 from models.sweeps.trial import Trial
+from models.training.recipes import recipe
 
 
 @pytest.fixture

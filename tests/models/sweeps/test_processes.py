@@ -17,11 +17,11 @@ pytestmark = pytest.mark.needs_torch
 pytest.importorskip("torch")
 
 from models.errors import SweepUnavailable  # noqa: E402  (torch may be missing)
-from models.recipes import recipe  # noqa: E402
 from models.sweeps import processes  # noqa: E402
 from models.sweeps.outcome import TrialFailure, TrialResult  # noqa: E402
 from models.sweeps.processes import Processes  # noqa: E402
 from models.sweeps.trial import Trial  # noqa: E402
+from models.training.recipes import recipe  # noqa: E402
 
 ENDLESS = Trial(recipe("lecture", steps=50_000_000, evaluate_every=0))
 ANOTHER = Trial(ENDLESS.recipe.replace(seed=1))
@@ -85,8 +85,8 @@ def test_trials_fail_die_and_succeed_beside_each_other():
 
 
 def trained_here(trial: Trial) -> str:
-    from models.dataset import canonical
-    from models.training import train
+    from models.data.dataset import canonical
+    from models.training.loop import train
 
     return train(trial.recipe, canonical()).weights_sha256
 
@@ -114,7 +114,7 @@ def test_two_run_at_a_time_with_one_thread_each_until_they_are_to_stop(monkeypat
 
 def test_processes_end_when_who_started_them_is_killed(tmp_path):
     program = (
-        "from models.recipes import recipe; from models.sweeps.trial import Trial\n"
+        "from models.training.recipes import recipe; from models.sweeps.trial import Trial\n"
         "from models.sweeps.processes import Processes\n"
         "if __name__ == '__main__':\n"
         "    trial = Trial(recipe('lecture', steps=50_000_000, evaluate_every=0))\n"

@@ -4,9 +4,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from models.history import Curve, History
 from models.sweeps import pictures, tables
 from models.sweeps.summary import cells, choice
+from models.training.history import Curve, History
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from models.errors import TrialFileError
-from models.recipes import recipe
 from models.sweeps import sweep
 from models.sweeps.folder import ResultsFolder
 from models.sweeps.outcome import TrialFailure
 from models.sweeps.trial import Trial
+from models.training.recipes import recipe
 
 TRIALS = tuple(Trial(recipe("lecture", seed=seed)) for seed in range(4))
 

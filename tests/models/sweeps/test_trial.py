@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from models.augmentation import Augmentation
-from models.engine import ENGINES
+from models.data.augmentation import Augmentation
 from models.errors import InvalidRecipe
-from models.recipes import RECIPES, recipe
 from models.sweeps.trial import Trial
+from models.training.backend import ENGINES
+from models.training.recipes import RECIPES, recipe
 
 
 def test_a_digest_stays_what_it_was():

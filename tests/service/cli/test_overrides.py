@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from models.augmentation import Augmentation
+from models.data.augmentation import Augmentation
 from models.errors import InvalidRecipe
-from models.recipes import RECIPES
+from models.training.recipes import RECIPES
 from service.cli.overrides import SETTABLE, overrides_from
 
 

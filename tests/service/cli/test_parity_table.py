@@ -7,8 +7,8 @@ import io
 import numpy as np
 from rich.console import Console
 
-from models.goldens import Tolerance
-from models.parity_report import Check, ParityReport, compare, value_check
+from models.artifact.goldens import Tolerance
+from models.artifact.parity_report import Check, ParityReport, compare, value_check
 from service.cli.parity_table import draw_report
 
 TOLERANCES = {"logits": Tolerance(1e-4, 1e-6), "digits": Tolerance()}

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from models.dataset import canonical
+from models.data.dataset import canonical
 from service.cli.predict import command, sparkline
 from tests.conftest import mixed_model, onnx_model, publish_affine, put_plain
 

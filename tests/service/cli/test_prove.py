@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from models.goldens import write_golden
+from models.artifact.goldens import write_golden
 from service.cli import main
 from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
 

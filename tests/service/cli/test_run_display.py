@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from models import events
+from models.training import events
 from service.cli.run_display import DOING, duration, live, silent, stage_line
 
 RECIPE = {"network": "conv", "recipe": "", "name": "quick"}

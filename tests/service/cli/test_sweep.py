@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from models.errors import TrainingDiverged
-from models.recipes import recipe
 from models.sweeps import processes
 from models.sweeps.outcome import TrialFailure
 from models.sweeps.sweep import SweepOutcome
 from models.sweeps.trial import Trial
+from models.training.recipes import recipe
 from service.cli import console, main
 from service.cli import sweep as sweep_module
 

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from models.history import Curve, History
-from models.recipes import recipe
 from models.sweeps.outcome import Score, TrialFailure, TrialResult
 from models.sweeps.trial import Trial
+from models.training.history import Curve, History
+from models.training.recipes import recipe
 from service.cli import sweep_display
 
 FIRST, SECOND = (Trial(recipe("quick", steps=100, seed=seed)) for seed in (0, 1))

@@ -17,9 +17,10 @@ from service.cli import main
 pytestmark = pytest.mark.needs_torch
 pytest.importorskip("torch")
 
-from models import interruption, pipeline  # noqa: E402  (torch may be missing)
-from models.artifact import Artifact  # noqa: E402
-from models.checkpoint import path_in  # noqa: E402
+from models import pipeline
+from models.artifact.artifact import Artifact  # noqa: E402
+from models.training.checkpoint import path_in  # noqa: E402
+from models.training.loop import interruption  # noqa: E402  (torch may be missing)
 
 TINY = ("--recipe", "quick", "--steps", "60", "--set", "warmup_steps=5")
 

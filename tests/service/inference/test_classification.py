@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.tensor_spec import TensorSpec
+from models.artifact.tensor_spec import TensorSpec
 from service.errors import InvalidRequest
 from service.inference.classification import check_classifiable, classify
 

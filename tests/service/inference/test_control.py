@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from models.publication import replace_file
+from models.artifact.publication import replace_file
 from service.errors import ControlNotAllowed, InvalidRequest, LoadFailed, LoadRefused, ServerStopping
 from service.inference.control import RepositoryControl
 from service.inference.control_mode import Mode, start_names

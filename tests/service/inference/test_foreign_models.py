@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from models.datatypes import DATATYPES
-from models.onnx_session import open_model
+from models.artifact.datatypes import DATATYPES
+from models.artifact.onnx_session import open_model
 from service.pb.open_inference_pb2 import ModelConfigRequest, ModelInferRequest, ModelStatisticsRequest
 from tests import foreign_models
 from tests.conftest import publish_affine, put_plain

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.artifact import read_manifest
+from models.artifact.artifact import read_manifest
 from service.inference.model_file import ModelSettings
 from service.inference.row_independence import UNKNOWN, row_independence
 from tests.conftest import publish_affine

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 import models
-from models.datatypes import DATATYPES
+from models.artifact.datatypes import DATATYPES
 from service.pb import open_inference_pb2 as pb
 from service.raw_contents import from_raw, to_raw
 from service.typed_contents import FIELDS, add_typed, from_typed

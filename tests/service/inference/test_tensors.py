@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.tensor_spec import TensorSpec
+from models.artifact.tensor_spec import TensorSpec
 from service.errors import InvalidRequest, Unsupported
 from service.inference.tensors import decode, encode
 from service.pb.open_inference_pb2 import InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse

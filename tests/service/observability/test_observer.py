@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from models.onnx_session import Model
+from models.artifact.onnx_session import Model
 from service import logs
 from tests.conftest import affine_model, publish_affine, put_plain
 from tests.service.conftest import affine_request

@@ -1,4 +1,4 @@
-"""A training run without torch, for the service's tests: the protocol of `models.job`, and a "training" of hashes.
+"""A training run without torch, for the service's tests: the protocol of `models.training.process`, and a "training" of hashes.
 
 What it does is in the name that it publishes as: ``ok``, or one of the misbehaviours below. Its weights after a step
 are a hash of those before, kept in a checkpoint: a run that was interrupted ends in the same weights, or it does not.
@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from models.job import Job, _alone, _belong_to
+from models.training.process import Job, _alone, _belong_to
 
-RUN_KEY = "run"  # of models.published_run, whose import takes longer than the rest of this
+RUN_KEY = "run"  # of models.artifact.published_run, whose import takes longer than the rest of this
 
 STEP_S = 0.002
 asked_to_stop = False

@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from models.publication import versions
+from models.artifact.publication import versions
 from service.client import TrainingClient
 from service.errors import TrainingStoreBusy, TrainingStoreFull
 from service.pb import training_pb2 as pb

@@ -12,9 +12,9 @@ from google.longrunning import operations_proto_pb2
 from google.protobuf import descriptor_pb2
 from google.rpc import status_pb2
 
-from models import events
-from models.augmentation import Augmentation
-from models.recipes import TrainingRecipe
+from models.data.augmentation import Augmentation
+from models.training import events
+from models.training.recipes import TrainingRecipe
 from service.pb import POOL
 from service.pb import training_pb2 as pb
 from service.training import messages

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from models.recipes import recipe
+from models.training.recipes import recipe
 from service.errors import OperationNotFound, TrainingQueueFull, TrainingStoreBusy, TrainingStoreFull
 from service.training import store as store_module
 from service.training.reserve import RESERVE_BYTES, Reserve

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.recipes import recipe
+from models.training.recipes import recipe
 from service.training import verdict
 from service.training.run import Failure, Run, RunState
 from service.training.spec import RunSpec

@@ -1,0 +1,249 @@
+"""From the bytes of a model to an onnxruntime session, the same way wherever this project runs a model.
+
+The proof and the server must run a model with the same options, otherwise the proof says nothing about the
+server. A model comes in as bytes that were read once; weights in other files are refused (onnxruntime would map
+them, and a file that shrinks under a map kills the process with SIGBUS).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+import ml_dtypes
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from onnx.external_data_helper import uses_external_data
+
+from models.artifact.datatypes import BY_ORT, DATATYPES
+from models.artifact.tensor_spec import TensorSpec
+from models.errors import ArtifactError
+
+# Since 1.32 onnxruntime keeps a database in the home directory, has a thread that sends what it counts to its makers,
+# and writes to standard error where it cannot. The variable is read when it is imported; 0 leaves all that on.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+MAX_MODEL_BYTES = 2**31 - 1
+"""Protobuf's own limit for one message."""
+
+_BF16 = DATATYPES["BF16"]
+RunOptions: TypeAlias = ort.RunOptions
+"""Given to a run so that it can be ended from another thread: set ``terminate``. onnxruntime looks at it between two
+nodes, so that a single node is always computed to its end."""
+_UNENDED = RunOptions()
+"""For the runs that nobody ends. They share it, since making one takes a microsecond; it must not be changed."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An open session with the interface it declares."""
+
+    session: ort.InferenceSession
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metadata: Mapping[str, str]
+    """The model's ``metadata_props``."""
+    has_subgraphs: bool = False
+    """Whether a node carries a graph of its own (Loop, If, Scan): how long a run takes then depends on the values of
+    the inputs, not only on their shapes."""
+    run_options: RunOptions = _UNENDED
+    """Of the runs that are given none of their own."""
+
+    def run(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions | None = None
+    ) -> list[np.ndarray]:
+        """Run the model once.
+
+        ``outputs`` names what is wanted, in order; ``feeds`` maps every input to an array of its spec's dtype;
+        ``options`` replace `run_options` for this run.
+        Raises ValueError if an input is missing, and what onnxruntime raises for inputs that do not fit and for a run
+        that was ended through its options.
+        """
+        chosen = self.run_options if options is None else options
+        if not feeds.keys() >= self._input_names:  # onnxruntime's inner part would run without it
+            missing = sorted(self._input_names - feeds.keys())
+            raise ValueError(f"inputs missing: {', '.join(missing)}; got {', '.join(sorted(feeds)) or 'none'}")
+        if self._has_bf16:
+            return self._run_with_bf16(outputs, feeds, chosen)
+        return self._run(outputs, feeds if isinstance(feeds, dict) else dict(feeds), chosen)
+
+    @cached_property
+    def _run(self) -> Callable[[Sequence[str], dict[str, np.ndarray], RunOptions], list[np.ndarray]]:
+        # InferenceSession.run looks everything over in Python again, for each call: a tenth of the time that one
+        # example takes through a small model (benchmarks/session_options.py). What it calls is private, and so another
+        # release may not have it.
+        inner = getattr(self.session, "_sess", None)
+        run: Callable[..., list[np.ndarray]] = (self.session if inner is None else inner).run
+        return run
+
+    @cached_property
+    def _input_names(self) -> frozenset[str]:
+        return frozenset(spec.name for spec in self.inputs)
+
+    @cached_property
+    def _has_bf16(self) -> bool:
+        return any(spec.datatype == "BF16" for spec in (*self.inputs, *self.outputs))
+
+    def _run_with_bf16(
+        self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions
+    ) -> list[np.ndarray]:
+        # onnxruntime's NumPy bridge has no bfloat16: such tensors pass as OrtValues over the same 16 bits.
+        values = {name: _to_ort_value(array) for name, array in feeds.items()}
+        return [_to_numpy(value) for value in self.session.run_with_ort_values(list(outputs), values, options)]
+
+
+def _to_ort_value(array: np.ndarray) -> ort.OrtValue:
+    contiguous = np.asarray(array, order="C")  # np.ascontiguousarray would give a scalar an axis
+    if array.dtype != _BF16.numpy:
+        return ort.OrtValue.ortvalue_from_numpy(contiguous)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(contiguous.view(np.uint16), TensorProto.BFLOAT16)
+
+
+def _to_numpy(value: ort.OrtValue) -> np.ndarray:
+    if value.data_type() != _BF16.ort:
+        return np.asarray(value.numpy())
+    shape = value.shape()
+    data = ctypes.string_at(value.data_ptr(), 2 * int(np.prod(shape))) if 0 not in shape else b""
+    return np.frombuffer(data, dtype=ml_dtypes.bfloat16).reshape(shape)
+
+
+def open_model(model_bytes: bytes) -> Model:
+    """Open a one-file ONNX model.
+
+    Raises:
+        ArtifactError: the bytes are no ONNX model, refer to external data, need a custom operator, have an input of
+            unknown rank, or have an input or output that is no tensor of a served datatype.
+    """
+    try:
+        return _open(model_bytes)
+    except UnicodeDecodeError as error:  # names are decoded where they are read, from here to the metadata
+        raise ArtifactError(f"a name in the model is not UTF-8: {error.object!r}") from error
+
+
+def _open(model_bytes: bytes) -> Model:
+    proto = _parse(model_bytes)
+    _refuse_external_data(proto)
+    _refuse_unknown_rank(proto)
+    try:
+        # enable_fallback=0: on an error the wrapper would print to stdout and build the session a second time.
+        session = ort.InferenceSession(model_bytes, _options(), providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+        raise ArtifactError(f"onnxruntime cannot load the model: {_one_line(error)}") from error
+    inputs = tuple(_spec(arg, "input") for arg in session.get_inputs())
+    outputs = tuple(_spec(arg, "output") for arg in session.get_outputs())
+    _refuse_text_beside_bf16(inputs, outputs)
+    metadata = dict(session.get_modelmeta().custom_metadata_map)
+    return Model(session, inputs, outputs, metadata, has_subgraphs=_has_subgraphs(proto))
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # These models run in microseconds: a second thread costs more than it gains, and one thread keeps the order of
+    # every sum, hence every bit of the answer, the same.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # The arena keeps the memory of the largest batch ever seen, for each model, for ever.
+    options.enable_cpu_mem_arena = False
+    # Otherwise a producer named "ORTM..." at the right offset makes onnxruntime take the file for its own format, which
+    # nothing in this module has checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.log_severity_level = 4  # errors reach the caller as exceptions; onnxruntime need not print them too
+    return options
+
+
+def _spec(arg: ort.NodeArg, role: str) -> TensorSpec:
+    datatype = BY_ORT.get(arg.type)
+    if datatype is None:
+        hint = "; convert from scikit-learn with options={'zipmap': False}" if "map(" in arg.type else ""
+        raise ArtifactError(
+            f"{role} {arg.name!r} has the type {arg.type}; served are tensors of {', '.join(DATATYPES)}{hint}"
+        )
+    # An unnamed free axis comes as None, an unknown rank as an empty shape.
+    return TensorSpec(arg.name, datatype.name, tuple("" if axis is None else axis for axis in arg.shape))
+
+
+def _parse(model_bytes: bytes) -> onnx.ModelProto:
+    if len(model_bytes) > MAX_MODEL_BYTES:
+        raise ArtifactError(f"the model has {len(model_bytes)} bytes, at most {MAX_MODEL_BYTES} can be loaded")
+    try:
+        model = onnx.ModelProto.FromString(model_bytes)
+    except DecodeError as error:
+        raise ArtifactError("the file is not an ONNX model: its protobuf cannot be parsed") from error
+    if not model.HasField("graph"):
+        raise ArtifactError("the file is not an ONNX model: it has no graph")
+    return model
+
+
+def _refuse_unknown_rank(model: onnx.ModelProto) -> None:
+    # onnxruntime reports an unknown rank as [], like a scalar's; a server that cannot tell them apart cannot check.
+    # What has an initializer is a constant with a default, which no caller sends.
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name in constants:
+            continue
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            raise ArtifactError(f"input {value.name!r} has no shape; declare its axes (free axes may be symbolic)")
+
+
+def _refuse_text_beside_bf16(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+    # BF16 passes only in OrtValues, and onnxruntime's Python API makes none of strings.
+    text = next((spec.name for spec in inputs if spec.datatype == "BYTES"), None)
+    bf16 = next((spec.name for spec in (*inputs, *outputs) if spec.datatype == "BF16"), None)
+    if text is not None and bf16 is not None:
+        raise ArtifactError(
+            f"input {text!r} is BYTES and {bf16!r} is BF16: onnxruntime's Python API cannot run a model with both"
+        )
+
+
+def _refuse_external_data(model: onnx.ModelProto) -> None:
+    for tensor in _tensors(model):
+        if uses_external_data(tensor):
+            raise ArtifactError(
+                f"tensor {tensor.name!r} lies in another file (external data); export the model as one file"
+            )
+
+
+def _has_subgraphs(model: onnx.ModelProto) -> bool:
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    return any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield sparse.values
+                yield sparse.indices
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor.values
+                yield attribute.sparse_tensor.indices
+            for sparse in attribute.sparse_tensors:
+                yield sparse.values
+                yield sparse.indices
+            if attribute.HasField("g"):
+                graphs.append(attribute.g)
+            graphs.extend(attribute.graphs)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

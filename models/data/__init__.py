@@ -1,0 +1,1 @@
+"""MNIST-1D: the examples, their augmentation and the order of batches. No torch."""

@@ -1,0 +1,1 @@
+"""The reference backend: PyTorch's tensors with gradients written by hand."""
