@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING
 
 from benchmarks.comparison.environments import BUILD
 from benchmarks.comparison.questions import questions, trained
-from service import event_loop
-from service.bench import hpack
 from service.config import ServerConfig
-from service.server import Server
-from service.transport.http2 import frames
+from service.server import event_loop
+from service.server.server import Server
 from service.transport.http2.connection import Connection
-from service.transport.http2.messages import prefixed
+from service.wire import frames, hpack
+from service.wire.messages import prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

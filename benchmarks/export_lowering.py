@@ -4,8 +4,9 @@
 
 One process, one onnxruntime thread, the same weights (a short training) and the same test signals; the lowerings take
 turns, and how many times as fast as conv each is, is the median over the rounds of the ratio within a round. Beside the
-two that can be exported stands gemm with all layers in one form, between which `models.export.lowering.DENSE_ROWS` chooses
-layer by layer. The largest difference of any logit, and whether the bits of an answer depend on the batch, are shown.
+two that can be exported stands gemm with all layers in one form, between which `models.export.lowering.DENSE_ROWS`
+chooses layer by layer. The largest difference of any logit, and whether the bits of an answer depend on the batch, are
+shown.
 
 The last line says which lowering should be the default: the faster one where the server spends its time (batches of 1
 to 64) and in bulk (1000), if its bits do not depend on the batch. Status 1 if that is not the default of the export.

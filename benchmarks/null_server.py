@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from service.bench import frames, hpack
-from service.bench.frames import HEADER, WORD
 from service.pb import open_inference_pb2 as pb
+from service.wire import frames, hpack
+from service.wire.frames import COMPACT_HEADER, UINT32
 
 MODEL = pb.ModelMetadataResponse(
     name="null",
@@ -44,7 +44,7 @@ TRAILERS = frames.frame(frames.HEADERS, frames.END_HEADERS | frames.END_STREAM, 
 
 
 def data_frame(message: bytes) -> bytes:
-    return frames.frame(frames.DATA, 0, 0, b"\0" + WORD.pack(len(message)) + message)
+    return frames.frame(frames.DATA, 0, 0, b"\0" + UINT32.pack(len(message)) + message)
 
 
 def pieces(message: bytes) -> tuple[bytes, bytes, bytes]:
@@ -74,8 +74,8 @@ class NullServer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         transport.write(
-            frames.settings({frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW})
-            + frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW)
+            frames.settings({frames.INITIAL_WINDOW_SIZE: frames.LARGEST_WINDOW})
+            + frames.window_update(0, frames.LARGEST_WINDOW - frames.DEFAULT_WINDOW)
         )
 
     def data_received(self, data: bytes) -> None:
@@ -88,14 +88,14 @@ class NullServer(asyncio.Protocol):
             self._preface, at = False, len(frames.PREFACE)
         out: list[bytes] = []
         while end - at >= 9:
-            word, flags, stream = HEADER.unpack_from(data, at)
+            word, flags, stream = COMPACT_HEADER.unpack_from(data, at)
             stop = at + 9 + (word >> 8)
             if stop > end:
                 break
             kind = word & 0xFF
             if kind == frames.DATA:
                 self._received += word >> 8
-                number = WORD.pack(stream)
+                number = UINT32.pack(stream)
                 if self._answers[stream] is STREAM:
                     if word >> 8:
                         out += (STREAMED[:5], number, STREAMED[9:])
@@ -106,10 +106,12 @@ class NullServer(asyncio.Protocol):
                     first, second, third = self._answers.pop(stream)
                     out += (first, number, second, number, third, number, END)
             elif kind == frames.HEADERS:
-                payload = frames.without_padding(data[at + 9 : stop], flags)
-                self._answers[stream] = answers = self._method(payload[5 if flags & frames.PRIORITISED else 0 :])
+                payload = data[at + 9 : stop]
+                if flags & frames.PADDED:
+                    payload = frames.unpadded(payload)
+                self._answers[stream] = answers = self._method(payload[5 if flags & frames.HAS_PRIORITY else 0 :])
                 if answers is STREAM:
-                    out += (HEADERS[:5], WORD.pack(stream), HEADERS[9:])
+                    out += (HEADERS[:5], UINT32.pack(stream), HEADERS[9:])
             elif kind == frames.SETTINGS and not flags & frames.ACK:
                 out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
             elif kind == frames.PING and not flags & frames.ACK:

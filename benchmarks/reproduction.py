@@ -24,7 +24,7 @@ from models.sweeps.processes import Processes
 from models.sweeps.summary import Cell, cells
 from models.sweeps.tables import NONE, markdown, mean_in_words, spread_in_words
 from models.training.interruption import interruptible
-from service.cli import sweep_display
+from service.cli.display import sweep_display
 from service.workers.cpus import usable_cpus
 
 if TYPE_CHECKING:

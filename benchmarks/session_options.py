@@ -3,10 +3,10 @@
     python benchmarks/session_options.py [--rounds 61] [--write FILE]
 
 One process, one thread; the ways take turns, and how many times as fast as ours each is, is the median over the rounds
-of the ratio within a round. ``ours`` is `models.artifact.onnx_session.Model.run`, below it a session with the options of
-`open_model`. Each way starts with a NumPy array and ends with NumPy arrays that are nobody else's. The network is small
-(2,050 parameters), so that the cost of the call itself shows. ``ours again`` is the control: how far it lies from 1 is
-what this machine cannot tell apart just now.
+of the ratio within a round. ``ours`` is `models.artifact.onnx_session.Model.run`, below it a session with the options
+of `open_model`. Each way starts with a NumPy array and ends with NumPy arrays that are nobody else's. The network is
+small (2,050 parameters), so that the cost of the call itself shows. ``ours again`` is the control: how far it lies from
+1 is what this machine cannot tell apart just now.
 """
 
 from __future__ import annotations

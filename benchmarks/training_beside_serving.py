@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from models import pipeline
 from models.training.recipes import recipe
 from service.client import TrainingClient
-from service.training.jobs import NICENESS
+from service.training.scheduler import NICENESS
 from tests.processes import serve
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from models.artifact.parity_report import Check, Comparison, ParityReport, compa
 from models.errors import ArtifactError
 from models.export.export import BATCH_AXIS, INPUT, OUTPUTS
 from models.export.weights import weights_of
+from models.networks import reference
 from models.networks.architectures import ARCHITECTURES
-from models.networks.modules import CLASSES, LENGTH, ConvNet, build, dense_twin, reference, state_arrays, weights_sha256
+from models.networks.modules import CLASSES, LENGTH, ConvNet, build, dense_twin, state_arrays, weights_sha256
 from models.training.threads import one_thread
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.inference.control_mode import Mode, start_names
-from service.inference.version_policy import PolicyError, VersionPolicy
+from service.repository.control_mode import Mode, start_names
+from service.repository.version_policy import PolicyError, VersionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

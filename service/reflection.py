@@ -13,10 +13,10 @@ from google.protobuf import descriptor_pb2
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from service.access import Access
 from service.errors import Code
 from service.pb import POOL, add
-from service.transport.methods import BidiStream, CallContext
+from service.rpc.methods import BidiStream, CallContext
+from service.security.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -16,7 +16,7 @@ from models.artifact.goldens import Golden, Tolerance
 from models.artifact.onnx_session import open_model
 from models.artifact.publication import publish
 from service.config import ServerConfig
-from service.server import Server
+from service.server.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

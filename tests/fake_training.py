@@ -19,7 +19,7 @@ from service.pb import training_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from service.server import Server
+    from service.server.server import Server
 
 FAKE = (sys.executable, str(Path(__file__).parent / "service" / "training" / "fake_job.py"))
 
@@ -97,8 +97,8 @@ def fake_training(monkeypatch, tmp_path) -> None:
     from tests.conftest import publish_affine  # which loads this module as a plugin
 
     monkeypatch.setenv("FAKE_TEMPLATE", str(publish_affine(tmp_path / "template")))
-    monkeypatch.setattr("service.training.child.COMMAND", FAKE)
-    monkeypatch.setattr("service.training.jobs._RETRY_S", 0.01)
+    monkeypatch.setattr("service.training.process.COMMAND", FAKE)
+    monkeypatch.setattr("service.training.scheduler._RETRY_S", 0.01)
     monkeypatch.setattr("service.config.TRAINING_MODULES", ())
 
 

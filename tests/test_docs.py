@@ -18,11 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli import COMMANDS, main
-from service.cli.up import NETWORKS
+from service.cli.commands.up import NETWORKS
 from service.client import InferenceClient
 from service.client.connection import ConnectionOptions
 from service.config import ServerConfig
-from service.training import verdict
+from service.training import failures
 from service.transport.http2 import abuse, connection, header_blocks, stream
 from tests.reflected import Reflected
 
@@ -141,7 +141,7 @@ def test_every_reason_for_which_a_run_ends_is_described() -> None:
     text = (ROOT / "docs" / "training-service.md").read_text().partition("## How runs end")[2].partition("\n## ")[0]
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
     described = [reason for row in rows for reason in row[1].split(", ")]
-    assert sorted(described) == sorted((verdict.CANCELLED, *verdict.REASONS))
+    assert sorted(described) == sorted((failures.CANCELLED, *failures.REASONS))
 
 
 def test_what_is_said_to_be_installed_can_be_from_a_checkout() -> None:

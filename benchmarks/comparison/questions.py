@@ -119,7 +119,7 @@ def trained(folder: Path) -> Path:
 def _code_of_models() -> str:
     """A fingerprint of what trains and exports."""
     code = hashlib.sha256()
-    for path in sorted(Path(models.__file__).parent.glob("*.py")):
+    for path in sorted(Path(models.__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     return code.hexdigest()[:12]
 

@@ -227,7 +227,9 @@ class Artifact:
                 )
 
     def replay(self, infer: Infer) -> ReplayReport:
-        """Replay the goldens through ``infer`` within the manifest's tolerances; see `models.artifact.goldens.replay`."""
+        """Replay the goldens through ``infer`` within the manifest's tolerances, as `models.artifact.goldens.replay`
+        does.
+        """
         tolerances = self.manifest.tolerances if self.manifest is not None else {}
         return replay(self.goldens, tolerances, infer)
 

@@ -1,6 +1,7 @@
 """The values of a parity report as rows for whoever draws them: on a terminal, or as a page.
 
-Reads the JSON form of ``models.artifact.parity_report.ParityReport``, which is what manifests and ``ProofFailed`` carry.
+Reads the JSON form of `models.artifact.parity_report.ParityReport`, which is what manifests and ``ProofFailed``
+carry.
 """
 
 from __future__ import annotations

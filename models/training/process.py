@@ -1,8 +1,8 @@
 """One training run as a process of its own, for whoever supervises it: ``python -m models.training.process``.
 
 The first line of standard input says what to do (`Job`). Standard output has one JSON line for each event of
-`models.training.events`, and at last one of those of `main`. It shares its machine politely: low priority, one thread, a limit
-of memory; and it is killed when the process that started it ends.
+`models.training.events`, and at last one of those of `main`. It shares its machine politely: low priority, one thread,
+a limit of memory; and it is killed when the process that started it ends.
 """
 
 from __future__ import annotations

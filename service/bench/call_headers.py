@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.bench import hpack
+from service.wire import hpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,11 +12,12 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from service.bench import frames
-from service.bench.frames import HEADER, WORD
-from service.bench.hpack import Decoder, HpackError
 from service.bench.outcome import Headers, of_reset, outcome, summary
 from service.errors import Code
+from service.wire import frames
+from service.wire.errors import ConnectionFailure, ErrorCode
+from service.wire.frames import COMPACT_HEADER, UINT32
+from service.wire.hpack import Decoder, HpackError
 
 if TYPE_CHECKING:
     from service.bench.prepared import Prepared
@@ -75,7 +76,7 @@ class Http2Connection(asyncio.Protocol):
         self._received_bytes = 0
         self._window = frames.DEFAULT_WINDOW
         self._stream_window = frames.DEFAULT_WINDOW
-        self._frame_bytes = frames.DEFAULT_FRAME_BYTES
+        self._frame_bytes = frames.DEFAULT_MAX_FRAME_SIZE
         self._blocked: deque[int] = deque()
         self._writable = True
         self._going_away = False
@@ -115,11 +116,11 @@ class Http2Connection(asyncio.Protocol):
         """Start a call and return its number on this connection. Nothing leaves before `flush`."""
         number = self._next_stream
         self._next_stream = number + 2
-        if number + 2 > frames.MAX_STREAM_ID:
+        if number + 2 > frames.LARGEST_STREAM_ID:
             self._going_away = True
         stream = Stream(token)
         self._streams[number] = stream
-        word = WORD.pack(number)
+        word = UINT32.pack(number)
         size = prepared.size
         if size <= self._window and size <= self._stream_window and size <= self._frame_bytes and not self._blocked:
             self._window -= size
@@ -141,14 +142,14 @@ class Http2Connection(asyncio.Protocol):
     def cancel(self, number: int) -> None:
         """Give a call up; its caller is told nothing more of it."""
         if self._streams.pop(number, None) is not None:
-            self._out.append(frames.frame(frames.RST_STREAM, 0, number, WORD.pack(frames.CANCEL)))
+            self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
             self._send_blocked()
 
     def close(self) -> None:
         """Say goodbye and close."""
         self._going_away = True
         if self._transport is not None:
-            self._out.append(frames.frame(frames.GOAWAY, 0, 0, bytes(4) + WORD.pack(frames.NO_ERROR)))
+            self._out.append(frames.frame(frames.GOAWAY, 0, 0, bytes(4) + UINT32.pack(ErrorCode.NO_ERROR)))
             self.flush()
             self._transport.close()
 
@@ -167,8 +168,8 @@ class Http2Connection(asyncio.Protocol):
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._out += (
             frames.PREFACE,
-            frames.settings({frames.ENABLE_PUSH: 0, frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW}),
-            frames.window_update(0, frames.MAX_WINDOW - frames.DEFAULT_WINDOW),
+            frames.settings({frames.ENABLE_PUSH: 0, frames.INITIAL_WINDOW_SIZE: frames.LARGEST_WINDOW}),
+            frames.window_update(0, frames.LARGEST_WINDOW - frames.DEFAULT_WINDOW),
         )
         self.flush()
 
@@ -200,7 +201,7 @@ class Http2Connection(asyncio.Protocol):
             data = self._rest + data
         try:
             at = self._read(data)
-        except (ValueError, HpackError) as error:
+        except (ValueError, ConnectionFailure, HpackError) as error:
             self._fail(f"the server broke the protocol: {error}")
             return
         self._rest = data[at:] if at < len(data) else b""
@@ -211,10 +212,10 @@ class Http2Connection(asyncio.Protocol):
         """Take the complete frames; returns where the rest begins. Raises ValueError for what no server may send."""
         at, end = 0, len(data)
         while end - at >= frames.HEADER_BYTES:
-            word, flags, number = HEADER.unpack_from(data, at)
+            word, flags, number = COMPACT_HEADER.unpack_from(data, at)
             start = at + frames.HEADER_BYTES
             size = word >> 8
-            if size > frames.DEFAULT_FRAME_BYTES:
+            if size > frames.DEFAULT_MAX_FRAME_SIZE:
                 raise ValueError(f"a frame of {size} bytes")
             stop = start + size
             if stop > end:
@@ -240,14 +241,14 @@ class Http2Connection(asyncio.Protocol):
         if stream is None:
             return
         if flags & frames.PADDED:
-            payload = frames.without_padding(payload, flags)
+            payload = frames.unpadded(payload)
         stream.body = stream.body + payload if stream.body else payload
         if flags & frames.END_STREAM:
             self._end(number, stream, stream.headers)
 
     def _headers(self, number: int, flags: int, payload: bytes) -> None:
-        if flags & (frames.PADDED | frames.PRIORITISED):
-            payload = frames.without_padding(payload, flags)[5 if flags & frames.PRIORITISED else 0 :]
+        if flags & (frames.PADDED | frames.HAS_PRIORITY):
+            payload = _content(payload, flags)
         if not flags & frames.END_HEADERS:
             self._block, self._block_of = payload, (number, flags)
             return
@@ -267,7 +268,7 @@ class Http2Connection(asyncio.Protocol):
         del self._streams[number]
         if stream.unsent is not None:
             # Answered before all of the request was sent.
-            self._out.append(frames.frame(frames.RST_STREAM, 0, number, WORD.pack(frames.CANCEL)))
+            self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
         code, message = outcome(headers, stream.headers)
         body = stream.body
         if code == 0:
@@ -285,20 +286,20 @@ class Http2Connection(asyncio.Protocol):
 
     def _control(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if kind == frames.WINDOW_UPDATE:
-            self._enlarge(number, WORD.unpack(_exactly(payload, 4))[0] & frames.MAX_WINDOW)
+            self._enlarge(number, UINT32.unpack(_exactly(payload, 4))[0] & frames.LARGEST_WINDOW)
         elif kind == frames.PING:
             if not flags & frames.ACK:
                 self._out.append(frames.frame(frames.PING, frames.ACK, 0, _exactly(payload, 8)))
         elif kind == frames.SETTINGS:
             if not flags & frames.ACK:
-                self._apply(frames.read_settings(payload))
+                self._apply(dict(frames.read_settings(payload)))
         elif kind == frames.RST_STREAM:
-            self._reset(number, WORD.unpack(_exactly(payload, 4))[0])
+            self._reset(number, UINT32.unpack(_exactly(payload, 4))[0])
         elif kind == frames.GOAWAY:
             if len(payload) < 8:
                 raise ValueError(f"a GOAWAY frame of {len(payload)} bytes")
-            last, error = WORD.unpack_from(payload, 0)[0], WORD.unpack_from(payload, 4)[0]
-            self._leave(last & frames.MAX_STREAM_ID, error, payload[8:])
+            last, error = UINT32.unpack_from(payload, 0)[0], UINT32.unpack_from(payload, 4)[0]
+            self._leave(last & frames.LARGEST_STREAM_ID, error, payload[8:])
         elif kind == frames.CONTINUATION:
             if self._block_of is None or self._block_of[0] != number:
                 raise ValueError("a CONTINUATION frame of nothing")
@@ -317,7 +318,7 @@ class Http2Connection(asyncio.Protocol):
         self.max_streams = values.get(frames.MAX_CONCURRENT_STREAMS, self.max_streams)
         self._frame_bytes = values.get(frames.MAX_FRAME_SIZE, self._frame_bytes)
         window = values.get(frames.INITIAL_WINDOW_SIZE, self._stream_window)
-        if window > frames.MAX_WINDOW or self._frame_bytes < frames.DEFAULT_FRAME_BYTES:
+        if window > frames.LARGEST_WINDOW or self._frame_bytes < frames.DEFAULT_MAX_FRAME_SIZE:
             raise ValueError(f"settings {values}")
         for stream in self._streams.values():
             stream.window += window - self._stream_window
@@ -359,14 +360,14 @@ class Http2Connection(asyncio.Protocol):
         stream = self._streams.pop(number, None)
         if stream is None:
             return
-        if error == frames.REFUSED_STREAM:
+        if error == ErrorCode.REFUSED_STREAM:
             self._refused(stream)
         else:
             self._replied(stream, of_reset(error), f"the server reset the call (HTTP/2 error {error})")
 
     def _leave(self, last: int, error: int, text: bytes) -> None:
         self._going_away = True
-        if error != frames.NO_ERROR:
+        if error != ErrorCode.NO_ERROR:
             self._reason = f"the server sent GOAWAY {error} {text.decode(errors='replace')}".rstrip()
         for number in [number for number in self._streams if number > last]:
             self._refused(self._streams.pop(number))
@@ -378,6 +379,13 @@ class Http2Connection(asyncio.Protocol):
         self._going_away = True
         if self._transport is not None:
             self._transport.abort()
+
+
+def _content(payload: bytes, flags: int) -> bytes:
+    """The header block of a HEADERS frame."""
+    if flags & frames.PADDED:
+        payload = frames.unpadded(payload)
+    return frames.without_priority(payload) if flags & frames.HAS_PRIORITY else payload
 
 
 def _exactly(payload: bytes, size: int) -> bytes:

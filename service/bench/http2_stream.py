@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.bench import frames
-from service.bench.frames import WORD
 from service.bench.http2_client import GRPC_PREFIX_BYTES, Http2Connection, Stream
 from service.bench.outcome import Headers, outcome
 from service.errors import Code
+from service.wire import frames
+from service.wire.errors import ErrorCode
+from service.wire.frames import UINT32
 
 if TYPE_CHECKING:
     from service.bench.http2_client import Caller
@@ -62,7 +63,7 @@ class StreamConnection(Http2Connection):
         if stream.unsent is None and size <= min(self._window, stream.window, self._frame_bytes):
             self._window -= size
             stream.window -= size
-            self._out += (prepared.data, b"\0", WORD.pack(self._number), prepared.message)
+            self._out += (prepared.data, b"\0", UINT32.pack(self._number), prepared.message)
         else:
             if stream.unsent is None:
                 self._blocked.append(self._number)
@@ -86,7 +87,7 @@ class StreamConnection(Http2Connection):
         stream = self._streams[number] = Stream(None)
         stream.goes_on = True
         stream.window = self._stream_window
-        self._out += (prepared.head, WORD.pack(number), prepared.block)
+        self._out += (prepared.head, UINT32.pack(number), prepared.block)
 
     def _data(self, number: int, flags: int, payload: bytes) -> None:
         super()._data(number, flags, payload)
@@ -122,7 +123,7 @@ class StreamConnection(Http2Connection):
         del self._streams[number]
         if stream.goes_on or stream.unsent is not None:
             # Our half is still open.
-            self._out.append(frames.frame(frames.RST_STREAM, 0, number, WORD.pack(frames.CANCEL)))
+            self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
         code, message = outcome(headers, stream.headers)
         self._replied(stream, code or Code.UNAVAILABLE, message or "the server ended the stream")
 

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from service.bench import hpack
 from service.bench.answers import AnswerCheck
 from service.bench.call_headers import call_headers, varying_timeouts
 from service.bench.http2_client import Http2Connection
@@ -23,6 +22,7 @@ from service.bench.prepared import Prepared
 from service.bench.recorder import Recorder
 from service.bench.timer import Timer
 from service.errors import Code
+from service.wire import hpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from service.bench import frames
 from service.errors import Code
+from service.wire.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from service.bench.hpack import Field
+    from collections.abc import Mapping
 
-_RESET_CODES = {
-    frames.REFUSED_STREAM: Code.UNAVAILABLE,
-    frames.CANCEL: Code.CANCELLED,
-    frames.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
-    frames.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
+    from service.wire.hpack import Field
+
+_RESET_CODES: Mapping[int, Code] = {
+    ErrorCode.REFUSED_STREAM: Code.UNAVAILABLE,
+    ErrorCode.CANCEL: Code.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
 }
 """As the gRPC specification maps them; every other error is INTERNAL."""
 

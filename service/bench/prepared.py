@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.bench import frames
-from service.bench.frames import WORD
+from service.wire import frames
+from service.wire.frames import UINT32
 
 _END_HEADERS = bytes([frames.END_HEADERS])
 _END_STREAM = bytes([frames.END_STREAM])
@@ -16,7 +16,7 @@ class Prepared:
 
     def __init__(self, block: bytes, message: bytes) -> None:
         """``block`` is a header block, ``message`` the serialised request message."""
-        self.message = b"\0" + WORD.pack(len(message)) + message
+        self.message = b"\0" + UINT32.pack(len(message)) + message
         self.size = len(self.message)
         self.data = ((self.size & 0xFFFFFF) << 8 | frames.DATA).to_bytes(4, "big")
         """A DATA frame's length and type; flags and stream number are to follow."""

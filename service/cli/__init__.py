@@ -11,21 +11,21 @@ from typing import Any
 import click
 
 from models import __version__
-from service.cli.output import guarded
+from service.cli.display.output import guarded
 
 # Name -> (module, one line of help). The help is here so that `mnist1d --help` need not import anything.
 COMMANDS = {
-    "up": ("service.cli.up", "Train what is missing with a quick recipe, then serve."),
-    "train": ("service.cli.train", "Train a network, export it, prove the export, publish it."),
-    "sweep": ("service.cli.sweep", "Train many: seeds and grids of recipes, with mean and spread."),
-    "prove": ("service.cli.prove", "Prove a published model again, or any ONNX file against goldens."),
-    "report": ("service.cli.report", "Write the report of a published version again."),
-    "serve": ("service.cli.serve", "Serve a model repository over gRPC."),
-    "runs": ("service.cli.runs", "Create, watch, list and cancel a server's training runs."),
-    "predict": ("service.cli.predict", "Send examples to a running server."),
-    "health": ("service.cli.health", "Ask a server whether it serves, as a container's probe does."),
-    "bench": ("service.cli.bench", "Measure how fast a server answers."),
-    "models": ("service.cli.models", "List what lies in a model repository."),
+    "up": ("service.cli.commands.up", "Train what is missing with a quick recipe, then serve."),
+    "train": ("service.cli.commands.train", "Train a network, export it, prove the export, publish it."),
+    "sweep": ("service.cli.commands.sweep", "Train many: seeds and grids of recipes, with mean and spread."),
+    "prove": ("service.cli.commands.prove", "Prove a published model again, or any ONNX file against goldens."),
+    "report": ("service.cli.commands.report", "Write the report of a published version again."),
+    "serve": ("service.cli.commands.serve", "Serve a model repository over gRPC."),
+    "runs": ("service.cli.commands.runs", "Create, watch, list and cancel a server's training runs."),
+    "predict": ("service.cli.commands.predict", "Send examples to a running server."),
+    "health": ("service.cli.commands.health", "Ask a server whether it serves, as a container's probe does."),
+    "bench": ("service.cli.commands.bench", "Measure how fast a server answers."),
+    "models": ("service.cli.commands.models", "List what lies in a model repository."),
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import logs
-from service.cli.console import Exit, fail
+from service.cli.display.console import Exit, fail
 from service.config import ConfigError, ServerConfig
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from service.client.errors import ServerError
 from service.errors import Code
 from service.pb import health_pb2
 from service.pb import open_inference_pb2 as pb
-from service.raw_contents import ContentsError, from_raw, to_raw
-from service.typed_contents import add_typed, from_typed
+from service.wire.raw_contents import ContentsError, from_raw, to_raw
+from service.wire.typed_contents import add_typed, from_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

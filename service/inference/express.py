@@ -10,23 +10,23 @@ import contextvars
 import time
 from typing import TYPE_CHECKING
 
-from service.inference.batch import Waiting
-from service.inference.batcher import DEFAULT_PRIORITY
-from service.inference.statistics import Failure
+from service.runtime.batch import Waiting
+from service.runtime.batcher import DEFAULT_PRIORITY
+from service.runtime.statistics import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from service.inference.admission import Admission
-    from service.inference.batch import Answer
-    from service.inference.plan import Plan
-    from service.inference.reading import RequestReader
-    from service.inference.runner import Runner
-    from service.transport.methods import Responder
+    from service.inference.request import RequestReader
+    from service.inference.request_plan import Plan
+    from service.rpc.methods import Responder
+    from service.runtime.batch import Answer
+    from service.runtime.runner import Runner
 
 
 class ExpressLane:
-    """A `service.transport.methods.Express` for inference."""
+    """A `service.rpc.methods.Express` for inference."""
 
     def __init__(self, reader: RequestReader, admission: Admission) -> None:
         self._reader = reader
@@ -50,7 +50,7 @@ class ExpressLane:
 
 
 class ExpressCall(Waiting):
-    """One of them, while it waits and runs; a `service.transport.methods.Entered`."""
+    """One of them, while it waits and runs; a `service.rpc.methods.Entered`."""
 
     level = DEFAULT_PRIORITY
     form: Plan

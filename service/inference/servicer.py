@@ -10,15 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import models
-from service.access import Access
-from service.inference.description import PLATFORM, model_config, model_statistics
 from service.inference.express import ExpressLane
-from service.inference.inference import Inference
-from service.inference.reading import RequestReader
+from service.inference.general import Inference
+from service.inference.request import RequestReader
 from service.inference.streaming import InferenceStream
 from service.pb import open_inference_pb2 as pb
-from service.transport.awaited_stream import awaited
-from service.transport.methods import BidiStream, CallContext, Method, Unary
+from service.repository.description import PLATFORM, model_config, model_statistics
+from service.rpc.awaited import awaited
+from service.rpc.methods import BidiStream, CallContext, Method, Unary
+from service.security.access import Access
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from models.artifact.tensor_spec import TensorSpec
     from service.inference.admission import Admission
-    from service.inference.inference import Done
-    from service.inference.model_version import ModelVersion
-    from service.inference.reading import ReadRequest
-    from service.inference.repository import Repository
-    from service.inference.runner import Runner
-    from service.transport.methods import Replies
+    from service.inference.general import Done
+    from service.inference.request import ReadRequest
+    from service.repository.model_version import ModelVersion
+    from service.repository.repository import Repository
+    from service.rpc.methods import Replies
+    from service.runtime.runner import Runner
 
 SERVER_NAME = "mnist1d-service"
 EXTENSIONS = (
@@ -125,7 +125,7 @@ class InferenceServicer:
         return cancel
 
     async def model_config(self, request: pb.ModelConfigRequest, _: CallContext) -> pb.ModelConfigResponse:
-        """See `service.inference.description`."""
+        """See `service.repository.description`."""
         version = self._repository.get(request.name, request.version)
         policy = self._repository.policy_of(request.name)
         return pb.ModelConfigResponse(config=model_config(version, _runner(version), policy))
@@ -145,7 +145,7 @@ class InferenceServicer:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: pb.ServerReadyRequest, __: CallContext) -> pb.ServerReadyResponse:
-        """See `service.readiness`."""
+        """See `service.health.readiness`."""
         return pb.ServerReadyResponse(ready=self._server_is_ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest, _: CallContext) -> pb.ModelReadyResponse:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from service.errors import Unsupported
 from service.pb import open_inference_pb2 as pb
-from service.transport.methods import Unary
+from service.rpc.methods import Unary
 
 if TYPE_CHECKING:
-    from service.transport.methods import CallContext
+    from service.rpc.methods import CallContext
 
 _REASONS = {
     "System": "system shared memory is not supported: a request would name memory of this machine that the server maps "

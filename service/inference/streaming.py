@@ -18,9 +18,9 @@ from service.pb import open_inference_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from service.inference.inference import Done
-    from service.inference.reading import ReadRequest
-    from service.transport.methods import CallContext, Entered, Express, Replies
+    from service.inference.general import Done
+    from service.inference.request import ReadRequest
+    from service.rpc.methods import CallContext, Entered, Express, Replies
 
     Begin = Callable[[ReadRequest, CallContext, Done], Callable[[], None]]
 
@@ -35,7 +35,7 @@ FINAL_RESPONSE = "triton_final_response"
 
 
 class _Place:
-    """One request's place in the order of the answers; a `service.transport.methods.Responder`."""
+    """One request's place in the order of the answers; a `service.rpc.methods.Responder`."""
 
     __slots__ = ("_data", "_line", "_message", "cancel", "entered", "outcome")
 
@@ -106,7 +106,7 @@ class _Place:
 
 
 class InferenceStream:
-    """The requests under way, oldest first; a `service.transport.methods.OpenStream`."""
+    """The requests under way, oldest first; a `service.rpc.methods.OpenStream`."""
 
     def __init__(
         self,

@@ -18,8 +18,8 @@ from service.errors import InvalidRequest
 from service.inference import parameters
 from service.inference.classification import check_classifiable, classify
 from service.pb.open_inference_pb2 import ModelInferResponse
-from service.raw_contents import from_raw, to_raw
-from service.typed_contents import FIELDS, add_typed, from_typed, is_filled
+from service.wire.raw_contents import from_raw, to_raw
+from service.wire.typed_contents import FIELDS, add_typed, from_typed, is_filled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,11 +11,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from service import accepting
 from service.config import join_address
 from service.errors import BindError
-from service.every_interface import EVERY, listening
 from service.observability import exposition
+from service.transport.sockets import EVERY, close_server, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -72,7 +71,7 @@ class MetricsEndpoint:
         if self._server is None:
             return
         self._is_stopped = True
-        await accepting.close(self._server)
+        await close_server(self._server)
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

@@ -11,18 +11,18 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import models
-from service.inference.model_version import State
-from service.inference.statistics import Failure
 from service.observability.exposition import Across, Family, Kind
+from service.repository.model_version import State
+from service.runtime.statistics import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from service.inference.model_version import ModelVersion, ServedModel
-    from service.inference.repository import Repository
-    from service.inference.statistics import Snapshot
     from service.observability.calls import CallDurations
     from service.observability.machine import Machine
+    from service.repository.model_version import ModelVersion, ServedModel
+    from service.repository.repository import Repository
+    from service.runtime.statistics import Snapshot
 
 _BATCH_BOUNDS = tuple(2**power for power in range(13))
 """Batch sizes 1, 2, 4, ... 4096."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.errors import Status
     from service.observability.calls import CallDurations
     from service.observability.tracing import TracedCall, Tracing
-    from service.transport.calls import Call, Tally
+    from service.rpc.calls import Call, Tally
 
 REQUEST_ID = "x-request-id"
 _LONGEST_ID = 128
@@ -21,7 +21,7 @@ _LONGEST_ID = 128
 
 
 class CallObserver:
-    """A `service.transport.calls.Observer` and a `service.transport.calls.TallyingObserver`."""
+    """A `service.rpc.calls.Observer` and a `service.rpc.calls.TallyingObserver`."""
 
     def __init__(self, durations: CallDurations, tracing: Tracing | None = None) -> None:
         self._durations = durations

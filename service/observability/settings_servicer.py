@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from service import logs
 from service.errors import InvalidRequest, Unsupported
 from service.pb import open_inference_pb2 as pb
-from service.transport.methods import Unary
+from service.rpc.methods import Unary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from service.observability.trace_control import TraceControl
-    from service.transport.methods import CallContext
+    from service.rpc.methods import CallContext
 
 _log = logging.getLogger(__name__)
 

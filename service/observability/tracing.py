@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from service.errors import Status
     from service.observability.trace_control import TraceControl
-    from service.transport.calls import Call
+    from service.rpc.calls import Call
 
 _log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.access import Access
 from service.errors import InvalidRequest
 from service.pb import message_class
+from service.rpc.methods import CallContext, Unary
+from service.security.access import Access
 from service.training import messages
-from service.transport.methods import CallContext, Unary
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

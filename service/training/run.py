@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.training.spec import RunSpec
+    from service.training.request import RunSpec
 
 
 class RunState(StrEnum):

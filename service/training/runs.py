@@ -1,6 +1,6 @@
 """Runs as callers see them: created, looked at, waited for, watched, cancelled. Any process of a server may answer.
 
-Nothing here runs a run; that is `service.training.jobs`. The two meet in the store.
+Nothing here runs a run; that is `service.training.scheduler`. The two meet in the store.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from service.errors import InvalidRequest, OperationNotFound, ServerStopping
-from service.training import listing, spec
+from service.training import filters
+from service.training.request import checked
 from service.training.store import Store
 
 if TYPE_CHECKING:
@@ -67,14 +68,14 @@ class Runs:
             self._changes.tell()
 
     async def create(self, request: pb.CreateTrainingRunRequest) -> Run:
-        """Queue a run; raises as `spec.checked` and `Store.create` do."""
+        """Queue a run; raises as `service.training.request.checked` and `Store.create` do."""
         if self._is_stopping:
             raise ServerStopping("Server exiting")
-        checked = await asyncio.to_thread(spec.checked, request, self._repository)
+        spec = await asyncio.to_thread(checked, request, self._repository)
         return await self.change(
             Store.create,
             secrets.token_hex(_ID_BYTES),
-            checked,
+            spec,
             request.SerializeToString(deterministic=True),
             request_id=request.request_id,
             most_queued=self._most_queued,
@@ -87,12 +88,12 @@ class Runs:
 
     async def page(self, filter_text: str, page_size: int, page_token: str) -> tuple[list[Run], str]:
         """Runs, newest first, and the token of the next page, empty on the last one; raises InvalidRequest."""
-        conditions, limit = listing.conditions(filter_text), listing.page_size(page_size)
-        before = listing.last_of(page_token, filter_text)
+        conditions, limit = filters.conditions(filter_text), filters.page_size(page_size)
+        before = filters.last_of(page_token, filter_text)
         runs = await self.look(lambda store: store.page(conditions, before=before, limit=limit + 1))
         if len(runs) <= limit:
             return runs, ""
-        return runs[:limit], listing.token(filter_text, runs[limit - 1].number)
+        return runs[:limit], filters.token(filter_text, runs[limit - 1].number)
 
     async def cancel(self, name: str) -> Run:
         """Ask a run to stop; raises OperationNotFound."""

@@ -6,20 +6,20 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
-from service.training import child
-from service.training.jobs import Jobs
+from service.training import process
+from service.training.metrics import Tally
 from service.training.operations_servicer import OPERATIONS_SERVICE, OperationsServicer
 from service.training.runs import Runs
+from service.training.scheduler import Jobs
 from service.training.servicer import TRAINING_SERVICE, TrainingServicer
 from service.training.store import Store, StoreFormatError
-from service.training.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.training.jobs import Limits
+    from service.rpc.methods import Method
+    from service.training.scheduler import Limits
     from service.training.serving import Serving
-    from service.transport.methods import Method
 
 DIRECTORY = ".training"
 """In the repository, whose readers pass over hidden names: runs and their checkpoints."""
@@ -52,7 +52,7 @@ class TrainingService:
             repository=repository,
             directory=directory,
             limits=limits,
-            command=child.COMMAND,
+            command=process.COMMAND,
             tally=tally,
         )
         self.families = tally.families

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.access import Access
 from service.pb import training_pb2 as pb
+from service.rpc.methods import CallContext, Method, ServerStream, Unary
+from service.security.access import Access
 from service.training import messages
-from service.transport.methods import CallContext, Method, ServerStream, Unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

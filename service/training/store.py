@@ -28,11 +28,11 @@ from service.errors import (
     TrainingStoreBusy,
     TrainingStoreFull,
 )
-from service.training import verdict
+from service.training import failures
+from service.training.request import RunSpec
 from service.training.reserve import Reserve
 from service.training.run import Condition, Failure, Run, RunState, StoredEvent
 from service.training.snapshot import folded
-from service.training.spec import RunSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -375,7 +375,7 @@ class Store:
 
 def cancelled() -> Failure:
     """How a run ends that was asked to."""
-    return Failure(1, "the run was cancelled", verdict.CANCELLED)
+    return Failure(1, "the run was cancelled", failures.CANCELLED)
 
 
 def _told(error: sqlite3.OperationalError) -> Exception:

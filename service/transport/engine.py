@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterable
 
-    from service.tls import CertificateFiles
-    from service.transport.calls import CheckAccess, Observer
+    from service.rpc.calls import CheckAccess, Observer
+    from service.rpc.methods import Method
+    from service.security.tls import CertificateFiles
     from service.transport.limits import ConnectionLimits
-    from service.transport.methods import Method
 
 
 class Engine(Protocol):

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from service import error_details
 from service.errors import BindError, Code
-from service.transport.calls import CallFailed, CheckAccess, Observer, call_bidi_stream, call_server_stream, call_unary
-from service.transport.methods import BidiStream, Method, ServerStream, Unary
+from service.rpc.calls import CallFailed, CheckAccess, Observer, call_bidi_stream, call_server_stream, call_unary
+from service.rpc.methods import BidiStream, Method, ServerStream, Unary
+from service.wire import error_details
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from service.tls import CertificateFiles, Certificates
+    from service.security.tls import CertificateFiles, Certificates
     from service.transport.limits import ConnectionLimits
 
 # grpcio types each kind of behaviour apart; here the kind is the `Method` subclass.
@@ -30,7 +30,7 @@ _STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 
 
 class GrpcioContext:
-    """`service.transport.methods.CallContext` over grpcio's own."""
+    """`service.rpc.methods.CallContext` over grpcio's own."""
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._context = context

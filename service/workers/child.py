@@ -117,7 +117,7 @@ class Child:
                 self._max_body_bytes,
             )
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "service.cli.worker", str(self.number)),
+                *(sys.executable, "-m", "service.cli.commands.worker", str(self.number)),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(), taking.fileno(), log_lock_fd),
                 process_group=0,

@@ -12,20 +12,20 @@ import socket
 from typing import TYPE_CHECKING
 
 from service.workers import totals
-from service.workers.agreement import CHANGE_S
 from service.workers.backplane import Backplane, BackplaneClosed, BackplaneFailed, Message
 from service.workers.child import CONTROL
+from service.workers.ordered_changes import CHANGE_S
 from service.workers.shared_methods import SharedMethods
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from service.listeners import Listeners
+    from service.health.readiness import Readiness
     from service.observability.exposition import Family
-    from service.readiness import Readiness
+    from service.rpc.methods import Method
+    from service.server.listeners import Listeners
     from service.signals import Stopping
-    from service.standing import Standing
-    from service.transport.methods import Method
+    from service.status import Standing
     from service.workers.child import Birth
 
 _log = logging.getLogger(__name__)

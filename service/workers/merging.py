@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.inference.model_version import State
 from service.pb import open_inference_pb2 as pb
+from service.repository.model_version import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

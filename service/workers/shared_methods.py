@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import ServerStopping, ServiceError, WorkerFailed, WorkerSilent
 from service.pb import open_inference_pb2 as pb
-from service.transport.methods import Method, Unary
+from service.rpc.methods import Method, Unary
 from service.workers import merging
-from service.workers.answers import Answer, error_fields, reworded, unpack
 from service.workers.backplane import BackplaneClosed, BackplaneFailed, Message
+from service.workers.replies import Answer, error_fields, reworded, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from service.transport.methods import CallContext
+    from service.rpc.methods import CallContext
     from service.workers.backplane import Backplane
 
 _log = logging.getLogger(__name__)

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 from service import logs
 from service.config import join_address
-from service.credentials import certificates_of, tokens_of
 from service.errors import WorkersFailed
 from service.observability.endpoint import MetricsEndpoint
 from service.observability.exposition import Across, Family, Kind
 from service.observability.machine import Machine
+from service.security.credentials import certificates_of, tokens_of
 from service.signals import Stopping, rescan_on_hangup
-from service.standing import Standing
+from service.status import Standing
 from service.workers import totals
 from service.workers.addresses import Addresses
-from service.workers.agreement import Agreement
 from service.workers.backplane import BackplaneClosed, BackplaneFailed, Message
 from service.workers.child import Child, Phase
-from service.workers.dealing import BACKLOG, Dealer
+from service.workers.connection_passing import BACKLOG, Dealer
+from service.workers.ordered_changes import Agreement
 from service.workers.restarts import STARTS, Restarts
 from service.workers.totals import Totals
 

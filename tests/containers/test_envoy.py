@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from service.server import Server
+    from service.server.server import Server
 
 CONFIG = ROOT / "deploy/envoy/envoy.yaml"
 START_S = 30.0

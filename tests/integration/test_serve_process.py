@@ -77,7 +77,7 @@ def test_serving_imports_nothing_of_training(repository, tmp_path) -> None:
 import sys, asyncio, signal, threading, os
 from pathlib import Path
 from service.config import ServerConfig
-from service.server import serve
+from service.server.server import serve
 def ready(server):
     from service.client import InferenceClient
     import numpy as np
@@ -87,7 +87,8 @@ def ready(server):
         os.kill(os.getpid(), signal.SIGTERM)
     threading.Thread(target=use).start()
 asyncio.run(serve(ServerConfig(repository=Path(sys.argv[1]), port=0, metrics_port=0, control_port=0), ready))
-heavy = {"torch", "scipy", "onnxscript", "matplotlib", "models.networks.modules", "models.training.loop", "models.pipeline"}
+ours = {"models.networks.modules", "models.training.loop", "models.pipeline"}
+heavy = {"torch", "scipy", "onnxscript", "matplotlib", *ours}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(
@@ -360,7 +361,7 @@ import sys, time
 def hang(self):
     print("hanging", flush=True)
     time.sleep(600)
-import service.inference.repository as module
+import service.repository.repository as module
 module.Repository.load_all = hang
 from service.cli import main
 main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])

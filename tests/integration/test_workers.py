@@ -295,7 +295,7 @@ def test_a_second_ctrl_c_ends_the_drain_of_all(repository, tmp_path) -> None:
 
 def test_settings_that_workers_cannot_use_end_the_server_at_once(repository, tmp_path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif sys.orig_argv[2:3] == ['service.cli.worker']:\n    os._exit(2)\n"
+        "import os, sys\nif sys.orig_argv[2:3] == ['service.cli.commands.worker']:\n    os._exit(2)\n"
     )
     options = ("--workers", "2", "--port", "0", "--metrics-port", "0", "--control-port", "0")
     done = subprocess.run(

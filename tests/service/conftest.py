@@ -15,7 +15,7 @@ from service.pb.open_inference_pb2 import ModelInferRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from service.server import Server
+    from service.server.server import Server
 
 
 class Stubs:

@@ -72,7 +72,8 @@ def test_a_config_can_be_logged_as_json(tmp_path) -> None:
 def test_on_a_narrow_terminal_the_settings_are_a_table_without_their_variables(tmp_path, monkeypatch):
     from click.testing import CliRunner
 
-    from service.cli import console, main
+    from service.cli import main
+    from service.cli.display import console
 
     monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
     printed = CliRunner().invoke(main, ["serve", str(tmp_path), "--print-config", "--grace-s", "3"]).output

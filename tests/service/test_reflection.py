@@ -67,6 +67,6 @@ async def test_files_are_found_by_name_and_message_types_have_their_extensions(a
 
 
 def test_a_server_on_its_own_connections_does_not_import_grpcio() -> None:
-    program = "import sys, service.server, service.listeners; print('grpc' in sys.modules)"
+    program = "import sys, service.server.server, service.server.listeners; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

@@ -1,1 +1,1 @@
-"""The fused engine: whole training steps compiled at run time. numba, no torch; see `models.training.fused.fused_engine`."""
+"""The fused engine: whole training steps, compiled at run time by numba. No torch."""

@@ -1,4 +1,4 @@
-"""Optimisers and the average of weights, number by number: the formulas of `models.training.torch.optimisers`, compiled.
+"""Optimisers and the average of weights: the formulas of `models.training.torch.optimisers`, compiled.
 
 Every array is (Q,) float32: weights with their padding, which stays zero.
 """

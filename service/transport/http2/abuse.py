@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from service.transport.http2.errors import ConnectionFailure, ErrorCode
+from service.wire.errors import ConnectionFailure, ErrorCode
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.transport.http2 import abuse
-from service.transport.http2.errors import ConnectionFailure, ErrorCode
+from service.wire.errors import ConnectionFailure, ErrorCode
 
 
 class BlockAssembly:

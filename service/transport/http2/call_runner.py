@@ -1,4 +1,4 @@
-"""Runs the method table's handlers for streams: the engine's side of `service.transport.calls`."""
+"""Runs the method table's handlers for streams: the engine's side of `service.rpc.calls`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from service.errors import Code, ServiceError, Status
-from service.transport.calls import (
+from service.rpc.calls import (
     CallFailed,
     TallyingObserver,
     begin_unary,
@@ -17,19 +17,19 @@ from service.transport.calls import (
     call_unary,
     request_log,
 )
-from service.transport.http2.messages import MessageError
+from service.rpc.methods import BidiStream, ServerStream, Unary
 from service.transport.http2.opened_stream import OpenedStream
 from service.transport.http2.request_queue import RequestQueue
-from service.transport.http2.statuses import DEFECT
-from service.transport.methods import BidiStream, ServerStream, Unary
+from service.wire.messages import MessageError
+from service.wire.statuses import DEFECT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
 
-    from service.transport.calls import CheckAccess, Observer, Tally
-    from service.transport.http2.messages import Packed
+    from service.rpc.calls import CheckAccess, Observer, Tally
+    from service.rpc.methods import Express
     from service.transport.http2.stream import Stream
-    from service.transport.methods import Express
+    from service.wire.messages import Packed
 
 _log = logging.getLogger(__name__)
 _UNPACKINGS = 2

@@ -6,8 +6,9 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.transport.http2 import abuse, frames
-from service.transport.http2.errors import ErrorCode
+from service.transport.http2 import abuse
+from service.wire import frames
+from service.wire.errors import ErrorCode
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,16 +7,17 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final, cast
 
-from service.transport.http2 import abuse, frames, peer
+from service.transport.http2 import abuse, peer
 from service.transport.http2.control_frames import ControlFrames
 from service.transport.http2.draining import Draining
-from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from service.transport.http2.header_frames import HeaderFrames
 from service.transport.http2.reset_streams import ResetStreams
 from service.transport.http2.sender import Sender
 from service.transport.http2.stream import RECEIVE_WINDOW
 from service.transport.http2.tls import is_resumed
 from service.transport.http2.whole_messages import WholeMessages
+from service.wire import frames
+from service.wire.errors import ConnectionFailure, ErrorCode, StreamFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable

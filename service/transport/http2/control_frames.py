@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from service.transport.http2 import abuse, draining, frames
-from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
+from service.transport.http2 import abuse, draining
 from service.transport.http2.settings import PeerSettings
+from service.wire import frames
+from service.wire.errors import ConnectionFailure, ErrorCode, StreamFailure
 
 if TYPE_CHECKING:
     from service.transport.http2.connection import Connection

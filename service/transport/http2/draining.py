@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from service.transport.http2 import frames
-from service.transport.http2.errors import ErrorCode
+from service.wire import frames
+from service.wire.errors import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,25 +10,24 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from service import accepting
 from service.errors import BindError, Code, Status
-from service.every_interface import EVERY, listening
 from service.transport.http2 import abuse
 from service.transport.http2.call_runner import CallRunner
 from service.transport.http2.caretaker import Caretaker
 from service.transport.http2.connection import Connection
 from service.transport.http2.shared import Shared
 from service.transport.http2.tls import server_context
+from service.transport.sockets import EVERY, close_server, listening
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from collections.abc import Callable, Iterable
 
-    from service.tls import CertificateFiles
-    from service.transport.calls import CheckAccess, Observer
+    from service.rpc.calls import CheckAccess, Observer
+    from service.rpc.methods import Method
+    from service.security.tls import CertificateFiles
     from service.transport.limits import ConnectionLimits
-    from service.transport.methods import Method
 
 _BACKLOG: Final = 1024
 _FLUSH_S: Final = 0.05
@@ -143,7 +142,7 @@ class Http2Engine:
         shared = self._shared
         if self._server is not None:
             server, self._server = self._server, None
-            await accepting.close(server)
+            await close_server(server)
         if shared is None:
             return
         deadline_s = shared.loop.time() + grace_s

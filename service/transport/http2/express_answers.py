@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from service.errors import Code
-from service.transport.http2 import responses
-from service.transport.http2.errors import ErrorCode
-from service.transport.http2.messages import PREFIX_BYTES
-from service.transport.http2.statuses import DEFECT
+from service.wire import responses
+from service.wire.errors import ErrorCode
+from service.wire.messages import PREFIX_BYTES
+from service.wire.statuses import DEFECT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,14 +15,15 @@ from hpack import Decoder
 from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.huffman_table import decode_huffman
 
-from service.transport.http2 import metadata, request_head
-from service.transport.http2.errors import ConnectionFailure, ErrorCode
+from service.transport.http2 import request_head
+from service.wire import metadata
+from service.wire.errors import ConnectionFailure, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.rpc.methods import Method
     from service.transport.http2.request_head import Fields, RequestHead
-    from service.transport.methods import Method
 
 # At debug level it writes every header field, callers' tokens among them.
 logging.getLogger("hpack").setLevel(logging.INFO)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.transport.http2 import frames
 from service.transport.http2.block_assembly import BlockAssembly
-from service.transport.http2.errors import ConnectionFailure, ErrorCode, StreamFailure
 from service.transport.http2.header_blocks import HeaderBlocks
-from service.transport.http2.statuses import TOO_MUCH_UNREAD
 from service.transport.http2.stream import Stream
+from service.wire import frames
+from service.wire.errors import ConnectionFailure, ErrorCode, StreamFailure
+from service.wire.statuses import TOO_MUCH_UNREAD
 
 if TYPE_CHECKING:
     from service.transport.http2.connection import Connection

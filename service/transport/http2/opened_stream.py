@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING
 
-from service.transport.calls import Call
-from service.transport.http2.messages import MessageError, Packed
-from service.transport.http2.statuses import CUT_OFF
+from service.rpc.calls import Call
 from service.transport.http2.stream import SEND_AHEAD
+from service.wire.messages import MessageError, Packed
+from service.wire.statuses import CUT_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.transport.calls import CheckAccess, Observer
+    from service.rpc.calls import CheckAccess, Observer
+    from service.rpc.methods import BidiStream, Open, OpenStream
     from service.transport.http2.stream import Stream
-    from service.transport.methods import BidiStream, Open, OpenStream
 
 
 class OpenedStream:
-    """A `service.transport.methods.Replies`. Requests stay the bytes that they came as until they are taken: what is
+    """A `service.rpc.methods.Replies`. Requests stay the bytes that they came as until they are taken: what is
     held is bounded by the stream's receive window, however small they are or well compressed.
     """
 

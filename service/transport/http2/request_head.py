@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.transport.http2 import metadata
-from service.transport.http2.errors import ErrorCode, StreamFailure
-from service.transport.http2.messages import ENCODINGS
-from service.transport.methods import BidiStream, Method
+from service.rpc.methods import BidiStream, Method
+from service.wire import metadata
+from service.wire.errors import ErrorCode, StreamFailure
+from service.wire.messages import ENCODINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

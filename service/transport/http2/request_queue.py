@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from service.transport.http2.messages import MessageError, Packed
-from service.transport.http2.statuses import CUT_OFF
+from service.wire.messages import MessageError, Packed
+from service.wire.statuses import CUT_OFF
 
 if TYPE_CHECKING:
     from service.errors import Status

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from service.transport.http2 import abuse, frames, responses
-from service.transport.http2.errors import ConnectionFailure, ErrorCode
-from service.transport.http2.messages import PREFIX_BYTES
+from service.transport.http2 import abuse
+from service.wire import frames, responses
+from service.wire.errors import ConnectionFailure, ErrorCode
+from service.wire.messages import PREFIX_BYTES
 
 if TYPE_CHECKING:
     import asyncio

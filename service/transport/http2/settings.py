@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.transport.http2 import frames
-from service.transport.http2.errors import ConnectionFailure, ErrorCode
+from service.wire import frames
+from service.wire.errors import ConnectionFailure, ErrorCode
 
 
 class PeerSettings:
@@ -19,10 +19,8 @@ class PeerSettings:
 
         Raises ConnectionFailure for values out of range. Unknown settings are ignored.
         """
-        if len(payload) % frames.SETTING.size:
-            raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "a setting has 6 bytes")
         before = self.initial_window
-        for key, value in frames.SETTING.iter_unpack(payload):
+        for key, value in frames.read_settings(payload):
             if key == frames.ENABLE_PUSH and value > 1:
                 raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, f"SETTINGS_ENABLE_PUSH: expected 0 or 1, got {value}")
             if key == frames.INITIAL_WINDOW_SIZE:

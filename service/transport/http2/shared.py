@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
+    from service.rpc.methods import Method
     from service.transport.http2.call_runner import CallRunner
     from service.transport.http2.connection import Connection
-    from service.transport.http2.errors import ErrorCode
     from service.transport.limits import ConnectionLimits
-    from service.transport.methods import Method
+    from service.wire.errors import ErrorCode
 
 _log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.transport.http2 import frames, responses
-from service.transport.http2.errors import ErrorCode, StreamFailure
 from service.transport.http2.express_answers import answer_all, end_in_error
-from service.transport.http2.messages import (
+from service.wire import frames, responses
+from service.wire.errors import ErrorCode, StreamFailure
+from service.wire.messages import (
     ACCEPT_ENCODING,
     PREFIX_BYTES,
     MessageError,
@@ -21,16 +21,16 @@ from service.transport.http2.messages import (
     Packed,
     prefixed,
 )
-from service.transport.http2.statuses import CUT_OFF, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
+from service.wire.statuses import CUT_OFF, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from service.rpc.methods import Entered
     from service.transport.http2.connection import Connection
     from service.transport.http2.opened_stream import OpenedStream
     from service.transport.http2.request_head import RequestHead
     from service.transport.http2.request_queue import RequestQueue
-    from service.transport.methods import Entered
 
 RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""
@@ -245,7 +245,7 @@ class Stream:
     # ---- the response --------------------------------------------------------------------------------------------
 
     answer_all = staticmethod(answer_all)
-    """See `service.transport.methods.Responder`."""
+    """See `service.rpc.methods.Responder`."""
 
     def retry(self) -> None:
         """It cannot be answered on the express lane. Never raises."""

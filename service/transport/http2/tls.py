@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
 
-    from service.tls import CertificateFiles, Certificates
+    from service.security.tls import CertificateFiles, Certificates
 
 
 def server_context(files: CertificateFiles) -> ssl.SSLContext:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from service.transport.http2 import frames
-from service.transport.http2.messages import PREFIX_BYTES
 from service.transport.http2.stream import Stream
+from service.wire import frames
+from service.wire.messages import PREFIX_BYTES
 
 if TYPE_CHECKING:
     from service.transport.http2.connection import Connection

@@ -7,8 +7,8 @@ import pytest
 
 from models.data.dataset import canonical
 from models.errors import ArtifactError
-from models.networks.architectures import ARCHITECTURES
 from models.networks import reference
+from models.networks.architectures import ARCHITECTURES
 from models.report.subject import Subject
 from tests.conftest import affine_model, publish_affine, put_plain
 from tests.models.report.subjects import manifest, model_bytes, publish_random, subject

@@ -7,8 +7,8 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service import accepting
-from service.bench import frames, hpack
+from service.transport.sockets import close_server
+from service.wire import frames, hpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,9 @@ def headers(stream: int, fields, *, end: bool = False) -> bytes:
 def answer(stream: int, body: bytes = b"") -> bytes:
     """A whole successful answer."""
     data = message(body)
-    pieces = [data[at : at + frames.DEFAULT_FRAME_BYTES] for at in range(0, len(data), frames.DEFAULT_FRAME_BYTES)]
+    pieces = [
+        data[at : at + frames.DEFAULT_MAX_FRAME_SIZE] for at in range(0, len(data), frames.DEFAULT_MAX_FRAME_SIZE)
+    ]
     sent = b"".join(frames.frame(frames.DATA, 0, stream, piece) for piece in pieces)
     return headers(stream, OK) + sent + headers(stream, FINE, end=True)
 
@@ -82,7 +84,7 @@ class Peer:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
-        await accepting.close(self._server)
+        await close_server(self._server)
         for talk in self.talks:
             talk.writer.close()
         for talk in self.talks:
@@ -104,7 +106,7 @@ class Peer:
                 return
             writer.write(frames.settings(self._settings))
             while True:
-                word, flags, stream = frames.HEADER.unpack(await reader.readexactly(9))
+                word, flags, stream = frames.COMPACT_HEADER.unpack(await reader.readexactly(9))
                 payload = await reader.readexactly(word >> 8)
                 kind = word & 0xFF
                 talk.got.append((kind, flags, stream, payload))

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from service.bench import hpack
 from service.bench.call_headers import call_headers, varying_timeouts
 from service.client import Tls
+from service.wire import hpack
 from tests.service.bench.test_load import plan
 
 

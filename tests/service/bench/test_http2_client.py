@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.bench import frames, hpack
 from service.bench.http2_client import Http2Connection
 from service.bench.prepared import Prepared
 from service.errors import Code
+from service.wire import frames, hpack
+from service.wire.errors import ErrorCode
 from tests.service.bench.peer import FINE, OK, Peer, answer, headers, message, until
 
 BLOCK = hpack.encode([(b":method", b"POST"), (b":path", b"/p")])
@@ -79,7 +80,7 @@ def padded(stream: int) -> bytes:
     block = hpack.encode(OK)
     first = frames.frame(
         frames.HEADERS,
-        frames.END_HEADERS | frames.PADDED | frames.PRIORITISED,
+        frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY,
         stream,
         b"\x03" + bytes(5) + block + b"pad",
     )
@@ -122,7 +123,7 @@ def only_trailers(stream: int) -> bytes:
 
 
 def reset(error: int):
-    return lambda stream: frames.frame(frames.RST_STREAM, 0, stream, frames.WORD.pack(error))
+    return lambda stream: frames.frame(frames.RST_STREAM, 0, stream, frames.UINT32.pack(error))
 
 
 def http(status: bytes):
@@ -139,9 +140,9 @@ def data_then_end(data: bytes):
     ("form", "code", "says"),
     [
         (only_trailers, Code.NOT_FOUND, "no é%"),
-        (reset(frames.CANCEL), Code.CANCELLED, "HTTP/2 error 8"),
-        (reset(frames.ENHANCE_YOUR_CALM), Code.RESOURCE_EXHAUSTED, "HTTP/2 error 11"),
-        (reset(frames.INTERNAL_ERROR), Code.INTERNAL, "HTTP/2 error 2"),
+        (reset(ErrorCode.CANCEL), Code.CANCELLED, "HTTP/2 error 8"),
+        (reset(ErrorCode.ENHANCE_YOUR_CALM), Code.RESOURCE_EXHAUSTED, "HTTP/2 error 11"),
+        (reset(ErrorCode.INTERNAL_ERROR), Code.INTERNAL, "HTTP/2 error 2"),
         (http(b"503"), Code.UNAVAILABLE, "HTTP 503"),
         (http(b"404"), Code.UNIMPLEMENTED, "HTTP 404"),
         (http(b"418"), Code.UNKNOWN, "HTTP 418"),
@@ -176,7 +177,7 @@ async def test_every_failure_has_its_code(form, code, says) -> None:
         frames.frame(frames.RST_STREAM, 0, 1, bytes(3)),
         frames.frame(frames.DATA, frames.PADDED, 1, b"\x09abc"),
         frames.frame(frames.HEADERS, frames.END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"),
-        frames.HEADER.pack(0xFFFFFF << 8 | frames.DATA, 0, 1),
+        frames.COMPACT_HEADER.pack(0xFFFFFF << 8 | frames.DATA, 0, 1),
         headers(1, [(b":status", b"abc")]),
     ],
 )
@@ -202,7 +203,7 @@ async def test_calls_that_a_goaway_left_out_may_be_sent_again() -> None:
     def respond(talk, stream, body):
         if stream == 1:
             return None
-        goaway = frames.frame(frames.GOAWAY, 0, 0, frames.WORD.pack(1) + frames.WORD.pack(frames.NO_ERROR))
+        goaway = frames.frame(frames.GOAWAY, 0, 0, frames.UINT32.pack(1) + frames.UINT32.pack(ErrorCode.NO_ERROR))
         return goaway + answer(1, b"yes")
 
     async with connected(respond) as (connection, calls, _):
@@ -216,7 +217,7 @@ async def test_calls_that_a_goaway_left_out_may_be_sent_again() -> None:
 
 
 async def test_a_refused_stream_may_be_sent_again() -> None:
-    async with connected(lambda _, stream, __: reset(frames.REFUSED_STREAM)(stream)) as (connection, calls, _):
+    async with connected(lambda _, stream, __: reset(ErrorCode.REFUSED_STREAM)(stream)) as (connection, calls, _):
         connection.request(Prepared(BLOCK, b""), "it")
         connection.flush()
         await calls.wait(1)
@@ -264,7 +265,7 @@ async def test_large_requests_respect_the_windows_and_arrive_whole(window) -> No
                     talk.writer.write(frames.window_update(stream, 20_000))
                 await asyncio.sleep(0.002)
         assert [calls.replies[number][2] for number in range(4)] == bodies
-        assert max(sizes) <= frames.DEFAULT_FRAME_BYTES
+        assert max(sizes) <= frames.DEFAULT_MAX_FRAME_SIZE
 
 
 async def test_a_window_that_shrinks_below_zero_stops_sending_until_it_is_open_again() -> None:
@@ -290,7 +291,7 @@ async def test_a_cancelled_call_is_reset_and_not_heard_of_again() -> None:
         connection.flush()
         await calls.wait(1)
         assert list(calls.replies) == ["next"]
-        assert peer.talks[0].kinds(frames.RST_STREAM) == [(0, number, frames.WORD.pack(frames.CANCEL))]
+        assert peer.talks[0].kinds(frames.RST_STREAM) == [(0, number, frames.UINT32.pack(ErrorCode.CANCEL))]
 
 
 async def test_a_call_answered_before_it_was_sent_whole_is_reset() -> None:

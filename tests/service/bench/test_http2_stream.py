@@ -5,10 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.bench import frames
 from service.bench.http2_stream import StreamConnection
 from service.bench.prepared import Prepared
 from service.errors import Code
+from service.wire import frames
+from service.wire.errors import ErrorCode
 from tests.service.bench.peer import FINE, OK, Peer, headers, message, until
 from tests.service.bench.test_http2_client import BLOCK, Calls
 
@@ -114,7 +115,7 @@ async def test_a_stream_that_ends_tells_all_that_were_under_way_and_is_opened_ag
     [
         (headers(1, OK) + headers(1, FINE, end=True), (Code.UNAVAILABLE, "the server ended the stream")),
         (
-            frames.frame(frames.RST_STREAM, 0, 1, frames.WORD.pack(frames.CANCEL)),
+            frames.frame(frames.RST_STREAM, 0, 1, frames.UINT32.pack(ErrorCode.CANCEL)),
             (Code.CANCELLED, "the server reset the call (HTTP/2 error 8)"),
         ),
         (
@@ -140,7 +141,7 @@ async def test_an_answer_to_nothing_ends_the_connection() -> None:
 
 
 async def test_a_refused_stream_refuses_its_calls() -> None:
-    refused = frames.frame(frames.RST_STREAM, 0, 1, frames.WORD.pack(frames.REFUSED_STREAM))
+    refused = frames.frame(frames.RST_STREAM, 0, 1, frames.UINT32.pack(ErrorCode.REFUSED_STREAM))
     async with connected(lambda *_: refused) as (connection, calls, _):
         connection.request(Prepared(BLOCK, b"x"), 0)
         connection.request(Prepared(BLOCK, b"y"), 1)
@@ -176,7 +177,7 @@ async def test_a_server_that_leaves_gets_the_end_of_the_stream_and_answers_what_
     answers = Answers()
 
     def respond(talk, stream, body):
-        goaway = frames.frame(frames.GOAWAY, 0, 0, frames.WORD.pack(1) + frames.WORD.pack(frames.NO_ERROR))
+        goaway = frames.frame(frames.GOAWAY, 0, 0, frames.UINT32.pack(1) + frames.UINT32.pack(ErrorCode.NO_ERROR))
         return goaway + answers(talk, stream, body)
 
     async with connected(respond) as (connection, calls, peer):

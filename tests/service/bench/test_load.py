@@ -6,12 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from service.bench import frames
 from service.bench.load import Load, Unreachable
 from service.bench.plan import Plan
 from service.client import InferenceClient
 from service.client.operations import infer
 from service.pb.open_inference_pb2 import ModelInferResponse
+from service.wire import frames
+from service.wire.errors import ErrorCode
 from tests.conftest import publish_affine
 from tests.service.bench.peer import OK, Peer, answer, headers, until
 
@@ -153,7 +154,7 @@ async def test_a_server_that_ages_its_connections_costs_no_call(rate) -> None:
     def respond(talk, stream, body):
         if stream == 21:
             # All after the 19th are refused; those before are answered.
-            last = frames.WORD.pack(19) + frames.WORD.pack(frames.NO_ERROR)
+            last = frames.UINT32.pack(19) + frames.UINT32.pack(ErrorCode.NO_ERROR)
             return frames.frame(frames.GOAWAY, 0, 0, last)
         return answer(stream, RIGHT) if stream < 21 else None
 

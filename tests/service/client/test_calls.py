@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from service import accepting
 from service.client import (
     Answer,
     AsyncInferenceClient,
@@ -21,6 +20,7 @@ from service.client import (
     request,
 )
 from service.errors import Code
+from service.transport.sockets import close_server
 from tests.conftest import publish_affine, put_plain
 
 ROW = {"x": np.array([[1, 3, 2]], np.float32)}
@@ -176,7 +176,7 @@ async def silent():
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     yield SimpleNamespace(port=server.sockets[0].getsockname()[1])
     is_over = True
-    await accepting.close(server)
+    await close_server(server)
     await close_all(connections)
 
 
@@ -227,7 +227,7 @@ async def distant():
     yield listen
     is_over = True
     for end in relays:
-        await accepting.close(end)
+        await close_server(end)
     for task in relaying:
         task.cancel()
     await asyncio.gather(*relaying, return_exceptions=True)

@@ -8,7 +8,7 @@ import pytest
 
 from service.inference.streaming import READ_AHEAD, InferenceStream
 from service.pb import open_inference_pb2 as pb
-from service.transport.awaited_stream import awaited
+from service.rpc.awaited import awaited
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
 

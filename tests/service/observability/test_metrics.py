@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from service.inference.model_version import Cause
+from service.repository.model_version import Cause
 from tests.conftest import affine_model, goldens_for, publish_affine, put_plain
 from tests.scraping import read, samples, scrape
 from tests.service.conftest import affine_request

@@ -226,7 +226,7 @@ def test_a_collector_that_is_away_keeps_nobody_from_leaving(repository, tmp_path
 
 def test_without_otel_nothing_of_it_is_imported(repository) -> None:
     program = (
-        "import sys, service.server, service.cli.serve\n"
+        "import sys, service.server.server, service.cli.commands.serve\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

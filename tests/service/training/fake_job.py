@@ -1,4 +1,4 @@
-"""A training run without torch, for the service's tests: the protocol of `models.training.process`, and a "training" of hashes.
+"""A training run without torch, for the service's tests: `models.training.process` with a "training" of hashes.
 
 What it does is in the name that it publishes as: ``ok``, or one of the misbehaviours below. Its weights after a step
 are a hash of those before, kept in a checkpoint: a run that was interrupted ends in the same weights, or it does not.

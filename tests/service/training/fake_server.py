@@ -8,10 +8,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 import service.config
-import service.training.child
+import service.training.process
 from service.cli import main
 
 service.config.TRAINING_MODULES = ()
-service.training.child.COMMAND = (sys.executable, str(Path(__file__).parent / "fake_job.py"))
+service.training.process.COMMAND = (sys.executable, str(Path(__file__).parent / "fake_job.py"))
 
 main(["serve", *sys.argv[1:]])

@@ -8,10 +8,10 @@ import sqlite3
 import grpc
 import pytest
 
-from service.access import Access
 from service.client import InferenceClient
 from service.config import ConfigError, ServerConfig
-from service.server import Server
+from service.security.access import Access
+from service.server.server import Server
 from service.training.service import TrainingService
 from tests.fake_training import connected
 from tests.reflected import Reflected

@@ -10,9 +10,9 @@ import pytest
 from models.training.recipes import recipe
 from service.errors import OperationNotFound, TrainingQueueFull, TrainingStoreBusy, TrainingStoreFull
 from service.training import store as store_module
+from service.training.request import RunSpec
 from service.training.reserve import RESERVE_BYTES, Reserve
 from service.training.run import Condition, RunState
-from service.training.spec import RunSpec
 from service.training.store import Store, StoreFormatError, cancelled
 
 SPEC = RunSpec(recipe("quick").to_dict(), "quick", "mnist1d-conv")

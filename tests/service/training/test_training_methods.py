@@ -166,7 +166,7 @@ async def test_the_stage_is_that_of_a_run_that_is_under_way(training) -> None:
 
 
 async def test_a_process_that_does_not_listen_is_killed(training, monkeypatch) -> None:
-    monkeypatch.setattr("service.training.jobs._CANCEL_GRACE_S", 0.1)
+    monkeypatch.setattr("service.training.scheduler._CANCEL_GRACE_S", 0.1)
     async with training() as calls:
         operation = await calls.create("ignores")
         await calls.until(operation.name, "stage_started")

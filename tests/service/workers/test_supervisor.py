@@ -10,7 +10,7 @@ import pytest
 from service.config import ServerConfig
 from service.errors import WorkersFailed
 from service.signals import Stopping
-from service.standing import Standing
+from service.status import Standing
 from service.workers import supervisor as module
 from service.workers.addresses import Addresses
 from service.workers.backplane import Message

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from service.config import ServerConfig
 from service.errors import InvalidRequest
-from service.transport.awaited_stream import awaited
+from service.rpc.awaited import awaited
+from service.rpc.methods import BidiStream, Method, ServerStream, Unary
 from service.transport.grpcio_engine import GrpcioEngine
 from service.transport.http2.engine import Http2Engine
 from service.transport.limits import ConnectionLimits
-from service.transport.methods import BidiStream, Method, ServerStream, Unary
 from tests.service.transport.http2.short_ways import Lane, OpenedChat
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-    from service.tls import CertificateFiles
-    from service.transport.methods import CallContext
+    from service.rpc.methods import CallContext
+    from service.security.tls import CertificateFiles
 
 try:
     import uvloop

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from service.transport.methods import CallContext, Replies, Responder
+    from service.rpc.methods import CallContext, Replies, Responder
     from tests.service.transport.http2.host import Handlers
 
 ROOM = 2
@@ -16,7 +16,7 @@ ROOM = 2
 
 
 class OpenedChat:
-    """A `service.transport.methods.OpenStream` that says what it hears; "fail" fails it."""
+    """A `service.rpc.methods.OpenStream` that says what it hears; "fail" fails it."""
 
     def __init__(self, handlers: Handlers, context: CallContext, replies: Replies, *, is_defect: bool = False) -> None:
         self._handlers = handlers

@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from service.tls import CertificateFiles
+from service.security.tls import CertificateFiles
 from tests.certificates import Root
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import hosted

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.rpc.methods import Unary
 from service.transport.http2 import request_head
-from service.transport.http2.errors import StreamFailure
 from service.transport.http2.header_blocks import HeaderBlocks
-from service.transport.methods import Unary
+from service.wire.errors import StreamFailure
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.peer import Peer
 from tests.service.transport.http2.rows import (

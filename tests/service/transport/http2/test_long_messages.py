@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Code
-from service.transport.http2.messages import MessageError, MessageReader, Packed
+from service.wire.messages import MessageError, MessageReader, Packed
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import hosted
 from tests.service.transport.http2.peer import Peer

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.tls import CertificateFiles
+from service.security.tls import CertificateFiles
 from tests.certificates import Root
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import HANG_S, hosted

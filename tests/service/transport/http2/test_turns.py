@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.transport.http2 import connection as connections
-from service.transport.http2 import frames
 from service.transport.http2.call_runner import CallRunner
 from service.transport.http2.connection import Connection
 from service.transport.http2.sender import Sender
 from service.transport.http2.shared import Shared
+from service.wire import frames
 from tests.fuzz.connection import FakeTransport, check_answer
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.host import Handlers, limits_with

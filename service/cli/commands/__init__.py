@@ -1,0 +1,1 @@
+"""The commands of mnist1d, one file each."""

@@ -1,0 +1,41 @@
+"""``python -m service.cli.commands.worker NUMBER``: a worker of ``mnist1d serve --workers``, started by its supervisor.
+
+What it shall be is told on its standard input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from service import logs
+from service.cli.commands.serve import run_server
+from service.cli.display.output import guarded
+from service.cli.options import set_up_logs
+from service.config import ServerConfig
+from service.workers.child import Birth
+from service.workers.membership import belong_to_parent
+
+
+@click.command()
+@click.argument("number", type=int)
+def command(number: int) -> None:
+    """Serve as worker NUMBER of a supervisor, which tells on standard input what to serve."""
+    belong_to_parent()
+    text = sys.stdin.read()
+    if not text:
+        raise click.UsageError("this is a part of `mnist1d serve --workers`, and nothing to be started by hand")
+    birth = Birth.from_json(text)
+    config = ServerConfig.from_dict(birth.config)
+    set_up_logs(config)
+    output = logs.current_output()
+    if output is not None:
+        output.fields = {"worker": number}
+        output.lock_fd = birth.log_lock_fd
+    run_server(config, birth=birth)
+
+
+if __name__ == "__main__":
+    with guarded():
+        command(prog_name="python -m service.cli.commands.worker")

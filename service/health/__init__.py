@@ -1,0 +1,1 @@
+"""Readiness, the health service, and the probe that asks for it from outside."""

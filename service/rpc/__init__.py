@@ -1,0 +1,1 @@
+"""The method table and what surrounds one call, for every transport engine."""

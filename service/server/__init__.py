@@ -1,0 +1,1 @@
+"""A running server: every part built, started in order and stopped in reverse."""

@@ -1,0 +1,44 @@
+"""What training is told of the inference side, which it does not know: a `service.training.serving.Serving`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from service.errors import ServerStopping
+from service.repository.control_mode import Mode
+from service.training.serving import Standing
+
+if TYPE_CHECKING:
+    from service.repository.control import RepositoryControl
+    from service.repository.repository import Repository
+
+
+class ServedModels:
+    """The models of this server."""
+
+    def __init__(self, repository: Repository, control: RepositoryControl) -> None:
+        self._repository = repository
+        self._control = control
+
+    def version(self, model: str) -> int | None:
+        """The version that answers for a model; None if none does."""
+        served = self._repository.current(model)
+        return served.ready[-1].version if served is not None and served.ready else None
+
+    def standing(self, model: str, version: int) -> Standing:
+        """How a version stands now."""
+        served = self._repository.models.get(model)
+        found = served.versions.get(version) if served is not None else None
+        if found is not None:
+            return Standing(found.state.value, found.reason)
+        if self._control.mode is not Mode.POLL:
+            return Standing(
+                "UNKNOWN", f"this server does not look by itself (model_control_mode {self._control.mode.value})"
+            )
+        return Standing("UNKNOWN", "not among the versions that this server has looked at")
+
+    async def look(self) -> None:
+        """Look at the repository now, if that is what it does by itself, until what is new is proven or refused."""
+        with contextlib.suppress(ServerStopping):
+            await self._control.look()

@@ -1,0 +1,359 @@
+"""Runs the runs: of all processes with the same store, the one that leads. A slot for each run that is under way.
+
+An attempt is one process (`service.training.process`). It may end, or be killed, at any moment: the next one goes on
+from the checkpoint, to the same weights. What a run has published is looked up in the repository before anything else
+is concluded from the end of a process, so that nothing is published twice and nothing that was published is denied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from models.artifact.published_run import find
+from models.training.process import LOCK_FILE, Job
+from service.errors import Code, OperationNotFound, ServiceError, TrainingStoreBusy
+from service.training import failures
+from service.training.leader_lock import Lock
+from service.training.messages import KINDS, name_of
+from service.training.metrics import UnderWay
+from service.training.process import Child
+from service.training.result import result_of
+from service.training.run import Failure, Run, RunState
+from service.training.runs import LOOK_EVERY_S, set_within
+from service.training.store import Store, cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from models.artifact.artifact import Manifest
+    from service.training.metrics import Tally
+    from service.training.runs import Runs
+    from service.training.serving import Serving
+
+_log = logging.getLogger(__name__)
+
+TRIES = 3
+"""Processes of one run that may die one after the other without getting further, before it is given up."""
+NICENESS = 10
+"""Below serving: where both want a core, serving gets it."""
+_CHECKPOINTS = 50
+_FEWEST_STEPS = 1000
+_CANCEL_GRACE_S = 10.0
+"""For a process to leave by itself once it was asked; then it is killed."""
+_LOCK_WAIT_S = 30.0
+_LOCK_LOOK_S = 0.02
+_PROVE_S = 60.0
+"""For the inference side to look at what was published, before its answer is left out."""
+_RETRY_S = 1.0
+"""Between tries to write down how a run ended, where the disk is full; and before a process is started again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may use."""
+
+    slots: int
+    """Runs at a time."""
+    memory_bytes: int
+    """Of each process; 0: no limit."""
+
+
+class Jobs:
+    """Belongs to one event loop."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        serving: Serving,
+        *,
+        repository: Path,
+        directory: Path,
+        limits: Limits,
+        command: Sequence[str],
+        tally: Tally,
+    ) -> None:
+        """``directory`` has the lock of the leader and what runs keep while they run; ``command`` starts a `Child`."""
+        self._tally = tally
+        self._runs = runs
+        self._serving = serving
+        self._repository = repository
+        self._directory = directory
+        self._limits = limits
+        self._command = command
+        self._lock = Lock(directory / "leader.lock")
+        self._leading: asyncio.Task[None] | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._children: dict[str, Child] = {}
+        self._cancelling: set[str] = set()
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this process runs the runs."""
+        return self._lock.is_held
+
+    def start(self) -> None:
+        """Begin to lead as soon as nobody else does."""
+        self._leading = asyncio.create_task(self._lead(), name="training")
+
+    async def stop(self, timeout_s: float) -> None:
+        """Let every run leave a checkpoint within ``timeout_s`` seconds, to be gone on from by whoever leads next."""
+        self._stopping.set()
+        if self._leading is not None:
+            self._leading.cancel()
+            await asyncio.gather(self._leading, return_exceptions=True)
+        for child in self._children.values():
+            child.stop()
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+        for child in self._children.values():
+            child.kill()
+        if self._running:
+            # Each has only to write down that it was cut off.
+            await asyncio.wait(self._running.values(), timeout=_CANCEL_GRACE_S)
+        self._tally.see(UnderWay())
+        self._lock.release()
+
+    # ---- the leader ----------------------------------------------------------------------------------------------
+
+    async def _lead(self) -> None:
+        while not self._lock.take():  # noqa: ASYNC110 - a lock of the kernel's has no event
+            await asyncio.sleep(LOOK_EVERY_S)
+        _log.info("this process runs the training runs", extra={"slots": self._limits.slots})
+        is_recovered = False
+        while True:
+            changed = self._runs.since_now()
+            try:
+                if not is_recovered:
+                    await self._runs.change(Store.recover)
+                    await asyncio.to_thread(self._sweep, {run.run_id for run in await self._runs.look(Store.active)})
+                    is_recovered = True
+                await self._look()
+            except Exception:  # noqa: BLE001 - a leader that dies leaves runs that nobody ever begins
+                _log.exception("the training runs could not be looked at, it will be tried again")
+            await set_within(changed, LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        """Begin what may begin, and stop what is to stop."""
+        active = await self._runs.look(Store.active)
+        self._tally.see(UnderWay.of(active, self._limits.slots))
+        for run in active:
+            child = self._children.get(run.run_id)
+            if run.is_cancelling and child is not None:
+                self._cancel(run.run_id, child)
+        for run in active:
+            if len(self._running) >= self._limits.slots:
+                break
+            if run.run_id not in self._running:
+                self._running[run.run_id] = asyncio.create_task(self._keep(run), name=f"training run {run.run_id}")
+
+    def _cancel(self, run_id: str, child: Child) -> None:
+        if run_id not in self._cancelling:
+            self._cancelling.add(run_id)
+            child.stop()
+            asyncio.get_running_loop().call_later(_CANCEL_GRACE_S, child.kill)
+
+    async def _keep(self, run: Run) -> None:
+        """Run one run to its end, or until the server stops; never raises."""
+        try:
+            await self._run(run)
+        except TrainingStoreBusy as error:
+            _log.warning("a training run has to wait", extra={"run": run.run_id, "reason": str(error)})
+        except ServiceError as error:
+            await self._end(run, failure=Failure(int(error.code), str(error), error.details.reason))
+        except Exception:  # noqa: BLE001 - told, here and to whoever waits for the run
+            _log.exception("a training run failed in the server itself", extra={"run": run.run_id})
+            message = "internal error; the server's log has the details"
+            await self._end(run, failure=Failure(int(Code.INTERNAL), message, failures.INTERNAL))
+        finally:
+            del self._running[run.run_id]
+            self._cancelling.discard(run.run_id)
+            self._runs.tell()
+
+    # ---- one run -------------------------------------------------------------------------------------------------
+
+    async def _run(self, run: Run) -> None:
+        deaths, furthest = 0, 0
+        while not self._stopping.is_set():
+            if run.attempts:
+                await self._outlive_former(run)
+                if await self._is_over(run):
+                    return
+            attempt = _Attempt(furthest)
+            run = await self._runs.change(Store.begin, run.run_id)
+            if run.state.is_done:
+                return
+            _log.info("training run begins", extra={"run": run.run_id, "attempt": run.attempts})
+            reason = await self._attempt(run, attempt)
+            if await self._is_over(run, attempt.failure):
+                return
+            if self._stopping.is_set():
+                await self._runs.change(Store.requeue, run.run_id, "the server stops")
+                return
+            deaths = 1 if attempt.furthest > furthest else deaths + 1
+            furthest = attempt.furthest
+            _log.warning("training process ended", extra={"run": run.run_id, "reason": reason, "deaths": deaths})
+            if deaths >= TRIES:
+                await self._end(run, failure=failures.gave_up(deaths, reason))
+                return
+            await self._runs.change(Store.requeue, run.run_id, reason)
+            await set_within(self._stopping, _RETRY_S)
+
+    async def _attempt(self, run: Run, attempt: _Attempt) -> str:
+        """One process from its start to its end; why it ended, where it does not say so itself."""
+        try:
+            child = await Child.start(self._job(run), self._command)
+        except OSError as error:
+            return f"no process could be started: {error}"
+        self._children[run.run_id] = child
+        if self._stopping.is_set():
+            child.stop()  # it was on its way when the others were asked
+        try:
+            await self._listen(run, child, attempt)
+        except ServiceError as error:
+            # What happens and cannot be written down has not happened: it ends here, with what the last checkpoint has.
+            child.kill()
+            if isinstance(error, TrainingStoreBusy):
+                return str(error)
+            attempt.failure = Failure(int(error.code), str(error), error.details.reason)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            code = await child.wait()
+            del self._children[run.run_id]
+        return failures.died(code, child.last_words, self._limits.memory_bytes)
+
+    async def _listen(self, run: Run, child: Child, attempt: _Attempt) -> None:
+        if (await self._runs.get(name_of(run.run_id))).is_cancelling:
+            self._cancel(run.run_id, child)
+        async for bodies in child.events():
+            kept: list[dict[str, Any]] = []
+            for body in bodies:
+                match body["event"]:
+                    case "asks_what_serves":
+                        await child.tell(json.dumps(self._serving.version(run.spec.publish_name)))
+                    case "failed":
+                        attempt.failure = failures.failure_of(body)
+                    case "checkpoint_saved":
+                        attempt.furthest = max(attempt.furthest, body["step"])
+                if body["event"] in KINDS:
+                    kept.append(_public(body))
+                if body["event"] == "stage_finished" and body["stage"] == "gate":
+                    kept.append({"event": "gate_decided", **body["detail"]})
+            if kept:
+                await self._runs.change(Store.add_events, run.run_id, kept)
+
+    def _job(self, run: Run) -> Job:
+        spec = run.spec
+        return Job(
+            run_id=run.run_id,
+            recipe=spec.recipe,
+            repository=str(self._repository),
+            publish_as=spec.publish_name,
+            work_dir=str(self._work_dir(run)),
+            checkpoint_every=max(_FEWEST_STEPS, spec.recipe["steps"] // _CHECKPOINTS),
+            engine=spec.engine,  # type: ignore[arg-type]  # checked when the run was created
+            gate=spec.gate,
+            parent_pid=os.getpid(),
+            niceness=NICENESS,
+            memory_bytes=self._limits.memory_bytes,
+        )
+
+    async def _is_over(self, run: Run, failure: Failure | None = None) -> bool:
+        """Whether a run whose process has ended is done, and if so write down how.
+
+        Published comes first: a cancellation that came too late, or a death after the last rename, changes nothing.
+        """
+        manifest = await asyncio.to_thread(find, self._repository, run.spec.publish_name, run.run_id)
+        if manifest is not None:
+            await self._succeed(run, manifest)
+            return True
+        is_cancelling = (await self._runs.get(name_of(run.run_id))).is_cancelling
+        if is_cancelling or failure is not None:
+            await self._end(run, failure=cancelled() if is_cancelling or failure is None else failure)
+            return True
+        return False
+
+    async def _succeed(self, run: Run, manifest: Manifest) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PROVE_S):
+                await self._serving.look()
+        standing = self._serving.standing(manifest.name, manifest.version)
+        await self._end(run, result={**result_of(manifest), "serving": asdict(standing)})
+
+    async def _end(self, run: Run, *, result: dict[str, Any] | None = None, failure: Failure | None = None) -> None:
+        """Write down how it ended, however long the disk refuses that, unless the server stops meanwhile."""
+        # First, since it makes room for what has to be written.
+        await asyncio.to_thread(shutil.rmtree, self._work_dir(run), ignore_errors=True)
+        state = RunState.SUCCEEDED
+        if failure is not None:
+            state = RunState.CANCELLED if failure.code == Code.CANCELLED else RunState.FAILED
+        told = ""
+        while True:
+            try:
+                await self._runs.change(Store.end, run.run_id, state, result=result, failure=failure)
+            except OperationNotFound:
+                return  # it was done already, and is forgotten
+            except ServiceError as error:
+                if str(error) != told:  # once, not at each try
+                    told = str(error)
+                    _log.error(
+                        "the end of a training run cannot be written down yet, it is tried until it can",
+                        extra={"run": run.run_id, "state": state.value, "reason": told},
+                    )
+                if self._stopping.is_set():
+                    return  # whoever leads next comes to the same end
+                await asyncio.sleep(_RETRY_S)
+            else:
+                break
+        _log.info(
+            "training run is done",
+            extra={"run": run.run_id, "state": state.value, "detail": failure.message if failure else None},
+        )
+
+    async def _outlive_former(self, run: Run) -> None:
+        """Wait for the process of a server that is gone, which Linux ends together with it."""
+        path = self._work_dir(run) / LOCK_FILE
+        if not path.exists():
+            return
+        lock = Lock(path)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOCK_WAIT_S):
+                while not lock.take():  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(_LOCK_LOOK_S)
+        lock.release()
+
+    def _sweep(self, active: set[str]) -> None:
+        """Remove what was kept for runs that are done."""
+        for left in (self._directory / "runs").glob("*"):
+            if left.name not in active:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _work_dir(self, run: Run) -> Path:
+        return self._directory / "runs" / run.run_id
+
+
+@dataclass
+class _Attempt:
+    """What one process has told."""
+
+    furthest: int
+    """The latest step that there is a checkpoint of, from this process or another."""
+    failure: Failure | None = None
+
+
+def _public(body: dict[str, Any]) -> dict[str, Any]:
+    """Without the paths of this machine."""
+    detail = body.get("detail")
+    if not isinstance(detail, dict) or "path" not in detail:
+        return body
+    return {**body, "detail": {name: value for name, value in detail.items() if name != "path"}}
