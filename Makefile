@@ -92,8 +92,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Messages go through a descriptor set into a pool of their own (service/pb/__init__.py); the types for mypy and the
-# client stubs are ordinary generated code. The virtual path makes protoc write `from service.pb import ...`.
+# Messages go through a descriptor set into a pool of their own (service/pb/__init__.py); their types for mypy are
+# ordinary generated code, and so are the stubs, which only tests and benchmarks use. The virtual path makes protoc write
+# `from service.pb import ...`.
 protos: $(VENV)/.installed-dev
 	@for name in $(PROTOS); do \
 	  $(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out=service/pb/$$name.binpb protos/$$name.proto && \
@@ -101,7 +102,8 @@ protos: $(VENV)/.installed-dev
 	    > service/pb/$${name}_pb2.py || exit 1; \
 	done
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos -Iprotos \
-	  --mypy_out=quiet:. --mypy_grpc_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
+	  --mypy_out=quiet:. --grpc_python_out=. $(PROTOS:%=service/pb/%.proto)
+	mkdir -p tests/stubs && mv service/pb/*_pb2_grpc.py tests/stubs/
 
 # FUZZ_S says for how many seconds.
 fuzz: $(VENV)/.installed-dev

@@ -41,7 +41,7 @@ from models.artifact.onnx_session import open_model
 from models.artifact.publication import publish
 from service.client import InferenceClient, ServerError
 from service.pb import open_inference_pb2 as pb
-from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.stubs.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

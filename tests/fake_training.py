@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from service.pb import training_pb2 as pb
-from service.pb import training_pb2_grpc
+from tests.stubs import training_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

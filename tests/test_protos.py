@@ -41,8 +41,14 @@ def test_the_committed_stubs_are_current(tmp_path) -> None:
         (tmp_path / "venv" / stamp).touch()
     done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    fresh = {path.name: path.read_bytes() for path in (tmp_path / "service" / "pb").iterdir()}
-    committed = {path.name: path.read_bytes() for path in PB.iterdir() if path.is_file() and path.name != "__init__.py"}
+    generated = (("service/pb", PB), ("tests/stubs", ROOT / "tests" / "stubs"))
+    fresh = {path.name: path.read_bytes() for folder, _ in generated for path in (tmp_path / folder).iterdir()}
+    committed = {
+        path.name: path.read_bytes()
+        for _, folder in generated
+        for path in folder.iterdir()
+        if path.is_file() and path.name != "__init__.py"
+    }
     assert sorted(fresh) == sorted(committed)
     assert [name for name in fresh if fresh[name] != committed[name]] == [], "run `make protos` and commit the result"
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from service.pb import open_inference_pb2 as pb
-from service.pb import open_inference_pb2_grpc as stubs
+from tests.stubs import open_inference_pb2_grpc as stubs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

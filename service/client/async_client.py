@@ -11,8 +11,7 @@ from service.client import operations
 from service.client.channels import AwaitedClient
 from service.client.connection import NONE, server_error
 from service.client.errors import ServerError
-from service.pb.health_pb2_grpc import HealthStub
-from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from service.pb import open_inference_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
     from service.client.connection import ConnectionOptions, RetryPolicy
     from service.client.operations import Operation
-    from service.pb import open_inference_pb2 as pb
 
 T = TypeVar("T")
 
@@ -43,8 +41,11 @@ class AsyncInferenceClient(AwaitedClient):
         **options: Unpack[ConnectionOptions],
     ) -> None:
         super().__init__(target, retry=retry, **options)
-        self._inference = GRPCInferenceServiceStub(self._channel)
-        self._health = HealthStub(self._channel)
+        self._stream = self._channel.stream_stream(
+            operations.STREAM_INFER,
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
 
     async def is_live(self) -> bool:
         """Whether the server answers at all; False where nobody listens."""
@@ -164,9 +165,7 @@ class AsyncInferenceClient(AwaitedClient):
         requests before it are answered.
         """
         failures: list[Exception] = []
-        calls = self._inference.ModelStreamInfer(
-            _messages(requests, failures), timeout=timeout_s, metadata=self._metadata(metadata)
-        )
+        calls = self._stream(_messages(requests, failures), timeout=timeout_s, metadata=self._metadata(metadata))
         try:
             async for response in calls:
                 yield operations.read_streamed(response)
@@ -176,12 +175,6 @@ class AsyncInferenceClient(AwaitedClient):
             calls.cancel()
         if failures:
             raise failures[0]
-
-    async def _call(
-        self, operation: Operation[T], timeout_s: float | None = None, metadata: Mapping[str, str | bytes] = NONE
-    ) -> T:
-        stub = self._health if operation.method == "Check" else self._inference
-        return await self._ask(stub, operation, timeout_s, metadata)
 
 
 async def _messages(

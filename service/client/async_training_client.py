@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-from google.longrunning.operations_pb2_grpc import OperationsStub
 
 from service.address import CONTROL_PORT
 from service.client import training_operations as operations
@@ -14,16 +13,14 @@ from service.client.channels import AwaitedClient
 from service.client.connection import server_error
 from service.client.errors import ServerError
 from service.client.patience import Pauses, Waiting
-from service.pb.training_pb2_grpc import TrainingStub
+from service.pb import training_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Unpack
 
     from service.client.connection import ConnectionOptions
-    from service.client.operations import Operation
     from service.client.training_run import RunFields, TrainingRun
-    from service.pb import training_pb2 as pb
 
 T = TypeVar("T")
 
@@ -39,8 +36,11 @@ class AsyncTrainingClient(AwaitedClient):
 
     def __init__(self, target: str = "127.0.0.1:8003", **options: Unpack[ConnectionOptions]) -> None:
         super().__init__(target, **options)
-        self._training = TrainingStub(self._channel)
-        self._operations = OperationsStub(self._channel)
+        self._watch = self._channel.unary_stream(
+            operations.WATCH,
+            request_serializer=pb.WatchTrainingRunRequest.SerializeToString,
+            response_deserializer=pb.TrainingRunEvent.FromString,
+        )
 
     async def create(self, **fields: Unpack[RunFields]) -> TrainingRun:
         """Queue a run; `TrainingClient.create` has the fields, and what is raised."""
@@ -99,7 +99,7 @@ class AsyncTrainingClient(AwaitedClient):
         pauses = Pauses(patience_s)
         while True:
             request = operations.watch(name, from_event)
-            call = self._training.WatchTrainingRun(request, metadata=self._metadata())
+            call = self._watch(request, metadata=self._metadata())
             try:
                 async for event in call:
                     pauses = Pauses(patience_s)
@@ -115,7 +115,3 @@ class AsyncTrainingClient(AwaitedClient):
                 return
             finally:
                 call.cancel()
-
-    async def _call(self, operation: Operation[T]) -> T:
-        stub = self._training if operation.method == "CreateTrainingRun" else self._operations
-        return await self._ask(stub, operation)

@@ -37,6 +37,18 @@ class _Client:
             self._channel = self._library.insecure_channel(where, options=settings)
         else:
             self._channel = self._library.secure_channel(where, self._connection.credentials, options=settings)
+        self._callables: dict[str, Any] = {}
+
+    def _callable(self, operation: Operation[Any]) -> Any:  # noqa: ANN401 - blocking or awaited, as the library's
+        """What calls the operation's method; made once, since that costs more than a call's bookkeeping."""
+        found = self._callables.get(operation.method)
+        if found is None:
+            found = self._callables[operation.method] = self._channel.unary_unary(
+                operation.method,
+                request_serializer=type(operation.request).SerializeToString,
+                response_deserializer=operation.response.FromString,
+            )
+        return found
 
     def _metadata(self, more: Mapping[str, str | bytes] = NONE) -> Metadata:
         mine = self._connection.metadata
@@ -61,15 +73,14 @@ class BlockingClient(_Client):
         """Close the connection; calls that are under way fail."""
         self._channel.close()
 
-    def _ask(
+    def _call(
         self,
-        stub: object,
         operation: Operation[T],
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = NONE,
     ) -> T:
         try:
-            response = getattr(stub, operation.method)(
+            response = self._callable(operation)(
                 operation.request,
                 timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
                 metadata=self._metadata(metadata),
@@ -97,15 +108,14 @@ class AwaitedClient(_Client):
         """Close the connection; calls that are under way fail."""
         await self._channel.close()
 
-    async def _ask(
+    async def _call(
         self,
-        stub: object,
         operation: Operation[T],
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = NONE,
     ) -> T:
         try:
-            response = await getattr(stub, operation.method)(
+            response = await self._callable(operation)(
                 operation.request,
                 timeout=self._connection.timeout_s if timeout_s is None else timeout_s,
                 metadata=self._metadata(metadata),

@@ -31,8 +31,12 @@ from service.wire.typed_contents import add_typed, from_typed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from google.protobuf.message import Message
+
 T = TypeVar("T")
 
+INFERENCE = "/inference.GRPCInferenceService"
+STREAM_INFER = f"{INFERENCE}/ModelStreamInfer"
 _CLASSIFICATION, _PRIORITY, _TIMEOUT = "classification", "priority", "timeout"
 
 
@@ -41,61 +45,89 @@ class Operation(Generic[T]):
     """One call of a unary method."""
 
     method: str
-    """Its name in the generated stub."""
+    """``/package.Service/Method``."""
     request: Any
     """Its request message."""
+    response: type[Message]
+    """The type of its response message."""
     read: Callable[[Any], T]
     """From the response message to what the caller gets; raises ServerError (DATA_LOSS) where it is damaged."""
 
 
 def server_live() -> Operation[bool]:
     """Whether the process answers."""
-    return Operation("ServerLive", pb.ServerLiveRequest(), lambda response: bool(response.live))
+    return Operation(
+        f"{INFERENCE}/ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse, lambda response: bool(response.live)
+    )
 
 
 def server_ready() -> Operation[bool]:
     """Whether the server says that it is ready."""
-    return Operation("ServerReady", pb.ServerReadyRequest(), lambda response: bool(response.ready))
+    return Operation(
+        f"{INFERENCE}/ServerReady",
+        pb.ServerReadyRequest(),
+        pb.ServerReadyResponse,
+        lambda response: bool(response.ready),
+    )
 
 
 def model_ready(name: str, version: str) -> Operation[bool]:
     """Whether a model answers."""
     _check_texts(name=name, version=version)
-    return Operation("ModelReady", pb.ModelReadyRequest(name=name, version=version), lambda r: bool(r.ready))
+    return Operation(
+        f"{INFERENCE}/ModelReady",
+        pb.ModelReadyRequest(name=name, version=version),
+        pb.ModelReadyResponse,
+        lambda r: bool(r.ready),
+    )
 
 
 def server_metadata() -> Operation[ServerInfo]:
     """The server's description of itself."""
     return Operation(
-        "ServerMetadata", pb.ServerMetadataRequest(), lambda r: ServerInfo(r.name, r.version, tuple(r.extensions))
+        f"{INFERENCE}/ServerMetadata",
+        pb.ServerMetadataRequest(),
+        pb.ServerMetadataResponse,
+        lambda r: ServerInfo(r.name, r.version, tuple(r.extensions)),
     )
 
 
 def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
     """The description of a model."""
     _check_texts(name=name, version=version)
-    return Operation("ModelMetadata", pb.ModelMetadataRequest(name=name, version=version), _model_info)
+    return Operation(
+        f"{INFERENCE}/ModelMetadata",
+        pb.ModelMetadataRequest(name=name, version=version),
+        pb.ModelMetadataResponse,
+        _model_info,
+    )
 
 
 def model_config(name: str, version: str) -> Operation[ModelConfig]:
     """The configuration of a model."""
     _check_texts(name=name, version=version)
     request = pb.ModelConfigRequest(name=name, version=version)
-    return Operation("ModelConfig", request, lambda r: _model_config(r.config))
+    return Operation(f"{INFERENCE}/ModelConfig", request, pb.ModelConfigResponse, lambda r: _model_config(r.config))
 
 
 def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
     """What models have done."""
     _check_texts(name=name, version=version)
     request = pb.ModelStatisticsRequest(name=name, version=version)
-    return Operation("ModelStatistics", request, lambda r: tuple(_statistics(entry) for entry in r.model_stats))
+    return Operation(
+        f"{INFERENCE}/ModelStatistics",
+        request,
+        pb.ModelStatisticsResponse,
+        lambda r: tuple(_statistics(entry) for entry in r.model_stats),
+    )
 
 
 def repository_index(*, ready: bool) -> Operation[tuple[ModelState, ...]]:
     """What lies in the server's repository."""
     return Operation(
-        "RepositoryIndex",
+        f"{INFERENCE}/RepositoryIndex",
         pb.RepositoryIndexRequest(ready=ready),
+        pb.RepositoryIndexResponse,
         lambda r: tuple(ModelState(m.name, m.version, m.state, m.reason) for m in r.models),
     )
 
@@ -107,18 +139,28 @@ def load(name: str, config: Mapping[str, Any] | None, files: Mapping[str, bytes]
         request.parameters["config"].string_param = json.dumps(config)
     for path, content in files.items():
         request.parameters[path if path.startswith("file:") else f"file:{path}"].bytes_param = content
-    return Operation("RepositoryModelLoad", request, _nothing)
+    return Operation(f"{INFERENCE}/RepositoryModelLoad", request, pb.RepositoryModelLoadResponse, _nothing)
 
 
 def unload(name: str) -> Operation[None]:
     """Unload a model."""
-    return Operation("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=name), _nothing)
+    return Operation(
+        f"{INFERENCE}/RepositoryModelUnload",
+        pb.RepositoryModelUnloadRequest(model_name=name),
+        pb.RepositoryModelUnloadResponse,
+        _nothing,
+    )
 
 
 def health(service: str) -> Operation[str]:
     """grpc.health.v1's word for a service."""
     statuses = health_pb2.HealthCheckResponse.ServingStatus
-    return Operation("Check", health_pb2.HealthCheckRequest(service=service), lambda r: statuses.Name(r.status))
+    return Operation(
+        "/grpc.health.v1.Health/Check",
+        health_pb2.HealthCheckRequest(service=service),
+        health_pb2.HealthCheckResponse,
+        lambda r: statuses.Name(r.status),
+    )
 
 
 def infer(
@@ -167,7 +209,7 @@ def infer(
             add_typed(tensor.contents, array, datatype)
         else:
             request.raw_input_contents.append(to_raw(array, datatype))
-    return Operation("ModelInfer", request, read_answer)
+    return Operation(f"{INFERENCE}/ModelInfer", request, pb.ModelInferResponse, read_answer)
 
 
 def read_answer(response: pb.ModelInferResponse) -> Answer:

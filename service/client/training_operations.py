@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
 
 from service.client.operations import Operation
 from service.client.training_run import TrainingRun, create_request, read_run
@@ -23,42 +24,65 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="Message")
 
+_OPERATIONS = "/google.longrunning.Operations"
+_TRAINING = "/mnist1d.training.v1.Training"
+WATCH = f"{_TRAINING}/WatchTrainingRun"
 PAGE = 100
 """Runs that are listed with one call."""
 
 
 def create(**fields: Unpack[RunFields]) -> Operation[TrainingRun]:
     """Queue a run; raises ValueError as `create_request` does."""
-    return Operation("CreateTrainingRun", create_request(**fields), read_run)
+    return Operation(f"{_TRAINING}/CreateTrainingRun", create_request(**fields), operations_pb2.Operation, read_run)
 
 
 def get(name: str) -> Operation[TrainingRun]:
     """A run as it is now."""
-    return Operation("GetOperation", _named(operations_pb2.GetOperationRequest(), name), read_run)
+    return Operation(
+        f"{_OPERATIONS}/GetOperation",
+        _named(operations_pb2.GetOperationRequest(), name),
+        operations_pb2.Operation,
+        read_run,
+    )
 
 
 def page(filter_text: str, token: str) -> Operation[tuple[tuple[TrainingRun, ...], str]]:
     """Runs, newest first, and the token of the next page, empty on the last one."""
     request = operations_pb2.ListOperationsRequest(page_size=PAGE, page_token=token)
     put(request, "filter", filter_text, "filter_text")
-    return Operation("ListOperations", request, lambda r: (tuple(map(read_run, r.operations)), r.next_page_token))
+    return Operation(
+        f"{_OPERATIONS}/ListOperations",
+        request,
+        operations_pb2.ListOperationsResponse,
+        lambda r: (tuple(map(read_run, r.operations)), r.next_page_token),
+    )
 
 
 def wait(name: str, timeout_s: float) -> Operation[TrainingRun]:
     """The run when it is done, or as it is after ``timeout_s`` seconds."""
     request = _named(operations_pb2.WaitOperationRequest(), name)
     request.timeout.FromNanoseconds(round(1e9 * timeout_s))
-    return Operation("WaitOperation", request, read_run)
+    return Operation(f"{_OPERATIONS}/WaitOperation", request, operations_pb2.Operation, read_run)
 
 
 def cancel(name: str) -> Operation[None]:
     """Ask a run to stop."""
-    return Operation("CancelOperation", _named(operations_pb2.CancelOperationRequest(), name), _nothing)
+    return Operation(
+        f"{_OPERATIONS}/CancelOperation",
+        _named(operations_pb2.CancelOperationRequest(), name),
+        empty_pb2.Empty,
+        _nothing,
+    )
 
 
 def delete(name: str) -> Operation[None]:
     """Forget a run that is done."""
-    return Operation("DeleteOperation", _named(operations_pb2.DeleteOperationRequest(), name), _nothing)
+    return Operation(
+        f"{_OPERATIONS}/DeleteOperation",
+        _named(operations_pb2.DeleteOperationRequest(), name),
+        empty_pb2.Empty,
+        _nothing,
+    )
 
 
 def watch(name: str, from_event: int) -> pb.WatchTrainingRunRequest:

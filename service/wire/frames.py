@@ -67,7 +67,7 @@ def settings(values: Mapping[int, int]) -> bytes:
 
 
 def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Identifiers and values of a SETTINGS frame, in order; raises ConnectionFailure for a payload of another length."""
+    """Identifiers and values of SETTINGS, in order; raises ConnectionFailure for a payload of another length."""
     if len(payload) % SETTING.size:
         raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, f"a setting has 6 bytes, the frame has {len(payload)}")
     return SETTING.iter_unpack(payload)

@@ -9,8 +9,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from service.pb import health_pb2_grpc, open_inference_pb2_grpc
 from service.pb.open_inference_pb2 import ModelInferRequest
+from tests.stubs import health_pb2_grpc, open_inference_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -8,13 +8,14 @@ import grpc
 import pytest
 
 from service.errors import PermissionDenied, ServiceError, Unauthenticated
-from service.pb import health_pb2, open_inference_pb2_grpc
+from service.pb import health_pb2
 from service.pb import open_inference_pb2 as pb
 from service.rpc.methods import Unary
 from service.security.access import Access, Guard, Tokens
 from service.security.tokens import TokenFile
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
+from tests.stubs import open_inference_pb2_grpc
 
 if TYPE_CHECKING:
     from service.server.server import Server

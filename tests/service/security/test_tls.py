@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives import serialization
 
 from service.config import ConfigError, ServerConfig
 from service.pb import open_inference_pb2 as pb
-from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from service.security.tls import CertificateFiles
 from service.server.server import Server
 from tests.certificates import Pair, Root
+from tests.stubs.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 if TYPE_CHECKING:
     from pathlib import Path

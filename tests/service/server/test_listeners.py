@@ -10,10 +10,10 @@ import pytest
 from service.config import ServerConfig
 from service.errors import BindError
 from service.pb import open_inference_pb2 as pb
-from service.pb.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from service.server.server import Server
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
+from tests.stubs.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 APART = {"control_on_main_port": False, "control_port": 0, "model_control_mode": "explicit"}
 
