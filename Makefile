@@ -98,7 +98,7 @@ format: $(VENV)/.installed-dev
 protos: $(VENV)/.installed-dev
 	@for name in $(PROTOS); do \
 	  $(BIN)/python -m grpc_tools.protoc -Iprotos --include_imports --descriptor_set_out=service/pb/$$name.binpb protos/$$name.proto && \
-	  printf '"""Messages of protos/%s.proto; see service/pb/__init__.py."""\n\nfrom service.pb import load\n\nglobals().update(load("%s"))\n' $$name $$name \
+	  printf '"""Messages of protos/%s.proto; see service/pb/__init__.py."""\n\nfrom . import load\n\nglobals().update(load("%s"))\n' $$name $$name \
 	    > service/pb/$${name}_pb2.py || exit 1; \
 	done
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -Iservice/pb=protos -Iprotos \

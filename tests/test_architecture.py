@@ -54,8 +54,11 @@ def imports(path: Path, *, lazy: bool = True) -> frozenset[str]:
         node = todo.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import begins at the package that the file lies in.
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
         if not lazy and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -84,7 +87,11 @@ OUTER = ("service.server", "service.cli")
 RULES = [
     ("models", ("service", "grpc", "click"), "models knows nothing of services or command lines"),
     ("service", ("torch", "onnxscript", "numba", "llvmlite"), "serving never imports torch or a compiler"),
-    ("service.wire", (*INFERENCE, *OUTER, "service.rpc", "service.transport", "asyncio", "grpc"), "bytes of both ends"),
+    (
+        "service.wire",
+        ("models", *INFERENCE, *OUTER, "service.rpc", "service.transport", "asyncio", "grpc"),
+        "bytes of both ends, and nothing of models",
+    ),
     ("service.rpc", (*INFERENCE, *OUTER, "service.transport", "models", "grpc"), "rows know no engine and no models"),
     ("service.security", (*INFERENCE, *OUTER, "service.transport", "models", "grpc"), "rights know neither"),
     ("service.transport", (*INFERENCE, *OUTER, "models"), "transport knows no models"),
@@ -101,7 +108,7 @@ RULES = [
         "a slice, free of transport, which meets inference on disk",
     ),
     ("service.health", ("service.transport", *OUTER, "grpc"), "servicers know no transport"),
-    ("service.client", (*INFERENCE, *OUTER, "service.transport", "onnxruntime"), "a client needs no server"),
+    ("service.client", ("models", *INFERENCE, *OUTER, "service.transport", "onnxruntime"), "a client needs no server"),
     (
         "service.bench",
         (*INFERENCE, *OUTER, "service.transport", "grpc", "onnxruntime"),
@@ -136,6 +143,19 @@ def test_the_service_knows_only_the_seam_of_models() -> None:
             allowed = (*SEAM, *(TRAINING_SEAM if is_under(name, "service.training") else ()))
             wrong = sorted(module for module in known if not is_under(module, *allowed))
             assert not wrong, f"{name} knows {', '.join(wrong)}"
+
+
+def test_what_a_client_needs_can_be_built_without_the_rest() -> None:
+    """`client`, `wire`, `pb`, `errors` and `address` import each other, by relative imports, and nothing else here."""
+    parts = ("service.client", "service.wire", "service.pb", "service.errors", "service.address")
+    checked = [path for path in SOURCES if is_under(module_name(path), *parts)]
+    assert len(checked) > 20
+    for path in checked:
+        internal = {module for module in internal_imports(path) if module not in ("service", "models")}
+        wrong = sorted(module for module in internal if not is_under(module, *parts))
+        assert not wrong, f"{module_name(path)} imports {', '.join(wrong)}"
+        absolute = re.findall(r"^ *(?:from|import) (?:service|models)\b.*", path.read_text(), re.MULTILINE)
+        assert not absolute, f"{module_name(path)}: {absolute[0]}"
 
 
 def test_only_engines_know_grpcio() -> None:

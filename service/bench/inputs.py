@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.artifact.datatypes import DATATYPES
 from service.client.operations import infer
+from service.wire.datatypes import DATATYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ Neither imports the server or onnxruntime, and either can share a process with t
 `TrainingClient` and `AsyncTrainingClient` are the same for training runs: `training_operations`, `training_run`.
 """
 
-from service.client.answers import (
+from .answers import (
     Answer,
     Classified,
     ModelConfig,
@@ -23,15 +23,15 @@ from service.client.answers import (
     TensorInfo,
     TimeSpent,
 )
-from service.client.async_client import AsyncInferenceClient
-from service.client.async_training_client import AsyncTrainingClient
-from service.client.connection import RETRIES, RetryPolicy, Tls
-from service.client.errors import ErrorDetails, FieldViolation, ServerError
-from service.client.operations import datatype_of
-from service.client.operations import infer as request
-from service.client.sync_client import InferenceClient
-from service.client.training_client import TrainingClient
-from service.client.training_run import TrainingRun
+from .async_client import AsyncInferenceClient
+from .async_training_client import AsyncTrainingClient
+from .connection import RETRIES, RetryPolicy, Tls
+from .errors import ErrorDetails, FieldViolation, ServerError
+from .operations import datatype_of
+from .operations import infer as request
+from .sync_client import InferenceClient
+from .training_client import TrainingClient
+from .training_run import TrainingRun
 
 __all__ = [
     "RETRIES",

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from service.address import CONTROL_PORT
-from service.client import training_operations as operations
-from service.client.channels import AwaitedClient
-from service.client.connection import server_error
-from service.client.errors import ServerError
-from service.client.patience import Pauses, Waiting
-from service.pb import training_pb2 as pb
+from ..address import CONTROL_PORT
+from ..pb import training_pb2 as pb
+from . import training_operations as operations
+from .channels import AwaitedClient
+from .connection import server_error
+from .errors import ServerError
+from .patience import Pauses, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Unpack
 
-    from service.client.connection import ConnectionOptions
-    from service.client.training_run import RunFields, TrainingRun
+    from .connection import ConnectionOptions
+    from .training_run import RunFields, TrainingRun
 
 T = TypeVar("T")
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import grpc
 import grpc.aio
 
-from service.address import MAIN_PORT
-from service.client.connection import NONE, Metadata, connection, server_error
+from ..address import MAIN_PORT
+from .connection import NONE, Metadata, connection, server_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
-    from service.client.connection import ConnectionOptions, RetryPolicy
-    from service.client.operations import Operation
+    from .connection import ConnectionOptions, RetryPolicy
+    from .operations import Operation
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import grpc
 
-from service.address import MAIN_PORT, split_address
-from service.client.errors import DETAILS_KEY, ServerError, read_details
-from service.errors import Code
+from ..address import MAIN_PORT, split_address
+from ..errors import Code
+from .errors import DETAILS_KEY, ServerError, read_details
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from service.errors import Code
+    from ..errors import Code
 
 DETAILS_KEY = "grpc-status-details-bin"
 

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from models.artifact.datatypes import DATATYPES, Datatype
-from service.client.answers import (
+from ..errors import Code
+from ..pb import health_pb2
+from ..pb import open_inference_pb2 as pb
+from ..wire.datatypes import DATATYPES, Datatype
+from ..wire.raw_contents import ContentsError, from_raw, to_raw
+from ..wire.typed_contents import add_typed, from_typed
+from .answers import (
     Answer,
     ModelConfig,
     ModelInfo,
@@ -21,12 +26,7 @@ from service.client.answers import (
     TensorInfo,
     TimeSpent,
 )
-from service.client.errors import ServerError
-from service.errors import Code
-from service.pb import health_pb2
-from service.pb import open_inference_pb2 as pb
-from service.wire.raw_contents import ContentsError, from_raw, to_raw
-from service.wire.typed_contents import add_typed, from_typed
+from .errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

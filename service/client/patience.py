@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from service.errors import Code
+from ..errors import Code
 
 if TYPE_CHECKING:
-    from service.client.errors import ServerError
+    from .errors import ServerError
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 

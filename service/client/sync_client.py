@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from service.client import operations
-from service.client.channels import BlockingClient
-from service.client.connection import NONE, server_error
-from service.client.errors import ServerError
-from service.pb import open_inference_pb2 as pb
+from ..pb import open_inference_pb2 as pb
+from . import operations
+from .channels import BlockingClient
+from .connection import NONE, server_error
+from .errors import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from service.client.answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
-    from service.client.connection import ConnectionOptions, RetryPolicy
-    from service.client.operations import Operation
+    from .answers import Answer, ModelConfig, ModelInfo, ModelState, ModelStatistics, ServerInfo
+    from .connection import ConnectionOptions, RetryPolicy
+    from .operations import Operation
 
 T = TypeVar("T")
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, TypeVar
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
-from service.client.operations import Operation
-from service.client.training_run import TrainingRun, create_request, read_run
-from service.client.typed_fields import put
-from service.pb import training_pb2 as pb
+from ..pb import training_pb2 as pb
+from .operations import Operation
+from .training_run import TrainingRun, create_request, read_run
+from .typed_fields import put
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from google.protobuf.message import Message
 
-    from service.client.training_run import RunFields
+    from .training_run import RunFields
 
 M = TypeVar("M", bound="Message")
 

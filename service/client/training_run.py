@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from service.client.connection import NONE
-from service.client.errors import ServerError, read_details
-from service.client.typed_fields import put
-from service.errors import Code
-from service.pb import training_pb2 as pb
+from ..errors import Code
+from ..pb import training_pb2 as pb
+from .connection import NONE
+from .errors import ServerError, read_details
+from .typed_fields import put
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
-from models.artifact.datatypes import DATATYPES
 from service.inference.streaming import FINAL_RESPONSE
 from service.inference.tensors import check_finite
 from service.pb.open_inference_pb2 import ModelInferResponse
+from service.wire.datatypes import DATATYPES
 from service.wire.raw_contents import to_raw
 
 if TYPE_CHECKING:

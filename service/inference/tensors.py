@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.artifact.datatypes import DATATYPES, Datatype
 from service.errors import InvalidRequest
 from service.inference import parameters
 from service.inference.classification import check_classifiable, classify
 from service.pb.open_inference_pb2 import ModelInferResponse
+from service.wire.datatypes import DATATYPES, Datatype
 from service.wire.raw_contents import from_raw, to_raw
 from service.wire.typed_contents import FIELDS, add_typed, from_typed, is_filled
 

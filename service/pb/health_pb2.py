@@ -1,5 +1,5 @@
 """Messages of protos/health.proto; see service/pb/__init__.py."""
 
-from service.pb import load
+from . import load
 
 globals().update(load("health"))

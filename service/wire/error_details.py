@@ -16,7 +16,7 @@ from google.rpc.status_pb2 import Status as RpcStatus
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from service.errors import Status
+    from ..errors import Status
 
 METADATA_KEY = "grpc-status-details-bin"
 DOMAIN = "mnist1d-service"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from service.wire.errors import ConnectionFailure, ErrorCode
+from .errors import ConnectionFailure, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

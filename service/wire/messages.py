@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from service.errors import Code, Status
+from ..errors import Code, Status
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = (b"identity", b"deflate", b"gzip")

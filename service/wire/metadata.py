@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import Final
 
-from service.wire.errors import ErrorCode, StreamFailure
+from .errors import ErrorCode, StreamFailure
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNIT_S: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}

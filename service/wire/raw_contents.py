@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.artifact.datatypes import Datatype
+    from .datatypes import Datatype
 
 _LENGTH = struct.Struct("<I")
 MAX_ELEMENT_BYTES = 2**32 - 1

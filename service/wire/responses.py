@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from service.wire import error_details, frames
-from service.wire.messages import PREFIX_BYTES
-from service.wire.metadata import encode_binary, percent_encode
+from . import error_details, frames
+from .messages import PREFIX_BYTES
+from .metadata import encode_binary, percent_encode
 
 if TYPE_CHECKING:
-    from service.errors import Status
+    from ..errors import Status
 
 
 def _field(name: bytes, value: bytes) -> bytes:

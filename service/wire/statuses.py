@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from service.errors import Code, Status
+from ..errors import Code, Status
 
 DEFECT: Final = Status(Code.INTERNAL, "internal error")
 LATE: Final = Status(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.wire.raw_contents import ContentsError, as_bytes, text_array
+from .raw_contents import ContentsError, as_bytes, text_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.artifact.datatypes import Datatype
-    from service.pb.open_inference_pb2 import InferTensorContents
+    from ..pb.open_inference_pb2 import InferTensorContents
+    from .datatypes import Datatype
 
 FIELDS = {
     "BOOL": "bool_contents",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
+from service.wire.datatypes import DATATYPES
 from tests.conftest import publish_affine
 from tests.interop.clients import DRIVERS, Failure, client_process
 from tests.interop.zoo import identity_name

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
+from service.wire.datatypes import DATATYPES
 from tests.interop.clients import Failure
 from tests.interop.zoo import LABELS, identity_name
 

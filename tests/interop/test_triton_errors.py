@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
+from service.wire.datatypes import DATATYPES
 from tests.interop.clients import Failure
 from tests.interop.zoo import identity_name
 from tests.processes import serve

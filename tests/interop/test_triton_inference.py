@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
 from service.client import InferenceClient
+from service.wire.datatypes import DATATYPES
 from tests.conftest import conv2d_model
 from tests.interop.clients import Failure
 from tests.interop.zoo import identity_name

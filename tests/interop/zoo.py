@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact.datatypes import DATATYPES
+from service.wire.datatypes import DATATYPES
 from tests.conftest import conv2d_model, identity_model, mixed_model, onnx_model, publish_affine, put_plain
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from models.artifact.datatypes import DATATYPES
 from service.cli.connection_options import check_server, connection_options, headers_from, tls_from
 from service.cli.display.console import Exit, FiniteRange, fail, json_option, print_json, print_table
 from service.cli.display.output import can_write
 from service.client import Answer, InferenceClient, ServerError, TensorInfo
 from service.errors import Code
+from service.wire.datatypes import DATATYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

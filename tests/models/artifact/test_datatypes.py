@@ -8,8 +8,6 @@ from onnx import TensorProto, helper
 from models.artifact.datatypes import BY_ONNX, BY_ORT, DATATYPES
 from tests.conftest import identity_model
 
-NUMBERS = [datatype for datatype in DATATYPES.values() if datatype.name != "BYTES"]
-
 
 def test_the_datatypes_are_the_protocols():
     assert list(DATATYPES) == [
@@ -37,17 +35,9 @@ def test_onnxruntime_has_the_same_name(datatype):
     assert session.get_inputs()[0].type == datatype.ort
 
 
-@pytest.mark.parametrize("datatype", NUMBERS, ids=lambda datatype: datatype.name)
-def test_the_wire_is_little_endian_and_has_numpys_item_size(datatype):
-    assert datatype.itemsize_bytes == datatype.numpy.itemsize
-    one = np.ones((), datatype.numpy).tobytes()
-    little = {"FP16": b"\x00\x3c", "BF16": b"\x80\x3f", "FP32": b"\x00\x00\x80\x3f", "FP64": b"\x00" * 6 + b"\xf0\x3f"}
-    assert one == little.get(datatype.name, (1).to_bytes(datatype.itemsize_bytes, "little"))
-
-
-def test_strings_have_no_item_size_and_are_python_objects():
+def test_strings_are_python_objects():
     text = DATATYPES["BYTES"]
-    assert (text.itemsize_bytes, text.numpy, text.onnx) == (0, np.dtype(object), TensorProto.STRING)
+    assert (text.numpy, text.onnx) == (np.dtype(object), TensorProto.STRING)
 
 
 def test_only_floating_point_can_be_nan_or_infinite():

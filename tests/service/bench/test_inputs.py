@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
 from service.bench.inputs import InputsError, given_inputs, made_inputs, messages, samples_of
 from service.client import ModelInfo, TensorInfo
 from service.pb.open_inference_pb2 import ModelInferRequest
+from service.wire.datatypes import DATATYPES
 
 
 def model(*inputs: tuple[str, str, tuple[int, ...]]) -> ModelInfo:

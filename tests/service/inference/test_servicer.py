@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto
 
 import models
-from models.artifact.datatypes import DATATYPES
 from service.pb import open_inference_pb2 as pb
+from service.wire.datatypes import DATATYPES
 from service.wire.raw_contents import from_raw, to_raw
 from service.wire.typed_contents import FIELDS, add_typed, from_typed
 from tests.conftest import affine_model, conv2d_model, identity_model, mixed_model, publish_affine, put_plain

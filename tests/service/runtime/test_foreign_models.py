@@ -11,9 +11,9 @@ import grpc
 import numpy as np
 import pytest
 
-from models.artifact.datatypes import DATATYPES
 from models.artifact.onnx_session import open_model
 from service.pb.open_inference_pb2 import ModelConfigRequest, ModelInferRequest, ModelStatisticsRequest
+from service.wire.datatypes import DATATYPES
 from tests import foreign_models
 from tests.conftest import publish_affine, put_plain
 from tests.service.conftest import affine_request

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.artifact.datatypes import DATATYPES
+from service.wire.datatypes import DATATYPES
 from service.wire.raw_contents import ContentsError, from_raw, to_raw
 
 NUMERIC = [datatype for datatype in DATATYPES.values() if datatype.name not in {"BYTES", "BOOL"}]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from models.artifact.datatypes import DATATYPES
 from service.pb.open_inference_pb2 import InferTensorContents
+from service.wire.datatypes import DATATYPES
 from service.wire.raw_contents import ContentsError
 from service.wire.typed_contents import FIELDS, add_typed, from_typed, is_filled
 
