@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto
 
 import models
+from models.artifact.datatypes import DATATYPES as SERVED
 from service.pb import open_inference_pb2 as pb
 from service.wire.datatypes import DATATYPES
 from service.wire.raw_contents import from_raw, to_raw
@@ -43,7 +44,7 @@ def test_there_is_a_sample_of_every_datatype() -> None:
 @pytest.mark.parametrize("name", DATATYPES)
 async def test_every_datatype_is_served_raw(repository, serving, connect, name) -> None:
     datatype, sample = DATATYPES[name], SAMPLES[name]
-    put_plain(repository, "same", identity_model(datatype.onnx))
+    put_plain(repository, "same", identity_model(SERVED[name].onnx))
     request = pb.ModelInferRequest(
         model_name="same",
         inputs=[pb.ModelInferRequest.InferInputTensor(name="x", datatype=name, shape=sample.shape)],
@@ -59,7 +60,7 @@ async def test_every_datatype_is_served_raw(repository, serving, connect, name) 
 @pytest.mark.parametrize("name", FIELDS)
 async def test_every_datatype_that_has_typed_contents_is_served_typed(repository, serving, connect, name) -> None:
     datatype, sample = DATATYPES[name], SAMPLES[name]
-    put_plain(repository, "same", identity_model(datatype.onnx))
+    put_plain(repository, "same", identity_model(SERVED[name].onnx))
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype=name, shape=sample.shape)
     add_typed(tensor.contents, sample, datatype)
     async with serving(repository) as server, connect(server) as stubs:
