@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from service.errors import Code
 from service.pb import POOL, add
-from service.rpc.methods import BidiStream, CallContext
+from service.rpc.methods import Bidi, CallContext
 from service.security.access import Access
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PATHS = (
 )
 
 
-def methods(served: Sequence[str]) -> tuple[BidiStream, ...]:
+def methods(served: Sequence[str]) -> tuple[Bidi, ...]:
     """The reflection rows of the method table; ``served`` are the full names of the services to list."""
     names = sorted({*served, *(path.split("/")[1] for path in PATHS)})
     _describe_reflection()
@@ -41,7 +41,7 @@ def methods(served: Sequence[str]) -> tuple[BidiStream, ...]:
             yield _answered(request, names)
 
     return tuple(
-        BidiStream(
+        Bidi(
             path,
             reflection_pb2.ServerReflectionRequest.FromString,
             lambda response: response.SerializeToString(),

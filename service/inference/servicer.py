@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, method by method. `model_infer` is the whole path of a request.
+"""The Open Inference Protocol, method by method. `begin_infer` is the whole path of a request.
 
 Knows messages and models; does not know which transport runs it.
 """
@@ -6,7 +6,6 @@ Knows messages and models; does not know which transport runs it.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import models
@@ -16,12 +15,11 @@ from service.inference.request import RequestReader
 from service.inference.streaming import InferenceStream
 from service.pb import open_inference_pb2 as pb
 from service.repository.description import PLATFORM, model_config, model_statistics
-from service.rpc.awaited import awaited
-from service.rpc.methods import BidiStream, CallContext, Method, Unary
+from service.rpc.methods import Begun, CallContext, Method, Opened, Unary
 from service.security.access import Access
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from google.protobuf.message import Message
 
@@ -87,25 +85,11 @@ class InferenceServicer:
         request.learn(inference.model, asked)
         return inference.cancel
 
-    async def model_infer(self, request: ReadRequest, context: CallContext) -> pb.ModelInferResponse:
-        """The same for whoever can wait."""
-        answer: asyncio.Future[pb.ModelInferResponse] = asyncio.get_running_loop().create_future()
-        cancel = self.begin_infer(request, context, partial(_settle, answer))
-        try:
-            return await answer
-        finally:
-            cancel()
-            del answer  # an exception holds this frame, and the future holds the exception
-
     def open_stream(self, context: CallContext, replies: Replies) -> InferenceStream:
         """See `service.inference.streaming`."""
         return InferenceStream(
             context, replies, read=self._stream_reader.read, begin=self.begin_infer, express=self._stream_express.enter
         )
-
-    def model_stream_infer(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
-        """The same for whoever can wait."""
-        return awaited(self.open_stream, requests, context)
 
     def _refuse(self, context: CallContext, done: Done) -> Callable[[], None]:
         task = asyncio.ensure_future(self._admission.refuse(context.time_remaining_s()))
@@ -192,32 +176,22 @@ class InferenceServicer:
             )
             for name, request, handler in unary
         ]
-        infer_row = Unary(
+        infer_row = Begun(
             f"{path}ModelInfer",
             self._reader.parse,
             _serialize,
-            handler=self.model_infer,
             begin=self.begin_infer,
             express=self._express.enter,
             describe=_described,
             describe_answer=_described_answer,
         )
         # Messages are read and written where their order is kept.
-        stream_row = BidiStream(f"{path}ModelStreamInfer", bytes, bytes, self.model_stream_infer, open=self.open_stream)
+        stream_row = Opened(f"{path}ModelStreamInfer", bytes, bytes, open=self.open_stream)
         return (*rows, infer_row, stream_row)
 
 
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
-
-
-def _settle(answer: asyncio.Future[pb.ModelInferResponse], response: pb.ModelInferResponse | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(response, Exception):
-        answer.set_exception(response)
-    else:
-        answer.set_result(response)
 
 
 def _runner(version: ModelVersion) -> Runner:

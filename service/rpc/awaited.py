@@ -1,15 +1,49 @@
-"""An opened stream as an async generator, for engines that wait: a task feeds it, the generator has its answers."""
+"""Rows for engines that wait for answers: rows that work by callbacks, as coroutines and async generators."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from service.rpc.methods import Begun, Bidi, Method, Opened, Unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from service.rpc.methods import CallContext, Open, OpenStream
+    from service.rpc.methods import Begin, CallContext, Open, OpenStream
+
+
+def awaitable(method: Method) -> Method:
+    """The same row with a ``handler`` to wait for; rows that have one stay as they are."""
+    common = {field.name: getattr(method, field.name) for field in fields(Method)}
+    if isinstance(method, Begun):
+        return Unary(**common, handler=partial(answer, method.begin))
+    if isinstance(method, Opened):
+        return Bidi(**common, handler=partial(answers, method.open))
+    return method
+
+
+async def answer(begin: Begin, request: Any, context: CallContext) -> Any:  # noqa: ANN401 - the row's messages
+    """The response of a begun call; raises what fails it."""
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    cancel = begin(request, context, partial(_settle, done))
+    try:
+        return await done
+    finally:
+        cancel()
+        del done  # an exception holds this frame, and the future holds the exception
+
+
+def _settle(done: asyncio.Future[Any], response: Any) -> None:  # noqa: ANN401 - the row's message, or an exception
+    if done.done():
+        return
+    if isinstance(response, Exception):
+        done.set_exception(response)
+    else:
+        done.set_result(response)
 
 
 class _Held:
@@ -45,8 +79,8 @@ class _Held:
         self.news.set()
 
 
-async def awaited(open_: Open, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
-    """The responses of a stream; raises what ends it."""
+async def answers(open_: Open, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
+    """The responses of an opened stream; raises what ends it. A task feeds it, the generator has its responses."""
     replies = _Held()
     stream = open_(context, replies)
     feeding = asyncio.create_task(_feed(stream, requests, replies.room))

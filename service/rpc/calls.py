@@ -17,7 +17,7 @@ from service.security.access import Access
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from service.rpc.methods import BidiStream, ServerStream, Unary
+    from service.rpc.methods import Begun, Bidi, ServerStream, Unary
 
 request_log = logging.getLogger("service.requests")
 """A line for each call, at debug level."""
@@ -179,19 +179,17 @@ async def call_unary(
 
 
 def begin_unary(
-    method: Unary,
+    method: Begun,
     data: bytes,
     context: CallContext,
     reply: Callable[[bytes | Status], None],
     observer: Observer | None = None,
     check_access: CheckAccess | None = None,
 ) -> Callable[[], None] | None:
-    """Start a unary call whose method has `Unary.begin`; ``reply`` gets the answer or the status, now or later.
+    """Start a unary call; ``reply`` gets the answer or the status, now or later.
 
     Returns what cancels it, after which ``reply`` is not called; None if it is over already.
     """
-    if method.begin is None:
-        raise TypeError(f"{method.path} cannot be begun")
     call = Call(method, context, observer, check_access)
     fields = None
 
@@ -247,8 +245,8 @@ async def call_server_stream(
     call.succeeded()
 
 
-async def call_bidi_stream(
-    method: BidiStream,
+async def call_bidi(
+    method: Bidi,
     requests: AsyncIterator[bytes],
     context: CallContext,
     observer: Observer | None = None,

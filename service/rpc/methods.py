@@ -122,7 +122,7 @@ class OpenStream(Protocol):
 
 Open = Callable[[CallContext, Replies], OpenStream]
 """Starts a stream; what it raises has failed the call."""
-BidiStreamHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
+BidiHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,18 @@ class Method:
 
 @dataclass(frozen=True)
 class Unary(Method):
-    """One request, one response."""
+    """One request, one response; a coroutine answers it, in a task for each call."""
 
     handler: UnaryHandler
-    begin: Begin | None = field(default=None, kw_only=True)
-    """The same work as ``handler``, for engines that can do without a task and a future for each call."""
+
+
+@dataclass(frozen=True)
+class Begun(Method):
+    """One request, one response; callbacks answer it, without a task and a future for each call."""
+
+    begin: Begin
     express: Express | None = field(default=None, kw_only=True)
-    """The same for the calls that it takes, while nobody wants to see calls as a whole, by logs or traces."""
+    """The same work for the calls that it takes, while nobody wants to see calls as a whole, by logs or traces."""
 
 
 @dataclass(frozen=True)
@@ -162,9 +167,14 @@ class ServerStream(Method):
 
 
 @dataclass(frozen=True)
-class BidiStream(Method):
-    """Many requests, many responses, independently."""
+class Bidi(Method):
+    """Many requests and many responses, independently; a task and a generator for each call."""
 
-    handler: BidiStreamHandler
-    open: Open | None = field(default=None, kw_only=True)
-    """The same work as ``handler``, for engines that can do without tasks and generators for each message."""
+    handler: BidiHandler
+
+
+@dataclass(frozen=True)
+class Opened(Method):
+    """Many requests and many responses; callbacks take and send them, as bytes, without a task for each call."""
+
+    open: Open

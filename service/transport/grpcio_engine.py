@@ -13,8 +13,9 @@ import grpc
 import grpc.aio
 
 from service.errors import BindError, Code
-from service.rpc.calls import CallFailed, CheckAccess, Observer, call_bidi_stream, call_server_stream, call_unary
-from service.rpc.methods import BidiStream, Method, ServerStream, Unary
+from service.rpc.awaited import awaitable
+from service.rpc.calls import CallFailed, CheckAccess, Observer, call_bidi, call_server_stream, call_unary
+from service.rpc.methods import Bidi, Method, ServerStream, Unary
 from service.wire import error_details
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class GrpcioEngine:
         self._bind_hint = bind_hint
         self._certificates = certificates
         self._services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
-        for method in methods:
+        for method in map(awaitable, methods):
             _, service, name = method.path.split("/")
             self._services.setdefault(service, {})[name] = _handler(method, observer, check_access)
         self._server: grpc.aio.Server | None = None
@@ -191,8 +192,8 @@ def _handler(
         return grpc.unary_unary_rpc_method_handler(_unary(method, observer, check_access))
     if isinstance(method, ServerStream):
         return grpc.unary_stream_rpc_method_handler(_server_stream(method, observer, check_access))
-    if isinstance(method, BidiStream):
-        return grpc.stream_stream_rpc_method_handler(_bidi_stream(method, observer, check_access))
+    if isinstance(method, Bidi):
+        return grpc.stream_stream_rpc_method_handler(_bidi(method, observer, check_access))
     raise TypeError(f"{method.path}: unknown kind of method {type(method).__name__}")
 
 
@@ -217,10 +218,10 @@ def _server_stream(method: ServerStream, observer: Observer | None, check_access
     return run
 
 
-def _bidi_stream(method: BidiStream, observer: Observer | None, check_access: CheckAccess | None) -> _Behaviour:
+def _bidi(method: Bidi, observer: Observer | None, check_access: CheckAccess | None) -> _Behaviour:
     async def run(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in call_bidi_stream(method, requests, GrpcioContext(context), observer, check_access):
+            async for response in call_bidi(method, requests, GrpcioContext(context), observer, check_access):
                 yield response
         except CallFailed as failure:
             await _abort(context, failure)

@@ -12,12 +12,12 @@ from service.rpc.calls import (
     CallFailed,
     TallyingObserver,
     begin_unary,
-    call_bidi_stream,
+    call_bidi,
     call_server_stream,
     call_unary,
     request_log,
 )
-from service.rpc.methods import BidiStream, ServerStream, Unary
+from service.rpc.methods import Begun, Bidi, Opened, ServerStream, Unary
 from service.transport.http2.opened_stream import OpenedStream
 from service.transport.http2.request_queue import RequestQueue
 from service.wire.messages import MessageError
@@ -54,14 +54,13 @@ class CallRunner:
     def begin(self, stream: Stream) -> None:
         """A call's header fields are here. One with a stream of requests starts now."""
         method = stream.head.method
-        if isinstance(method, BidiStream):
-            if method.open is not None:
-                opened = OpenedStream(stream, method, method.open, self._observer, self._check_access)
-                stream.requests = stream.opened = opened
-                opened.begin()
-                return
+        if isinstance(method, Opened):
+            opened = OpenedStream(stream, method, self._observer, self._check_access)
+            stream.requests = stream.opened = opened
+            opened.begin()
+        elif isinstance(method, Bidi):
             stream.requests = requests = RequestQueue(stream)
-            answers = call_bidi_stream(method, requests, stream, self._observer, self._check_access)
+            answers = call_bidi(method, requests, stream, self._observer, self._check_access)
             self._start(stream, self._stream(stream, answers))
 
     def run(self, stream: Stream, message: bytes) -> None:
@@ -100,8 +99,10 @@ class CallRunner:
     def run_generally(self, stream: Stream, message: bytes) -> None:
         """The same for what is not on the express lane."""
         method = stream.head.method
-        if isinstance(method, Unary):
-            self._run_unary(stream, method, message)
+        if isinstance(method, Begun):
+            self._begin(stream, method, message)
+        elif isinstance(method, Unary):
+            self._start(stream, self._unary(stream, method, message))
         elif isinstance(method, ServerStream):
             answers = call_server_stream(method, message, stream, self._observer, self._check_access)
             self._start(stream, self._stream(stream, answers))
@@ -112,7 +113,7 @@ class CallRunner:
         """The shortest way for a call, if it may go it; so may, for now, those with the same head on its connection."""
         method = stream.head.method
         if (
-            not isinstance(method, Unary)
+            not isinstance(method, Begun)
             or method.express is None
             or not self._may_express
             or request_log.isEnabledFor(logging.DEBUG)
@@ -163,13 +164,7 @@ class CallRunner:
         code = Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
         self.express_ended(stream.path, code, (time.perf_counter() - stream.began_s,))
 
-    def _run_unary(self, stream: Stream, method: Unary, message: bytes) -> None:
-        if method.begin is not None:
-            self._begin(stream, method, message)
-        else:
-            self._start(stream, self._unary(stream, method, message))
-
-    def _begin(self, stream: Stream, method: Unary, message: bytes) -> None:
+    def _begin(self, stream: Stream, method: Begun, message: bytes) -> None:
         """The short way: no task, no future."""
 
         is_done = False

@@ -11,10 +11,11 @@ from service.wire.messages import MessageError, Packed
 from service.wire.statuses import CUT_OFF
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from service.rpc.calls import CheckAccess, Observer
-    from service.rpc.methods import BidiStream, Open, OpenStream
+    from service.rpc.methods import Opened, OpenStream
     from service.transport.http2.stream import Stream
 
 
@@ -26,13 +27,12 @@ class OpenedStream:
     def __init__(
         self,
         stream: Stream,
-        method: BidiStream,
-        open_: Open,
+        method: Opened,
         observer: Observer | None,
         check_access: CheckAccess | None,
     ) -> None:
         self.stream = stream
-        self._open = open_
+        self._open = method.open
         self._call = Call(method, stream, observer, check_access)
         # What observers set in it is there for all that is logged of this call, and for no other.
         self._about = contextvars.copy_context()
@@ -40,6 +40,7 @@ class OpenedStream:
         self._taker: OpenStream | None = None
         self._has_ended = False
         self._is_feeding = False
+        self._unpacking: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Start it."""
@@ -92,7 +93,7 @@ class OpenedStream:
                 self.stream.consumed()
                 if isinstance(message, Packed):
                     is_unpacking = True
-                    self.stream.connection.shared.runner.spawn(self._unpack(message))
+                    self._unpacking = self.stream.connection.shared.runner.spawn(self._unpack(message))
                     break
                 self.take(message)
         except MessageError as error:
@@ -162,6 +163,8 @@ class OpenedStream:
     def _cancel(self) -> None:
         """The caller has gone, or its deadline has passed."""
         taker, self._taker = self._taker, None
+        if self._unpacking is not None:
+            self._unpacking.cancel()
         if taker is not None:
             taker.cancel()
         self._about.copy().run(self._call.cancelled)

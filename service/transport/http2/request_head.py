@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.rpc.methods import BidiStream, Method
+from service.rpc.methods import Bidi, Method, Opened
 from service.wire import metadata
 from service.wire.errors import ErrorCode, StreamFailure
 from service.wire.messages import ENCODINGS
@@ -85,7 +85,7 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
         encoding=encoding,
         content_length=content_length,
         refusal=refusal,
-        is_plain=refusal is None and content_length is None and not isinstance(method, BidiStream),
+        is_plain=refusal is None and content_length is None and not isinstance(method, Bidi | Opened),
     )
     timeout = found.get(b"grpc-timeout")
     return head if timeout is None or refusal is not None else with_timeout(head, timeout)

@@ -8,7 +8,7 @@ import pytest
 
 from service.inference.streaming import READ_AHEAD, InferenceStream
 from service.pb import open_inference_pb2 as pb
-from service.rpc.awaited import awaited
+from service.rpc.awaited import answers
 from tests.conftest import publish_affine
 from tests.service.conftest import affine_request
 
@@ -89,7 +89,7 @@ async def test_requests_of_one_stream_are_under_way_together_and_not_without_bou
     def read(data):
         return SimpleNamespace(id=data.decode(), message=numbered(int(data)))
 
-    responses = awaited(lambda *given: InferenceStream(*given, read=read, begin=begin), requests(), Context())
+    responses = answers(lambda *given: InferenceStream(*given, read=read, begin=begin), requests(), Context())
     first = asyncio.create_task(anext(responses))
     for _ in range(500):
         await asyncio.sleep(0)

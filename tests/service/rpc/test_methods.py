@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 
 from service import errors
 from service.errors import Code, InvalidRequest, ServiceError, status_of
-from service.rpc.calls import CallFailed, call_bidi_stream, call_server_stream, call_unary
-from service.rpc.methods import BidiStream, ServerStream, Unary
+from service.rpc.calls import CallFailed, call_bidi, call_server_stream, call_unary
+from service.rpc.methods import Bidi, ServerStream, Unary
 
 
 class Context:
@@ -58,7 +58,7 @@ async def test_streams_go_from_bytes_to_bytes() -> None:
         yield b"b"
 
     assert [x async for x in call_server_stream(row(ServerStream, letters), b"ab", Context())] == [b"a", b"b"]
-    assert [x async for x in call_bidi_stream(row(BidiStream, echo), requests(), Context())] == [b"aa", b"bb"]
+    assert [x async for x in call_bidi(row(Bidi, echo), requests(), Context())] == [b"aa", b"bb"]
 
 
 async def test_an_expected_error_carries_its_code_and_message() -> None:
@@ -201,7 +201,7 @@ async def test_an_observer_sees_a_stream_as_one_call() -> None:
 
     seen = Seen()
     assert [x async for x in call_server_stream(row(ServerStream, letters), b"ab", Context(), seen)] == [b"a", b"b"]
-    assert [x async for x in call_bidi_stream(row(BidiStream, echo), requests(), Context(), seen)] == [b"aa", b"bb"]
+    assert [x async for x in call_bidi(row(Bidi, echo), requests(), Context(), seen)] == [b"aa", b"bb"]
     assert (seen.began, seen.ended) == (["ab", None], [Code.OK, Code.OK])
     stream = call_server_stream(row(ServerStream, letters), b"ab", Context(), seen)
     await anext(stream)

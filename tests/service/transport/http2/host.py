@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.config import ServerConfig
 from service.errors import InvalidRequest
-from service.rpc.awaited import awaited
-from service.rpc.methods import BidiStream, Method, ServerStream, Unary
+from service.rpc.methods import Begun, Bidi, Method, Opened, ServerStream, Unary
 from service.transport.grpcio_engine import GrpcioEngine
 from service.transport.http2.engine import Http2Engine
 from service.transport.limits import ConnectionLimits
@@ -54,15 +53,13 @@ class Handlers:
         streams = {"Count": self.count, "Broken": self.broken}
         return [
             *(Unary(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in unary.items()),
-            *(Unary(f"/wire.Test/{name}", bytes, bytes, self.echo, begin=begin) for name, begin in begun.items()),
+            *(Begun(f"/wire.Test/{name}", bytes, bytes, begin) for name, begin in begun.items()),
             *(ServerStream(f"/wire.Test/{name}", bytes, bytes, handler) for name, handler in streams.items()),
-            Unary("/wire.Test/Quick", bytes, bytes, self.echo, express=Lane(self).enter),
-            BidiStream("/wire.Test/Chat", bytes, bytes, self.chat),
-            BidiStream("/wire.Test/Opened", bytes, bytes, self.opened, open=partial(OpenedChat, self)),
-            BidiStream(
-                "/wire.Test/CrashOpened", bytes, bytes, self.opened, open=partial(OpenedChat, self, is_defect=True)
-            ),
-            BidiStream("/wire.Test/Deaf", bytes, bytes, self.deaf),
+            Begun("/wire.Test/Quick", bytes, bytes, self.begin, express=Lane(self).enter),
+            Bidi("/wire.Test/Chat", bytes, bytes, self.chat),
+            Opened("/wire.Test/Opened", bytes, bytes, partial(OpenedChat, self)),
+            Opened("/wire.Test/CrashOpened", bytes, bytes, partial(OpenedChat, self, is_defect=True)),
+            Bidi("/wire.Test/Deaf", bytes, bytes, self.deaf),
         ]
 
     @contextmanager
@@ -160,10 +157,6 @@ class Handlers:
         with self._call():
             async for request in requests:
                 yield request
-
-    def opened(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
-        """The same for engines that wait."""
-        return awaited(partial(OpenedChat, self), requests, context)
 
     async def deaf(self, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
         """Never reads what it is sent."""
