@@ -51,8 +51,8 @@ def test_every_row_has_three_seeds_or_more_and_no_file_is_without_a_row(results)
     assert not (FOLDER / "failed").exists()
 
 
-def test_the_figures_of_the_readme_are_those_of_the_files(results):
-    text = (DOCUMENT.parent.parent / "README.md").read_text(encoding="utf-8")
+def test_the_figures_of_the_documentation_are_those_of_the_files(results):
+    text = (DOCUMENT.parent / "performance.md").read_text(encoding="utf-8")
     (conv, fc), (quick, best, _, fc_quick) = LECTURE[:2], BEST
     assert f"| conv {mean(results, conv)} %, fully connected {mean(results, fc)} % | the same |" in text
     assert f"mean of 3 seeds | {mean(results, quick)} and {mean(results, best)} % |" in text
