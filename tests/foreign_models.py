@@ -135,6 +135,32 @@ def loop_of_x() -> bytes:
     )
 
 
+def sines_of_a_constant() -> bytes:
+    """y = the sum of x[0] ones after 400 sines, x INT64[1]: no Loop, and yet runs for as long as the request says."""
+    sines = [("Sin", [f"s{n}"], [f"s{n + 1}"], {}) for n in range(400)]
+    return _model(
+        [("ConstantOfShape", ["x"], ["s0"], {}), *sines, ("ReduceSum", ["s400"], ["y"], {"keepdims": 1})],
+        [("x", TensorProto.INT64, [1])],
+        [("y", TensorProto.FLOAT, [1])],
+    )
+
+
+def widest_of_the_batch() -> bytes:
+    """y = x[:, :k] where k is the largest x of the batch: a joint answer has other shapes than those alone."""
+    return _model(
+        [
+            ("ReduceMax", ["x"], ["most"], {"keepdims": 0}),
+            ("Cast", ["most"], ["k"], {"to": TensorProto.INT64}),
+            ("Unsqueeze", ["k", "zero"], ["end"], {}),
+            ("Slice", ["x", "zero", "end", "one"], ["y"], {}),
+        ],
+        FLOATS,
+        [("y", TensorProto.FLOAT, ["batch", "k"])],
+        zero=np.array([0]),
+        one=np.array([1]),
+    )
+
+
 def two_outputs() -> bytes:
     """twice = 2 x of shape [batch, 4] and wide = x six times, [batch, 24]: parts of different sizes."""
     return _model(
@@ -142,6 +168,25 @@ def two_outputs() -> bytes:
         FLOATS,
         [("twice", TensorProto.FLOAT, ["batch", 4]), ("wide", TensorProto.FLOAT, ["batch", 24])],
         two=np.float32(2),
+    )
+
+
+def row_by_row_if() -> bytes:
+    """y = x where the batch has rows, by an If: its rows are independent, and nobody tries that."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["same"])],
+        "body",
+        [],
+        [helper.make_tensor_value_info("same", TensorProto.FLOAT, ["batch", 4])],
+    )
+    return _model(
+        [
+            ("Size", ["x"], ["size"], {}),
+            ("Cast", ["size"], ["has_rows"], {"to": TensorProto.BOOL}),
+            ("If", ["has_rows"], ["y"], {"then_branch": body, "else_branch": body}),
+        ],
+        FLOATS,
+        [("y", TensorProto.FLOAT, ["batch", 4])],
     )
 
 

@@ -54,7 +54,10 @@ def run_batched(model: Model, feeds: Arrays, batch: int, offset: int = 0) -> Arr
             if array.ndim == 0 or len(array) != stop - start:
                 raise CannotRun(f"{stop - start} rows in, but output {name!r} has shape {list(array.shape)}")
         parts.append(answers)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    except ValueError as error:
+        raise CannotRun(f"the shape of an answer depends on the rows beside it: {error}") from error
 
 
 def batchable(model: Model) -> str | None:

@@ -21,6 +21,7 @@ from onnx import TensorProto
 from onnx.external_data_helper import uses_external_data
 
 from models.artifact.datatypes import BY_ORT, DATATYPES
+from models.artifact.graph_values import time_follows_from_shapes
 from models.artifact.tensor_spec import TensorSpec
 from models.errors import ArtifactError
 
@@ -52,9 +53,8 @@ class Model:
     outputs: tuple[TensorSpec, ...]
     metadata: Mapping[str, str]
     """The model's ``metadata_props``."""
-    has_subgraphs: bool = False
-    """Whether a node carries a graph of its own (Loop, If, Scan): how long a run takes then depends on the values of
-    the inputs, not only on their shapes."""
+    time_follows_from_shapes: bool = True
+    """Whether the shapes of the inputs bound the time of a run (`models.artifact.graph_values`)."""
     run_options: RunOptions = _UNENDED
     """Of the runs that are given none of their own."""
 
@@ -142,7 +142,7 @@ def _open(model_bytes: bytes) -> Model:
     outputs = tuple(_spec(arg, "output") for arg in session.get_outputs())
     _refuse_text_beside_bf16(inputs, outputs)
     metadata = dict(session.get_modelmeta().custom_metadata_map)
-    return Model(session, inputs, outputs, metadata, has_subgraphs=_has_subgraphs(proto))
+    return Model(session, inputs, outputs, metadata, time_follows_from_shapes=time_follows_from_shapes(proto))
 
 
 def _options() -> ort.SessionOptions:
@@ -211,11 +211,6 @@ def _refuse_external_data(model: onnx.ModelProto) -> None:
             raise ArtifactError(
                 f"tensor {tensor.name!r} lies in another file (external data); export the model as one file"
             )
-
-
-def _has_subgraphs(model: onnx.ModelProto) -> bool:
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    return any(attribute.HasField("g") or attribute.graphs for node in nodes for attribute in node.attribute)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

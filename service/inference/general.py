@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from service.runtime.runner import Runner
     from service.runtime.statistics import Timing
 
-    Done = Callable[["ModelInferResponse | Exception"], None]
+    Done = Callable[["ModelInferResponse | Exception"], bool]
 
 
 class Inference:
@@ -112,13 +112,17 @@ class Inference:
             return
         if isinstance(response, Exception):
             self._failed(response)
-        else:
-            self._end()
-            ended_ns = time.perf_counter_ns()
+            done(response)
+            return
+        self._end()
+        is_answered = done(response)
+        ended_ns = time.perf_counter_ns()
+        if is_answered:
             timing.input_ns += self._decoded_ns - self._began_ns
             timing.output_ns += ended_ns - answered_ns
             self.model.statistics.succeeded(ended_ns - self._began_ns, timing, self._rows)
-        done(response)
+        else:
+            self.model.statistics.failed(Failure.OTHER, ended_ns - self._began_ns)
 
     def _failed(self, error: BaseException) -> None:
         self._end()

@@ -80,10 +80,10 @@ class _Place:
         except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
             self._settle(error)
 
-    def _settle(self, outcome: pb.ModelInferResponse | Exception) -> None:
+    def _settle(self, outcome: pb.ModelInferResponse | Exception) -> bool:
         self.outcome = outcome
         self.cancel = None
-        self._line.proceed()
+        return self._line.proceed()
 
     def stop(self) -> None:
         """Nobody wants the answer any more."""

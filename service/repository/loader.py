@@ -58,7 +58,7 @@ def runner_factory(
             artifact.model_bytes,
             executor,
             batching=own,
-            rows=row_independence(artifact.manifest, settings),
+            rows=row_independence(artifact.manifest, settings, lambda: artifact.model_bytes),
             examples=[golden.inputs for golden in artifact.goldens],
             active_runs=active_runs,
             trial_options=trial_options,

@@ -37,13 +37,14 @@ async def answer(begin: Begin, request: Any, context: CallContext) -> Any:  # no
         del done  # an exception holds this frame, and the future holds the exception
 
 
-def _settle(done: asyncio.Future[Any], response: Any) -> None:  # noqa: ANN401 - the row's message, or an exception
+def _settle(done: asyncio.Future[Any], response: Any) -> bool:  # noqa: ANN401 - the row's message, or an exception
     if done.done():
-        return
+        return False
     if isinstance(response, Exception):
         done.set_exception(response)
-    else:
-        done.set_result(response)
+        return False
+    done.set_result(response)
+    return True
 
 
 class _Held:

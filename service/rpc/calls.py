@@ -86,6 +86,10 @@ class Call:
         """The handler is done and the answer is on its way."""
         self._ended(_OK)
 
+    def ended(self, refusal: Status | None) -> None:
+        """The handler is done, and the caller is told its answer, or ``refusal`` instead."""
+        self._ended(_OK if refusal is None else refusal)
+
     def failed(self, error: Exception) -> CallFailed:
         """What to raise for the engine."""
         self.observe()  # What kept it from being parsed failed it too.
@@ -182,30 +186,32 @@ def begin_unary(
     method: Begun,
     data: bytes,
     context: CallContext,
-    reply: Callable[[bytes | Status], None],
+    reply: Callable[[bytes | Status], Status | None],
     observer: Observer | None = None,
     check_access: CheckAccess | None = None,
 ) -> Callable[[], None] | None:
-    """Start a unary call; ``reply`` gets the answer or the status, now or later.
+    """Start a unary call; ``reply`` gets the answer or the status, now or later, and returns the status that the caller
+    is told instead of the answer, if any.
 
     Returns what cancels it, after which ``reply`` is not called; None if it is over already.
     """
     call = Call(method, context, observer, check_access)
     fields = None
 
-    def done(response: Any) -> None:  # noqa: ANN401 - the row's message type, or an exception
+    def done(response: Any) -> bool:  # noqa: ANN401 - the row's message type, or an exception
         # No task, no context of its own: what is logged from here on is about this call.
         call_fields.set(fields)
         if isinstance(response, Exception):
             reply(call.failed(response).status)
-            return
+            return False
         try:
             call.response = response
-            reply(method.serialize(response))
+            refusal = reply(method.serialize(response))
         except Exception as error:  # noqa: BLE001 - a defect; whoever called back must go on
             reply(call.failed(error).status)
-            return
-        call.succeeded()
+            return False
+        call.ended(refusal)
+        return refusal is None
 
     try:
         request = call.parse(data)

@@ -38,7 +38,7 @@ class Responder(Protocol):
         """The responses of one run as they travel, each with its responder, which are of one class; called on one of
         them for all: what is the same for every answer is done once.
 
-        Never raises. Returns the responders whose calls failed because answering them raised; they are over, too.
+        Never raises. Returns the responders whose calls failed after all; they are over, too.
         """
         ...
 
@@ -59,10 +59,11 @@ class Entered(Protocol):
 # only the row's own parse and serialise functions know them.
 UnaryHandler = Callable[[Any, CallContext], Awaitable[Any]]
 ServerStreamHandler = Callable[[Any, CallContext], AsyncIterator[Any]]
-Begin = Callable[[Any, CallContext, Callable[[Any], None]], Callable[[], None]]
-"""Starts a call and returns at once: ``(request, context, done)``. ``done`` is called once, now or later, with the
-response or with the exception that failed the call, unless what is returned is called before: that cancels it. What
-`Begin` itself raises has failed the call, too.
+Done = Callable[[Any], bool]
+"""Takes the response of a call or the exception that failed it, once; returns whether the response is on its way."""
+Begin = Callable[[Any, CallContext, Done], Callable[[], None]]
+"""Starts a call and returns at once: ``(request, context, done)``. ``done`` is called now or later, unless what is
+returned is called before: that cancels the call. What `Begin` itself raises has failed the call, too.
 """
 Express = Callable[[bytes, float | None, Responder], Entered | None]
 """Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``; or does

@@ -43,6 +43,9 @@ PRIORITY_LEVELS = 3
 """1 goes first."""
 DEFAULT_PRIORITY = 2
 """Of a request that names none, or one that there is not; as Triton treats both."""
+_JOINT_ANSWER_BYTES = 16 * 1024 * 1024
+"""About how much the requests of one run may be answered together: their clients have to read it, and the answers of
+all of them are in memory at once. A single request may be answered more."""
 CONCURRENT_RUNS = 2
 """Runs of one model that may go on in threads at the same time."""
 
@@ -103,6 +106,8 @@ class Batcher:
         self._statistics = statistics
         self._batching = batching
         self._most_waiting = batching.max_queue_size
+        self._most_rows = batching.max_batch_size
+        """Of a joint run: fewer where the answers of earlier runs were large."""
         self.why_not_batched = why_not_batched
         """None while requests are joined. A joint answer that lost rows sets it for good, in the thread of its run."""
         self._stopping = threading.Lock()
@@ -271,7 +276,7 @@ class Batcher:
                 return []
             waiting.queue_ns = now_ns - waiting.since_ns
             rows += waiting.rows
-        if rows > self._batching.max_batch_size:
+        if rows > self._most_rows:
             return []
         waits[0].clear()
         self._statistics.pending = self._count = 0
@@ -282,7 +287,7 @@ class Batcher:
         now_ns = time.perf_counter_ns()
         batch: list[Waiting] = []
         rows = 0
-        most = self._batching.max_batch_size
+        most = self._most_rows
         for waiting in self._in_order():
             if waiting.expires_ns is not None and now_ns >= waiting.expires_ns:
                 self._expire(waiting)
@@ -333,6 +338,8 @@ class Batcher:
         rows = sum([waiting.rows for waiting in batch])
         if len(batch) > 1:
             self._count_rows(answers, rows, first.outputs)
+        answer_bytes = sum([answer.nbytes for answer in answers]) or 1
+        self._most_rows = min(self._batching.max_batch_size, max(1, _JOINT_ANSWER_BYTES * rows // answer_bytes))
         outcomes = form.scatter(batch, answers)
         timing = Timing(0, put_together_ns - began_ns, ran_ns - put_together_ns, time.perf_counter_ns() - ran_ns)
         for waiting in batch:

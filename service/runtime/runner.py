@@ -48,6 +48,10 @@ _TRIAL_BUDGET_S = 2.0
 """The rows of a model are not tried if that would take longer."""
 
 
+class _NotTried(Exception):
+    """Whether rows are independent could not be tried; the message says why."""
+
+
 class Execution:
     """An open model and how long its elements take. Knows no queue: what runs a model must not keep its `Runner` alive,
     since the last reference to the runner is what the memory of a replaced version waits for.
@@ -59,12 +63,19 @@ class Execution:
         self._model = model
         # Unknown until the first run, which therefore does not happen on the loop.
         self._s_per_element = float("inf")
+        self._most_elements = 0
 
     def is_short(self, elements: int) -> bool:
-        """Whether a run on inputs of this many elements may happen on the event loop. Never for a model with a Loop,
-        If or Scan, since the time of its runs does not follow from the number of elements.
+        """Whether a run on inputs of this many elements may happen on the event loop.
+
+        Never for a model whose input values decide how long a run takes (a Loop, a Range up to the input), and never
+        for more elements than any run had before, since the time may grow faster than their number.
         """
-        return not self._model.has_subgraphs and self._s_per_element * elements <= LOOP_BUDGET_S
+        return (
+            self._model.time_follows_from_shapes
+            and elements <= self._most_elements
+            and self._s_per_element * elements <= LOOP_BUDGET_S
+        )
 
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], options: RunOptions | None
@@ -88,7 +99,9 @@ class Execution:
             ) from error
         # The dearest element seen lately: forgets one slow run, but not at once.
         was = self._s_per_element if self._s_per_element < float("inf") else 0.0
-        self._s_per_element = max((time.thread_time() - began) / ARRAYS.elements(feeds), 0.9 * was)
+        elements = ARRAYS.elements(feeds)
+        self._s_per_element = max((time.thread_time() - began) / elements, 0.9 * was)
+        self._most_elements = max(elements, self._most_elements)
         return answers
 
 
@@ -125,9 +138,12 @@ class Runner:
         self.outputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.outputs}
         self.rows = rows
         """What is known of them, and where that comes from."""
-        why_not_batched = batchable(self._model)
+        why_not_batched = batchable(self._model) or (None if rows.is_known else rows.reason)
         if why_not_batched is None:
-            why_not_batched = self._trial(examples, trial_options) if rows.is_known else rows.reason
+            try:
+                why_not_batched = self._trial(examples, trial_options)
+            except _NotTried as reason:
+                self.rows = rows._replace(reason=f"{rows.reason}; not tried here: {reason}")
         if trial_options is not None and trial_options.terminate:
             raise RunEnded
         self._execution = Execution(name, self.version, self._model)
@@ -200,22 +216,22 @@ class Runner:
     def _trial(self, examples: Sequence[Arrays], options: RunOptions | None) -> str | None:
         """Why requests must run alone although the rows are said to be independent; None if nothing contradicts that.
 
-        What cannot be tried (there is nothing to try it on, or a run may take any time) is left to what is known.
+        Raises _NotTried where a trial is impossible or could take long.
         """
-        if self._model.has_subgraphs:
-            return None
+        if not self._model.time_follows_from_shapes:
+            raise _NotTried("the time of a run depends on the values of its input")
         feeds = _most_rows(examples) if examples else _made_up(self._model.inputs)
         if feeds is None:
-            return None
+            raise _NotTried("there are no goldens, and the inputs have further free axes")
         feeds = {name: array[:_TRIAL_ROWS] for name, array in feeds.items()}
         model = self._model if options is None else dataclasses.replace(self._model, run_options=options)
         try:
             # The quickest of a few: the first run sets things up, and a busy machine must not decide this.
             took_s = min(_time(model, feeds) for _ in range(_TRIAL_TIMINGS))
-        except CannotRun:
-            return None
+        except CannotRun as error:
+            raise _NotTried(f"the model cannot run on the inputs of the trial: {error}") from error
         if took_s * _TRIAL_RUNS > _TRIAL_BUDGET_S:
-            return None
+            raise _NotTried(f"a run of {_rows(feeds)} rows took {1e3 * took_s:.0f} ms")
         checked = bit_identity(model, feeds, _TRIAL_BATCHES)
         return None if checked.passed else checked.detail
 

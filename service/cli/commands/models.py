@@ -28,7 +28,8 @@ def command(repository: Path, *, as_json: bool) -> None:
     """List the models in REPOSITORY (default: ./repository): versions, accuracy, proof, provenance, batching.
 
     Shows what the files say. Whether a proof still holds on this machine is what `mnist1d prove` finds out, and a
-    server each time it loads a model. The same goes for batching: a server tries it, where the files allow it.
+    server each time it loads a model. "May be batched" is what the files allow: a server also looks at the model's
+    axes and tries some rows, and says in its log and in ModelConfig what came of it.
     """
     if not repository.is_dir():
         fail(f"{repository} is no directory; `mnist1d train` publishes a model and makes one", Exit.USAGE)
@@ -44,13 +45,14 @@ def command(repository: Path, *, as_json: bool) -> None:
         return
     print_table(
         f"Models in {repository}",
-        ("model", "version", "accuracy", "parameters", "proof", "batched", "recipe", "published"),
+        ("model", "version", "accuracy", "parameters", "proof", "may be batched", "recipe", "published"),
         [_row(entry) for entry in found],
-        dispensable=("batched", "recipe"),  # what is not batched is told below, with the reason
+        dispensable=("may be batched", "recipe"),  # said below again, with the reason
         wraps=(),
     )
-    for reason, versions_of in _by_reason(found).items():
-        stdout().print(f"not batched: {', '.join(versions_of)}: {reason}", markup=False)
+    for (is_known, reason), versions_of in _by_reason(found).items():
+        permission = "may be batched" if is_known else "not batched"
+        stdout().print(f"{permission}: {', '.join(versions_of)}: {reason}", markup=False)
     for entry in found:
         if entry["problem"]:
             version = "" if entry["version"] is None else f" version {entry['version']}"
@@ -86,19 +88,20 @@ def _describe_version(directory: Path) -> dict[str, Any]:
     except ArtifactError as error:
         return about | {"proof": "damaged", "problem": str(error)}
     try:
-        rows = row_independence(manifest, read_model_file(directory.parent))
+        rows = row_independence(manifest, read_model_file(directory.parent), (directory / MODEL_FILE).read_bytes)
     except ModelFileError as error:
         return about | {"problem": str(error)}
     return about | {"batching": rows._asdict()}
 
 
-def _by_reason(entries: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
-    """The versions whose requests run one by one, by the reason."""
-    found: dict[str, list[str]] = {}
+def _by_reason(entries: Iterable[dict[str, Any]]) -> dict[tuple[bool, str], list[str]]:
+    """Versions by whether their requests may be batched, and why."""
+    found: dict[tuple[bool, str], list[str]] = {}
     for entry in entries:
         batching = entry.get("batching")
-        if batching is not None and not batching["is_known"]:
-            found.setdefault(batching["reason"], []).append(f"{_shown(entry['model'])} version {entry['version']}")
+        if batching is not None:
+            key = batching["is_known"], batching["reason"]
+            found.setdefault(key, []).append(f"{_shown(entry['model'])} version {entry['version']}")
     return found
 
 

@@ -169,14 +169,14 @@ class CallRunner:
 
         is_done = False
 
-        def done(answer: bytes | Status) -> None:
+        def done(answer: bytes | Status) -> Status | None:
             nonlocal is_done
             is_done = True
             stream.cancel_run = None
-            if isinstance(answer, Status):
-                stream.fail(answer)
-            else:
-                stream.respond(answer)
+            if not isinstance(answer, Status):
+                return stream.respond(answer)
+            stream.fail(answer)
+            return answer
 
         cancel = begin_unary(method, message, stream, done, self._observer, self._check_access)
         # Done at once it may be, and yet wait for the peer's windows: then there is nothing to cancel any more.

@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
     """Respond to calls of one method's express lane, and send what that makes: there is nothing to wait for.
 
-    Never raises. Returns the streams that could not be answered because that raised; they are ended as INTERNAL.
+    Never raises. Returns the streams that were not answered: their clients read too little, or it raised and they are
+    ended as INTERNAL.
     """
     now_s = time.perf_counter()
     connection = answers[0][0].connection
@@ -56,8 +57,12 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
                 or stream.is_over
             ):
                 _write(sender, parts)
-                stream.respond(message)
-                took_s.append(now_s - stream.began_s)
+                refusal = stream.respond(message)
+                if refusal is None:
+                    took_s.append(now_s - stream.began_s)
+                else:
+                    failed.append(stream)
+                    runner.express_ended(path, refusal.code, (now_s - stream.began_s,))
                 continue
             if body_bytes != size:
                 # Only here: a message above the largest frame has no such pieces.

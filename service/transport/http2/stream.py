@@ -254,19 +254,19 @@ class Stream:
         except Exception:  # noqa: BLE001 - a defect, which fails this call alone
             end_in_error(self)
 
-    def respond(self, message: bytes) -> None:
-        """The only response, and the end."""
+    def respond(self, message: bytes) -> Status | None:
+        """The only response, and the end. Returns the status that the client is told instead, if it is not sent."""
         if self.is_over:
-            return
+            return None
         sender = self.connection.sender
         size = len(message) + PREFIX_BYTES
         if sender.is_paused or size > sender.window or size > self.send_window or size > sender.max_frame_bytes:
             if sender.holds_too_much:
                 self.fail(TOO_MUCH_UNREAD)
-                return
+                return TOO_MUCH_UNREAD
             self._queue(prefixed(message))
             self._finish_with(responses.ok(self.id))
-            return
+            return None
         sender.window -= size
         sender.write(responses.WHOLE.response(self.id, message))
         if self.is_remote_closed and not self._buffered:
@@ -280,6 +280,7 @@ class Stream:
                 self.connection.emptied()
         else:
             self._end()
+        return None
 
     async def send(self, message: bytes) -> None:
         """One of several responses; waits while the client does not read."""

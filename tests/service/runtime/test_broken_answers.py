@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from service.pb import open_inference_pb2 as pb
+from service.transport.http2 import abuse
 from service.transport.http2.opened_stream import OpenedStream
+from service.transport.http2.sender import Sender
+from service.transport.http2.stream import Stream
 from service.wire.responses import Whole
 from tests.conftest import publish_affine
 from tests.scraping import samples, scrape
@@ -64,8 +67,7 @@ async def test_the_other_calls_of_the_run_are_answered(repository, serving, conn
     }
     assert ended == {"OK": 4 + 3 * 19, "INTERNAL": 3}
     assert page["mnist1d_requests_in_flight",] == 0
-    if is_express:
-        assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (4 + 3 * 19, 3)
+    assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (4 + 3 * 19, 3)
 
 
 async def test_the_other_streams_of_the_run_are_answered(repository, serving, connect, monkeypatch) -> None:
@@ -95,3 +97,37 @@ async def test_the_other_streams_of_the_run_are_answered(repository, serving, co
             assert answers.pop(3) is grpc.StatusCode.INTERNAL
             assert answers == [[12, 12, 12]] * 9
         assert not server._admission._running
+
+
+@pytest.mark.parametrize("is_express", [True, False])
+async def test_answers_that_a_client_does_not_read_in_time_are_counted_as_failures(
+    repository, serving, connect, monkeypatch, is_express
+) -> None:
+    publish_affine(repository)
+    async with serving(repository, transport="http2") as server, connect(server) as stubs:
+        await sizes(stubs.inference)
+        monkeypatch.setattr(Sender, "holds_too_much", property(lambda _: True))
+        monkeypatch.setattr(abuse, "UNREAD_BYTES", 0)
+        request = affine_request()
+        if not is_express:
+            request.parameters["priority"].int64_param = 2
+        respond = Stream.respond
+
+        def without_window(stream, message):
+            stream.send_window = 0
+            return respond(stream, message)
+
+        monkeypatch.setattr(Stream, "respond", without_window)
+        if is_express:  # so that it asks `respond`
+            monkeypatch.setattr("service.transport.http2.express_answers.PREFIX_BYTES", 2**30)
+        assert await outcome(stubs.inference.ModelInfer(request)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        monkeypatch.undo()
+        (stats,) = (await stubs.inference.ModelStatistics(pb.ModelStatisticsRequest(name="affine"))).model_stats
+        page = samples(await scrape(server))
+    assert (stats.inference_stats.success.count, stats.inference_stats.fail.count) == (4, 1)
+    ended = {
+        dict(labels)["code"]: value
+        for (name, *labels), value in page.items()
+        if name == "mnist1d_request_duration_seconds_count" and dict(labels)["method"].endswith("/ModelInfer")
+    }
+    assert ended == {"OK": 4, "RESOURCE_EXHAUSTED": 1}

@@ -11,7 +11,6 @@ import grpc
 import numpy as np
 import pytest
 
-from models.artifact.onnx_session import open_model
 from service.pb.open_inference_pb2 import ModelConfigRequest, ModelInferRequest, ModelStatisticsRequest
 from service.wire.datatypes import DATATYPES
 from tests import foreign_models
@@ -66,6 +65,13 @@ QUESTIONS = {
     "mean_of_1000": lambda caller: np.random.default_rng(caller % 4).standard_normal((5, 1000)).astype(np.float32),
     "two_outputs": floats,
 }
+
+
+async def outcome(call) -> object:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
 
 
 async def until(holds: Callable[[], object]) -> None:
@@ -200,6 +206,63 @@ async def test_a_run_without_an_end_is_ended_at_its_deadline_and_holds_up_nobody
         assert runner.batcher._running == 0
 
 
+async def test_a_run_as_long_as_the_input_says_is_ended_although_it_is_no_loop(repository, serving, connect) -> None:
+    put_plain(repository, "sines", foreign_models.sines_of_a_constant())
+    publish_affine(repository)
+    short, long = (request("sines", np.array([count])) for count in (3, 2 * 10**7))
+    async with serving(repository) as server, connect(server) as stubs:
+        for _ in range(3):
+            await stubs.inference.ModelInfer(short)
+        ending = asyncio.ensure_future(outcome(stubs.inference.ModelInfer(long, timeout=1)))
+        while not ending.done():
+            await stubs.inference.ModelInfer(affine_request(), timeout=2)
+        assert ending.result() is grpc.StatusCode.DEADLINE_EXCEEDED
+        batcher = server.repository.get("sines").runner.batcher
+        await until(lambda: not batcher._running)
+
+
+async def test_more_elements_than_ever_before_do_not_run_on_the_event_loop(repository, serving, connect) -> None:
+    put_plain(repository, "two_outputs", foreign_models.two_outputs())
+    async with serving(repository) as server, connect(server) as stubs:
+        execution = server.repository.get("two_outputs").runner._execution
+        assert not execution.is_short(4)
+        await stubs.inference.ModelInfer(request("two_outputs", np.ones((2, 4), np.float32)))
+        execution._s_per_element = 1e-9
+        assert [execution.is_short(elements) for elements in (4, 8, 12)] == [True, True, False]
+
+
+async def test_requests_with_large_answers_are_joined_to_runs_that_a_client_can_read(
+    repository, serving, connect
+) -> None:
+    put_plain(repository, "large_answer", foreign_models.large_answer(), is_independent=True)
+    x = np.ones((1, 1), np.float32)
+    async with serving(repository) as server, connect(server, *UNLIMITED) as stubs:
+        for _ in range(2):
+            calls = [stubs.inference.ModelInfer(request("large_answer", x), timeout=60) for _ in range(12)]
+            assert [answer.outputs[0].shape[0] for answer in await asyncio.gather(*calls)] == [1] * 12
+        (stats,) = (await stubs.inference.ModelStatistics(ModelStatisticsRequest(name="large_answer"))).model_stats
+    assert max(counts.batch_size for counts in stats.batch_stats) <= 12
+    assert stats.execution_count > 4  # of four rows, which is 16 MB, at the most
+
+
+async def test_a_declaration_that_a_trial_contradicts_is_not_believed(repository, serving, connect) -> None:
+    put_plain(repository, "widest", foreign_models.widest_of_the_batch(), is_independent=True)
+    async with serving(repository) as server, connect(server) as stubs:
+        config = (await stubs.inference.ModelConfig(ModelConfigRequest(name="widest"))).config
+        assert server.readiness.server_is_ready()
+    assert "the shape of an answer depends on the rows" in config.parameters["not_batched_because"].string_value
+
+
+async def test_a_declaration_that_cannot_be_tried_is_shown_as_such(repository, serving, connect) -> None:
+    put_plain(repository, "mlp", foreign_models.row_by_row_if(), is_independent=True)
+    async with serving(repository) as server, connect(server) as stubs:
+        config = (await stubs.inference.ModelConfig(ModelConfigRequest(name="mlp"))).config
+    assert config.parameters["batched_because"].string_value == (
+        "declared by the operator: rows_are_independent is true; not tried here: the time of a run depends on the "
+        "values of its input"
+    )
+
+
 async def test_a_run_without_an_end_is_ended_when_its_caller_leaves(repository, serving, connect) -> None:
     put_plain(repository, "loop_of_x", foreign_models.loop_of_x())
     async with serving(repository) as server, connect(server) as stubs:
@@ -213,9 +276,3 @@ async def test_a_run_without_an_end_is_ended_when_its_caller_leaves(repository, 
             await until(lambda: batcher._running)
             call.cancel()
             await until(lambda: not batcher._running)
-
-
-@pytest.mark.parametrize("name", ["large_answer", "mean_of_1000", "two_outputs"])
-def test_only_models_with_a_graph_in_a_node_have_subgraphs(name) -> None:
-    assert not open_model(getattr(foreign_models, name)()).has_subgraphs
-    assert open_model(foreign_models.loop_of_x()).has_subgraphs

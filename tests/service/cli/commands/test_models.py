@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from service.cli.commands.models import command
 from service.cli.display import console
+from service.runtime.row_independence import UNKNOWN
 from tests.conftest import affine_model, publish_affine, put_plain
 
 PROVENANCE = {
@@ -49,9 +50,9 @@ def test_json_has_everything_for_programs(repository) -> None:
 
 
 def test_it_tells_whose_requests_are_batched_and_why_others_are_not(repository) -> None:
-    network = {"network": {"name": "conv", "parameters": 2050}}
-    publish_affine(repository, "ours", provenance=network)
-    (repository / "ours" / "model.json").unlink()
+    claims = {"network": {"name": "conv", "parameters": 2050}}
+    publish_affine(repository, "claims", provenance=claims)
+    (repository / "claims" / "model.json").unlink()
     publish_affine(repository, "declared")
     put_plain(repository, "foreign", affine_model())
     put_plain(repository, "stranger", affine_model())
@@ -60,14 +61,18 @@ def test_it_tells_whose_requests_are_batched_and_why_others_are_not(repository) 
     put_plain(repository, "odd", affine_model())
     (repository / "odd" / "model.json").write_text('{"rows_are_independent": 1}')
     batching = {entry["model"]: entry.get("batching") for entry in json.loads(invoke(repository, "--json").output)}
-    assert batching["ours"] == {"is_known": True, "reason": "published by this project's pipeline: network conv"}
+    assert batching["claims"] == batching["foreign"] == UNKNOWN._asdict()
     assert batching["declared"] == {
         "is_known": True,
         "reason": "declared by the operator: rows_are_independent is true",
     }
     assert batching["odd"] is None
     printed = " ".join(invoke(repository).output.split())
-    assert "not batched: foreign version 1, stranger version 1: it is not known whether its rows" in printed
+    assert "may be batched: declared version 1: declared by the operator: rows_are_independent is true" in printed
+    assert (
+        "not batched: claims version 1, foreign version 1, stranger version 1: it is not known whether its rows"
+        in printed
+    )
     assert "not batched: alone version 1: declared by the operator: rows_are_independent is false" in printed
     assert "odd version 1: model.json, rows_are_independent: got 1, expected true or false" in printed
 
