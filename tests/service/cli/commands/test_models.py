@@ -164,7 +164,7 @@ def test_a_model_that_cannot_be_read_is_one_row(repository, lock) -> None:
 def test_a_narrow_terminal_gets_no_recipe_and_a_narrower_one_a_block_for_each_version(repository, monkeypatch) -> None:
     publish_affine(repository, "a-model-with-a-name", metrics={"test": {"accuracy": 0.9561}}, provenance=PROVENANCE)
     monkeypatch.setattr(console, "_PIPE_COLUMNS", 80)
-    (row,) = (line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
+    row = next(line for line in invoke(repository).output.splitlines() if "a-model-with-a-name" in line)
     assert len(row) <= 80
     for whole in ("a-model-with-a-name  1 ", "95.6 %", "2,050", "3 goldens", "2026-01-01"):
         assert whole in row
