@@ -2,7 +2,7 @@
 
 Both engines take the same steps: the same first weights, the same batches in the same order, the same optimiser. They
 round differently, so their weights part slowly, as those of two versions of PyTorch do. ``torch`` is the reference;
-``fused`` (`models.fused`) is many times as fast, and needs numba.
+``fused`` (`models.training.fused`) is many times as fast, and needs numba.
 
 Shapes: S steps, B batch, L = 40 samples, N examples, P weights.
 """

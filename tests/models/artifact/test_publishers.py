@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.models.test_publication import grow_old, leave_staging, load_all
 
 from models.artifact.artifact import Artifact
 from models.artifact.publication import STALE_AFTER_S, model_names, publish, versions
 from models.errors import PublicationError
 from tests.conftest import affine_model, goldens_for, publish_affine
+from tests.models.artifact.test_publication import grow_old, leave_staging, load_all
 
 PUBLISHER = """
 import os, signal, sys

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.test_goldens import F32_MAX, F64_MAX, INF, NAN, SAMPLES, golden
 
 from models.artifact.datatypes import DATATYPES
 from models.artifact.goldens import Difference, Golden, ReplayReport, Tolerance, replay
 from models.errors import ArtifactError, GoldenMismatch
+from tests.models.artifact.test_goldens import F32_MAX, F64_MAX, INF, NAN, SAMPLES, golden
 
 
 def difference(expected: object, got: object, tolerance: Tolerance | None = None) -> Difference:

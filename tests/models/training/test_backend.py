@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-import models
+from models import training
 from models.errors import EngineUnavailable
 from models.training.backend import ENGINES, chosen
 from models.training.recipes import recipe
@@ -15,11 +15,11 @@ pytestmark = pytest.mark.needs_torch
 
 @pytest.fixture
 def no_numba(monkeypatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("models.fused")]:
+    for name in [name for name in sys.modules if name.startswith("models.training.fused")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
-    if hasattr(models, "fused"):
-        monkeypatch.setattr(models, "fused", models.fused)  # an import puts another one there; this brings it back
+    if hasattr(training, "fused"):
+        monkeypatch.setattr(training, "fused", training.fused)  # an import puts another one there; this brings it back
 
 
 @pytest.mark.parametrize("network", ["conv", "fc", "conv25", "fc-slide"])

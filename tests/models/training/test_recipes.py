@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models.data.augmentation import Augmentation
 from models.errors import InvalidRecipe
-from models.training.loop import recipes
+from models.training import recipes
 from models.training.recipes import RECIPES, TrainingRecipe, fields, parse_override, recipe
 
 

@@ -7,8 +7,7 @@ import pytest
 
 numba = pytest.importorskip("numba")
 
-from models.training.loop.fused import compiled as module  # noqa: E402  (after importorskip)
-
+from models.training.fused import compiled as module  # noqa: E402  (after importorskip)
 from models.training.fused.compiled import compiled  # noqa: E402  (after importorskip)
 
 if TYPE_CHECKING:

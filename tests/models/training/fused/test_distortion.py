@@ -8,7 +8,7 @@ from models.data.dataset import canonical
 
 pytest.importorskip("numba")
 
-from models.training.loop.fused import distortion
+from models.training.fused import distortion
 
 
 @pytest.mark.parametrize(
