@@ -1,5 +1,6 @@
 # make run    train what is missing, prove it, serve it on 127.0.0.1:8001
-# make test   every test
+# make test   everything that a change must pass
+# make test-slow  the tests that take long: fuzz, Ray, comparisons with other servers, browsers
 # make test-grpcio    those that talk to a server, on the reference transport
 # make test-serving   the serving tests, in an environment without torch; TRANSPORT=grpcio: on the reference transport
 # make test-interop   the tests with other people's clients, KServe's and Node's among them
@@ -21,7 +22,7 @@ NODE   := tests/interop/node
 FUZZ_S ?= 600
 TRANSPORT ?= http2
 
-.PHONY: run test test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz results bench bench-all clean
+.PHONY: run test test-slow test-grpcio test-serving test-interop interop-clients test-containers check format protos fuzz results bench bench-all clean
 
 run: $(VENV)/.installed
 	$(BIN)/mnist1d up
@@ -39,7 +40,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python $(PYTEST)
+	MNIST1D_SUITE="make test" $(BIN)/python $(PYTEST) -m 'not slow'
+
+test-slow: $(VENV)/.installed-dev
+	MNIST1D_SUITE="make test-slow" $(BIN)/python $(PYTEST) -m slow
 
 # The tests that talk to a server, on the reference transport.
 test-grpcio: $(VENV)/.installed-dev
@@ -48,7 +52,7 @@ test-grpcio: $(VENV)/.installed-dev
 # The serving tests where there is neither torch nor numba nor scipy, as in a serving image.
 test-serving: $(VENV)-serving/.installed
 	$(VENV)-serving/bin/python -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(m) for m in ("torch", "scipy", "numba", "onnxscript")))'
-	$(VENV)-serving/bin/python $(PYTEST) --transport $(TRANSPORT) -m 'not needs_torch' tests/service tests/integration tests/interop tests/test_architecture.py
+	MNIST1D_SUITE="make test-serving" $(VENV)-serving/bin/python $(PYTEST) --transport $(TRANSPORT) -m 'not needs_torch and not slow' tests/service tests/integration tests/interop tests/test_architecture.py
 
 $(VENV)-serving/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-serving
@@ -76,7 +80,7 @@ $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 
 # Without an engine for containers only the files are checked, and the rest is skipped with the reason.
 test-containers: $(VENV)/.installed-containers
-	MNIST1D_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers
+	MNIST1D_SUITE="make test-containers" MNIST1D_TEST_CONTAINERS=1 $(BIN)/python -m pytest tests/containers
 
 $(VENV)/.installed-containers: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group containers

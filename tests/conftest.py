@@ -21,7 +21,7 @@ from service.server.server import Server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-pytest_plugins = ["tests.fake_training", "tests.trained", "tests.transports"]
+pytest_plugins = ["tests.fake_training", "tests.skips", "tests.trained", "tests.transports"]
 
 # grpcio's C core asks for this when a process forks after using it; some tests start servers as processes.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")

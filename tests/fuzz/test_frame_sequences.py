@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, precondition, rule, run_state_machine_as_test
@@ -118,6 +119,7 @@ class FrameSequences(RuleBasedStateMachine):
         self.host.becomes(lambda handlers: handlers.running == 0)
 
 
+@pytest.mark.slow
 def test_any_sequence_of_frames(caplog) -> None:
     few = settings(max_examples=60, stateful_step_count=25, deadline=None)
     with hosted(max_concurrent_streams=1000, keepalive_min_ping_s=0.0) as host:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_no_request_fails_and_no_answer_is_mixed_while_versions_switch(tmp_path) -> None:
     outcome = switch_under_load(tmp_path, switches=30, clients=4, corrupt_every=6, poll_s=0.02)
     assert (outcome.switches, outcome.failed, outcome.mixed) == (30, [], [])
@@ -28,6 +29,7 @@ def test_no_request_fails_and_no_answer_is_mixed_while_versions_switch(tmp_path)
     assert all(version % 6 for version in outcome.answers)
 
 
+@pytest.mark.slow
 def test_the_memory_of_reloads_comes_back(tmp_path) -> None:
     before, after, _ = reload_again_and_again(tmp_path, reloads=100, warm_up=60)
     assert after - before < 5e6

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.needs_torch
+pytestmark = [pytest.mark.needs_torch, pytest.mark.slow]
 pytest.importorskip("torch")
 if importlib.util.find_spec("ray") is None:  # importing it changes the logging of the whole process
     pytest.skip("Ray is not installed", allow_module_level=True)

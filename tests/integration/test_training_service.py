@@ -22,6 +22,7 @@ from tests.processes import START_TIMEOUT_S, serve
 OVERRIDES = {"steps": 2000, "validation": 500, "evaluate_every": 500}
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weights_proven_and_served(
     repository, tmp_path

@@ -23,6 +23,7 @@ def repository(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_ours_and_the_plain_server_answer_rightly_under_every_load(repository, tmp_path) -> None:
     command = [sys.executable, "-m", "benchmarks.comparison", "--quick", "--seconds", "0.15", "--no-install"]
     command += ["--contenders", "grpcio,plain,plain-typed,null", "--loads", "ATSCD", "--repository", str(repository)]

@@ -47,6 +47,7 @@ def test_normalisation_constants_are_those_of_the_set():
     assert pytest.approx(0.15467803, abs=1e-8) == STD
 
 
+@pytest.mark.slow
 def test_canonical_equals_the_reference_package(monkeypatch):
     mnist1d_data = pytest.importorskip("mnist1d.data", reason="the public reference, for development only")
     state = np.random.get_state()

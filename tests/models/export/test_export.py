@@ -116,6 +116,7 @@ def test_provenance_is_in_the_metadata_in_order_of_keys():
     assert model_bytes == export(network, provenance={"network": "conv", "seed": "0"})
 
 
+@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes_in_another_process():
     program = (
         "import hashlib; from models.export.export import export; from models.networks.modules import build; "

@@ -152,6 +152,7 @@ def test_a_browser_shows_it_without_a_complaint_and_without_a_request(report, ow
     assert shown.requests[0].startswith("file:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "other"), [("conv", "fc"), ("conv", None), ("fc", None), ("conv25", "fc-slide")])
 def test_on_a_phone_every_picture_is_seen_whole(report, own, other):
     shown = report(own, other)
@@ -167,6 +168,7 @@ def test_on_a_phone_every_picture_is_seen_whole(report, own, other):
     assert shown.run(smallest) > 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 390])
 def test_curves_of_runs_of_different_lengths_are_told_apart_and_their_labels_are_whole(shown, tmp_path, width):
     both = pair("conv", "fc")
@@ -193,6 +195,7 @@ def test_curves_of_runs_of_different_lengths_are_told_apart_and_their_labels_are
             assert right <= drawn["right"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("own", "other"), [("conv", "fc"), ("conv", None), ("fc", None)])
 def test_a_chart_is_as_large_with_one_network_as_with_two(report, own, other):
     shown = report(own, other)
@@ -204,6 +207,7 @@ def test_a_chart_is_as_large_with_one_network_as_with_two(report, own, other):
     assert tops[0] == tops[1]
 
 
+@pytest.mark.slow
 def test_the_slider_moves_the_maps(report):
     shown = report("conv", "fc")
     state = """(() => {
@@ -235,6 +239,7 @@ def test_the_slider_moves_the_maps(report):
     assert shown.complaints == []
 
 
+@pytest.mark.slow
 def test_another_example_can_be_chosen(report):
     shown = report("conv", None)
     path = "document.querySelector('.moving .now').getAttribute('d')"
@@ -245,6 +250,7 @@ def test_another_example_can_be_chosen(report):
     assert shown.complaints == []
 
 
+@pytest.mark.slow
 def test_what_the_page_shows_before_its_script_is_what_the_script_shows(report):
     """The script starts at the state that was drawn; whoever has none sees the same."""
     html = report_of("conv", "fc")
@@ -252,6 +258,7 @@ def test_what_the_page_shows_before_its_script_is_what_the_script_shows(report):
     assert report("conv", "fc").run("document.querySelector('[data-network=conv] .remark').textContent") == written
 
 
+@pytest.mark.slow
 def test_it_opens_on_the_chosen_example_and_shift(shown, tmp_path, monkeypatch):
     monkeypatch.setattr(equivariance, "opening", lambda _: Opening((1, 2, 4), 2, -6, "Chosen for this test."))
     path = tmp_path / "report.html"
@@ -268,6 +275,7 @@ def test_it_opens_on_the_chosen_example_and_shift(shown, tmp_path, monkeypatch):
     assert shown.run(state) == opened
 
 
+@pytest.mark.slow
 def test_pointing_at_a_unit_shows_its_field(report):
     shown = report("conv", "fc")
     field = "document.querySelector('.field.layer2').getAttribute('d')"
@@ -291,5 +299,6 @@ def test_a_page_that_fetches_something_would_be_noticed(shown, tmp_path):
     assert any("undefined_name" in complaint for complaint in shown.complaints)
 
 
+@pytest.mark.slow
 def test_it_prints(report):
     assert report("conv", "fc").printed().startswith(b"%PDF")

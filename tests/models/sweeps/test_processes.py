@@ -91,6 +91,7 @@ def trained_here(trial: Trial) -> str:
     return train(trial.recipe, canonical()).weights_sha256
 
 
+@pytest.mark.slow
 def test_two_run_at_a_time_with_one_thread_each_until_they_are_to_stop(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
@@ -112,6 +113,7 @@ def test_two_run_at_a_time_with_one_thread_each_until_they_are_to_stop(monkeypat
     assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
+@pytest.mark.slow
 def test_processes_end_when_who_started_them_is_killed(tmp_path):
     program = (
         "from models.training.recipes import recipe; from models.sweeps.trial import Trial\n"
