@@ -32,7 +32,7 @@ class GateDecision:
     candidate_accuracy: float
     """Share of the held-out examples that is classified rightly, 0 to 1."""
     baseline_accuracy: float | None
-    """The same of the baseline; None where it has none that can be compared."""
+    """The baseline's share; None if it has no comparable figure."""
     summary: str
 
     def to_dict(self) -> dict[str, Any]:

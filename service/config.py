@@ -221,7 +221,7 @@ class ServerConfig:
 
     @property
     def control_address(self) -> str:
-        """The same of the control port."""
+        """The control port's address."""
         return join_address(self.control_host, self.control_port)
 
     def to_dict(self) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ MAX_MESSAGE_BYTES = 1024
 """A message may quote the request, and travels in the trailers, whose size clients limit to 8 KiB: percent-encoded, so
 three times as long at worst, and again in the details, once or twice."""
 MAX_DETAIL_BYTES = 256
-"""The same for each value among the details."""
+"""Largest size of each value among the details."""
 MAX_VIOLATIONS = 10
 """So many fields at fault are named at most, for the same reason."""
 

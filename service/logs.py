@@ -97,7 +97,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people: message first, fields as ``key=value``, a traceback indented below."""
+    """Lines for people: message first, fields as ``key=value``, a traceback indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, and a traceback below it where there is one."""

@@ -249,6 +249,22 @@ def test_no_source_file_asks_for_a_second_noun() -> None:
     assert {name: length for name, length in lengths.items() if length > 600} == {}
 
 
+def test_docstrings_make_sense_alone() -> None:
+    """A docstring is read on hover, without the one above it: it is no fragment that begins with what it belongs to."""
+    fragments = re.compile(r"(See|The same|Of|As|Its|And|Also|Those|Theirs)\b")
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for statement in node.body:
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                text = value.value if isinstance(value, ast.Constant) else None
+                if isinstance(text, str) and fragments.match(text):
+                    found.append(f"{module_name(path)}, line {statement.lineno}: {text[:60]}")
+    assert found == []
+
+
 def test_the_supervisor_of_workers_imports_nothing_large() -> None:
     program = (
         "import sys; import service.cli, service.cli.commands.serve, service.workers.supervisor\n"

@@ -56,7 +56,7 @@ class Model:
     time_follows_from_shapes: bool = True
     """Whether the shapes of the inputs bound the time of a run (`models.artifact.graph_values`)."""
     run_options: RunOptions = _UNENDED
-    """Of the runs that are given none of their own."""
+    """Options of the runs that are not given any."""
 
     def run(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions | None = None

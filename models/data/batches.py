@@ -59,7 +59,7 @@ class Epochs:
         return self._steps_per_epoch - step % self._steps_per_epoch
 
     def batches(self, step: int, count: int) -> Batches:
-        """Those of ``count`` steps from ``step`` on; 0 is the first. They must be of one epoch."""
+        """The batches of ``count`` steps beginning with ``step`` (0 is the first), all within one epoch."""
         epoch, position = divmod(step, self._steps_per_epoch)
         if epoch != self._epoch:
             self._batches = self._gather(epoch)

@@ -235,7 +235,7 @@ class _Draws:
 
     @staticmethod
     def at_once(random: np.random.Generator, count: int) -> _Draws:
-        """The same distributions, a whole array at a time."""
+        """Draws from the same distributions, a whole array at a time."""
         return _Draws(
             random.integers(len(_PADDINGS), size=count),
             random.random(count),

@@ -81,7 +81,7 @@ class _Layer:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Of the Conv, with the defaults of those that it leaves out."""
+        """The Conv's attributes, with defaults for the omitted ones."""
         stated = {attribute.name: helper.get_attribute_value(attribute) for attribute in self.conv.attribute}
         return {"strides": (1,), "dilations": (1,), "pads": (0, 0), "kernel_shape": (self.kernel,)} | stated
 

@@ -59,7 +59,7 @@ class ConvLayer:
         return self.dilation * (self.kernel - 1) + 1
 
     def output_length(self, length: int) -> int:
-        """As the function ``output_length``."""
+        """Length of the output, as the function ``output_length`` computes it."""
         _at_least("length", length, 1)
         padded = length + 2 * self.padding
         if self.span > padded:

@@ -27,7 +27,7 @@ _LEAST_LABEL_ROOM: Final = 100
 _LABEL_START: Final = 6
 """From the end of a line to its label."""
 _CHARACTER_WIDTH: Final = 7.2
-"""Of a label in the widest of the fonts that a page asks for, DejaVu Sans: rather more than less on average."""
+"""Average width of a label's character in DejaVu Sans, the widest font that a page asks for, rounded up."""
 _ABOVE_AXIS: Final = 9
 _LABEL_GAP: Final = 16
 """Least distance of two labels at the ends of lines."""

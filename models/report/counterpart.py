@@ -26,9 +26,9 @@ class Likeness(IntEnum):
 
     OTHER_RECIPE = 0
     OTHER_STEPS = 1
-    """The same recipe, by name, for another number of steps."""
+    """The recipes have the same name and another number of steps."""
     SAME = 2
-    """The same recipe, by name, and number of steps."""
+    """The recipes have the same name and number of steps."""
 
 
 def pair_of(own: Subject, repository: Path, test: Examples | None = None, beside: str | None = None) -> Pair:
@@ -61,7 +61,7 @@ def counterpart_name(architecture: Architecture) -> str:
 
 
 def likeness(first: Mapping[str, object], second: Mapping[str, object]) -> Likeness:
-    """Of two recipes as manifests have them; one that is not recorded is like none."""
+    """Compare two recipes as recorded in manifests; a recipe that is not recorded equals none."""
     if not first or first.get("name") != second.get("name"):
         return Likeness.OTHER_RECIPE
     return Likeness.SAME if first.get("steps") == second.get("steps") else Likeness.OTHER_STEPS

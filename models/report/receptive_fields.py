@@ -42,7 +42,7 @@ class Field:
 
 
 def field_of(layer: int, unit: int) -> Field:
-    """Of unit 0, 1, ... of layer 1, 2 or 3."""
+    """The receptive field of unit 0, 1, ... of layer 1, 2 or 3."""
     return Field(unit * LAYER.stride**layer, receptive_field([LAYER] * layer))
 
 

@@ -16,7 +16,7 @@ class Section:
     """One step of the lesson."""
 
     key: str
-    """Its anchor in the page."""
+    """The section's anchor in the page."""
     title: str
     body: Markup
 

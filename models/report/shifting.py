@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHIFTS: Final = tuple(range(-10, 11))
 """Samples to the right."""
 MEASURED: Final = (-10, -8, -6, -4, -2, -1, 0, 1, 2, 4, 6, 8, 10)
-"""Those of them that are measured on all examples."""
+"""The shifts that are measured on all examples."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class TrialFailure:
     """Name of the exception, or what became of the process."""
     message: str
     traceback: str | None = None
-    """Of an error that nobody expected."""
+    """Describe an unexpected error."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -36,7 +36,7 @@ class Shard:
             raise InvalidSweep(f"shard: got {self.index}/{self.count}, must be between 0 and {self.count - 1}")
 
     def of(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-        """Its trials; those of all shards together are all of them, each once."""
+        """The trials of this shard; all shards together contain every trial once."""
         return tuple(trials[self.index :: self.count])
 
 

@@ -46,7 +46,7 @@ class Processes:
     def __call__(
         self, trials: Sequence[Trial], *, on_progress: ProgressSink, stop: Callable[[], bool]
     ) -> Generator[Outcome]:
-        """See `Executor`. A trial whose process dies has failed; the others do not notice.
+        """Run the trials as `Executor` describes. A trial whose process dies has failed; the others go on.
 
         SweepUnavailable without torch.
         """

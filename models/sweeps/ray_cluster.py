@@ -49,7 +49,7 @@ class RayCluster:
         on_progress: ProgressSink,  # noqa: ARG002 - an executor's; see below
         stop: Callable[[], bool],
     ) -> Generator[Outcome]:
-        """See `Executor`. Steps are not told: they would go through the cluster's head.
+        """Run the trials as `Executor` describes. Steps are not reported: they would pass through the cluster's head.
 
         SweepUnavailable if Ray is not installed or there is no cluster.
         """

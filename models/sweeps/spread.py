@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 _BISECTIONS: Final = 64
-"""As many as the bits of a float: after these the two ends are neighbours."""
+"""One for each bit of a float: afterwards the two ends are neighbours."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Spread:
     deviation: float | None
     """Sample standard deviation (divided by ``count`` - 1); None for a single figure."""
     interval: tuple[float, float] | None
-    """Of the mean, at 95 % confidence (Student's t, so: of figures that are about normally distributed); None for a
-    single figure."""
+    """Interval of the mean at 95 % confidence, by Student's t, which assumes about normally distributed figures; None
+    for a single figure."""
 
     @staticmethod
     def of(values: Sequence[float]) -> Spread:

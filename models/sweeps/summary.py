@@ -41,7 +41,7 @@ class Cell:
         return tuple(result.scores[split].accuracy for result in self.results if split in result.scores)
 
     def spread(self, split: str) -> Spread | None:
-        """Of the accuracy on a split; None where nothing was held out."""
+        """Spread of the accuracy on a split; None where nothing was held out."""
         accuracies = self.accuracies(split)
         return Spread.of(accuracies) if accuracies else None
 

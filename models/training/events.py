@@ -67,7 +67,7 @@ class Finished:
     step: int
     """Steps taken in all; fewer than planned if it was stopped early."""
     duration_s: float
-    """Of this process's part of the run."""
+    """Seconds that this process's part of the run took."""
     weights_sha256: str
 
 

@@ -58,7 +58,7 @@ class TrainedNetwork:
     history: tuple[Evaluated, ...]
     """Every evaluation, in order, those before a resumption included."""
     duration_s: float
-    """Of this process's part of the run."""
+    """Seconds that this process's part of the run took."""
     engine: EngineName
     """Which one took the steps."""
 
@@ -182,7 +182,7 @@ class _Run:
         return self.step == self._recipe.steps or (every > 0 and self.step % every == 0)
 
     def advance(self, checkpoint_every: int) -> None:
-        """As many updates as the engine takes at once, but not past anything that is to happen between two of them."""
+        """Updates that the engine takes in one call, ending before anything that must happen between two of them."""
         count = min(self.engine.steps_at_once, self._recipe.steps - self.step, self._epochs.steps_left(self.step))
         for every in (self._recipe.evaluate_every, checkpoint_every):
             if every:

@@ -29,7 +29,7 @@ class StreamConnection(Http2Connection):
     def __init__(self, caller: Caller) -> None:
         super().__init__(caller)
         self._number = 0
-        """Of the open stream; 0 while there is none."""
+        """Number of the open stream; 0 while there is none."""
         self._waiting: dict[int, Any] = {}
         """The tokens of the calls without an answer, by their place in the stream."""
         self._asked = 0

@@ -59,7 +59,7 @@ class Load:
         self._recorder = Recorder()
         self._connections: list[Http2Connection] = []
         self._leaving: set[Http2Connection] = set()
-        """Those that finish their calls and take no more."""
+        """Connections that finish their calls and take no new ones."""
         self._connecting: set[asyncio.Task[None]] = set()
         self._again: deque[Token] = deque()
         """Calls that a server refused unseen."""
@@ -73,7 +73,7 @@ class Load:
         self._in_time = 0
         self._alone_since: float | None = None
         self._alone_s = 0.0
-        """Of the measured part: without any connection."""
+        """Seconds of the measured part without any connection."""
         self._failing = False
         """The last try to connect failed. As in gRPC calls wait for a connection in the making, not for one in vain."""
         self._reconnects = 0

@@ -19,7 +19,7 @@ _RESET_CODES: Mapping[int, Code] = {
     ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
     ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
 }
-"""As the gRPC specification maps them; every other error is INTERNAL."""
+"""The gRPC specification's mapping; every other error is INTERNAL."""
 
 _HTTP_CODES = {
     400: Code.INTERNAL,

@@ -21,7 +21,7 @@ class Plan:
     port: int
     tls: Tls | None
     headers: tuple[tuple[bytes, bytes], ...]
-    """Those of the caller's; gRPC's own are added."""
+    """The caller's header fields; gRPC's own are added."""
     messages: tuple[bytes, ...]
     """Serialised requests, sent in turn."""
     expected: Shapes
@@ -80,11 +80,11 @@ class Result:
     """Open loop: how long after its scheduled time each request was sent. Part of the latency."""
     intervals: list[Interval] = field(default_factory=list)
     cpu_share: float = 0.0
-    """Of one core, the busiest generator process."""
+    """Share of one core that the busiest generator process used."""
     reconnects: int = 0
     """Connections that were opened in the place of others."""
     unconnected_s: float = 0.0
-    """Of the measured part: how long a generator had no connection at all."""
+    """Seconds of the measured part in which a generator had no connection at all."""
     stopped: str = ""
     """Why the load ended early, if it did."""
 

@@ -23,7 +23,7 @@ class Prepared:
         self._set_block(block)
 
     def with_field(self, field: bytes) -> Prepared:
-        """The same with one more header field, which is given encoded."""
+        """A copy with one more header field, which is given encoded."""
         made = Prepared.__new__(Prepared)
         made.message, made.size, made.data = self.message, self.size, self.data
         made._set_block(self.block + field)

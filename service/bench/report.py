@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
 _BUSY = 0.9
-"""Of a core: above that the generator may be what is measured."""
+"""Share of a core above which the generator itself may be what is measured."""
 _LATE_SHARE = 0.1
 _LATE_S = 0.002
 """An open loop whose requests left later than both of these is not the load that was asked for."""

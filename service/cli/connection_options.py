@@ -49,7 +49,7 @@ def _server_options(command_name: str, server: str) -> tuple[Callable[[Any], Any
 
 
 def connection_options(command_name: str, server: str = MAIN) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The same, and the token and metadata of each request; `tls_from` and `headers_from` read them."""
+    """Options for TLS, and for the token and metadata of each request; `tls_from` and `headers_from` read them."""
     return _adding(
         *_server_options(command_name, server),
         click.option(
@@ -83,7 +83,7 @@ def check_server(server: str, usual_port: int = MAIN_PORT) -> None:
 
 
 def host_and_port(server: str) -> tuple[str, int]:
-    """The same for who connects by itself, and knows none of gRPC's other targets."""
+    """Host and port for commands that open connections themselves and know none of gRPC's other targets."""
     try:
         return split_address(server)
     except ValueError as error:

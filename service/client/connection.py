@@ -28,7 +28,7 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 """The default of arguments that are mappings."""
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
-"""Of targets that gRPC reads by itself."""
+"""Prefixes of targets that gRPC resolves by itself."""
 _SERVICES = ("inference.GRPCInferenceService", "grpc.health.v1.Health")
 _MAX_ATTEMPTS = 5
 """What gRPC allows a service config to ask for."""
@@ -115,9 +115,9 @@ class ConnectionOptions(TypedDict, total=False):
     """What every client takes by name besides its target."""
 
     timeout_s: float
-    """Of every call, its retries included, unless the call has its own. Default: 30."""
+    """Seconds for every call, its retries included, unless the call has its own timeout. Default: 30."""
     max_message_bytes: int
-    """Of requests and responses. Default: 64 MiB."""
+    """Largest request or response. Default: 64 MiB."""
     tls: Tls | None
     """Default: none, plain text."""
     token: str | None

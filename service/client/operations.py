@@ -47,7 +47,7 @@ class Operation(Generic[T]):
     method: str
     """``/package.Service/Method``."""
     request: Any
-    """Its request message."""
+    """The request message."""
     response: type[Message]
     """The type of its response message."""
     read: Callable[[Any], T]

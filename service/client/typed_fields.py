@@ -19,7 +19,7 @@ _KINDS: dict[int, tuple[type, str]] = {
     FieldDescriptor.TYPE_DOUBLE: (Real, "a number"),
     FieldDescriptor.TYPE_STRING: (str, "text"),
 }
-"""Of each type of a field: what is taken, NumPy's numbers too, and how it is called."""
+"""Accepted Python types, NumPy's numbers included, and their name, by the type of a field."""
 
 
 def put(message: Message, name: str, value: object, path: str = "") -> None:

@@ -40,7 +40,7 @@ class Admission:
         self._running += 1
 
     def try_begin(self) -> bool:
-        """The same for those who can do without words."""
+        """Take a place, until `end`; False once closed."""
         if self._is_closed:
             return False
         self._running += 1

@@ -128,7 +128,7 @@ class ExpressCall(Waiting):
             responder.retry()
 
     def cancel(self) -> None:
-        """Its caller has gone."""
+        """The caller has cancelled the call or has gone."""
         runner, self.runner = self.runner, None
         if runner is not None:
             self.admission.end()

@@ -83,7 +83,7 @@ class Inference:
         return asked
 
     def cancel(self) -> None:
-        """Its caller has gone: its place is free at once, and nobody is told."""
+        """The caller has gone: the place in the queue is free at once, and `done` is not called."""
         if self._done is None:
             return
         if self._waiting is not None:

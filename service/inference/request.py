@@ -31,12 +31,12 @@ class ReadRequest:
     def __init__(self, reader: RequestReader, data: bytes) -> None:
         self._reader = reader
         self.data = data
-        """As it came."""
+        """The request's bytes as received."""
         self._message: ModelInferRequest | None = None
 
     @property
     def message(self) -> ModelInferRequest:
-        """As a message, parsed when it is first asked for; raises InvalidRequest for bytes that are none."""
+        """The request as a message, parsed on first use; raises InvalidRequest for bytes that are no request."""
         if self._message is None:
             try:
                 self._message = self.parse()
@@ -47,7 +47,7 @@ class ReadRequest:
         return self._message
 
     def parse(self) -> ModelInferRequest:
-        """The same; raises google.protobuf.message.DecodeError."""
+        """Parse the bytes as a message; raises google.protobuf.message.DecodeError."""
         self._message = ModelInferRequest.FromString(self.data)
         return self._message
 
@@ -57,7 +57,7 @@ class ReadRequest:
         return self._message.id if self._message is not None else ""
 
     def learn(self, runner: Runner, asked: DecodedRequest) -> None:
-        """See `RequestReader.learn`."""
+        """Make a plan from this request, as `RequestReader.learn` describes."""
         self._reader.learn(self, runner, asked)
 
 
@@ -79,7 +79,7 @@ class RequestReader:
         return request
 
     def read(self, data: bytes) -> ReadRequest:
-        """The same for those who may get by without a message: nothing is looked at yet."""
+        """Wrap a request's bytes without parsing them yet."""
         return ReadRequest(self, data)
 
     def known(self, data: bytes) -> tuple[Plan, Runner, bytes | memoryview] | None:

@@ -37,7 +37,7 @@ _UNPLANNED: Final = ("BYTES", "BOOL")
 """Datatypes whose bytes must be looked at one by one."""
 _MOST_SHAPES: Final = 64
 _ALIGNMENT_BYTES: Final = 16
-"""Of bytes objects and arrays, and so of inputs that come in other ways. onnxruntime's reductions group their sums by
+"""Alignment of bytes objects and arrays, hence of all other inputs. onnxruntime's reductions group their sums by
 the alignment of the input, so that a view from the middle of a request would get other bits."""
 
 
@@ -50,7 +50,7 @@ class _Layout:
 
 
 class Plan:
-    """See above; a `service.runtime.batch.Form` whose contents are the bytes of the input."""
+    """One plan; a `service.runtime.batch.Form` whose contents are the bytes of the input."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Plan:
         self._batch_shape = (-1, *array.shape[1:])
         self._dtype = array.dtype
         self.input_elements = array.size or 1
-        """Of one request."""
+        """Elements in the input of one request; at least 1."""
         self.key = (self.outputs, (array.shape[1:],), (self._input,))
         self._checks_finite = checks_finite and DATATYPES[runner.inputs[self._input].datatype].is_float
         self._is_streamed = is_streamed
@@ -103,12 +103,12 @@ class Plan:
         return self._checked(array)
 
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
-        """As `service.runtime.batch.ArraysForm` makes it, for either may be in one batch with the other."""
+        """The key that `service.runtime.batch.ArraysForm` makes, since requests of both forms may share a batch."""
         del contents, outputs
         return self.key
 
     def elements(self, contents: object) -> int:
-        """Of the input."""
+        """Number of elements in the input."""
         del contents
         return self.input_elements
 
@@ -148,7 +148,7 @@ class Plan:
         return b"".join(parts)
 
     def response_or_error(self, answers: Sequence[np.ndarray]) -> bytes | Exception:
-        """The same, and what it raises as a value."""
+        """The response as `response` makes it, or the exception that it raises."""
         try:
             return self.response(answers)
         except Exception as error:  # noqa: BLE001 - it fails this request alone

@@ -86,7 +86,7 @@ class InferenceServicer:
         return inference.cancel
 
     def open_stream(self, context: CallContext, replies: Replies) -> InferenceStream:
-        """See `service.inference.streaming`."""
+        """Open a stream of inferences, as `service.inference.streaming` describes."""
         return InferenceStream(
             context, replies, read=self._stream_reader.read, begin=self.begin_infer, express=self._stream_express.enter
         )
@@ -109,13 +109,13 @@ class InferenceServicer:
         return cancel
 
     async def model_config(self, request: pb.ModelConfigRequest, _: CallContext) -> pb.ModelConfigResponse:
-        """See `service.repository.description`."""
+        """Answer ModelConfig; `service.repository.description` makes the message."""
         version = self._repository.get(request.name, request.version)
         policy = self._repository.policy_of(request.name)
         return pb.ModelConfigResponse(config=model_config(version, _runner(version), policy))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, _: CallContext) -> pb.ModelStatisticsResponse:
-        """Of one version, of all ready versions of a model, or of all models."""
+        """Answer ModelStatistics for one version, for all ready versions of a model, or for all models."""
         if request.version:
             chosen = [self._repository.get(request.name, request.version)]
         elif request.name:
@@ -129,7 +129,7 @@ class InferenceServicer:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: pb.ServerReadyRequest, __: CallContext) -> pb.ServerReadyResponse:
-        """See `service.health.readiness`."""
+        """Answer ServerReady; `service.health.readiness` decides."""
         return pb.ServerReadyResponse(ready=self._server_is_ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest, _: CallContext) -> pb.ModelReadyResponse:

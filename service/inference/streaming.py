@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 READ_AHEAD = 64
 """Requests of one stream that may be under way; the next is taken when the oldest is answered."""
 _AT_ONCE_BYTES = 16 * 1024
-"""Of answers that are sent without a look at whether the client reads them."""
+"""Bytes of answers that are sent without checking whether the client reads them."""
 GRPC_ERRORS = "triton_grpc_error"
 FINAL_RESPONSE = "triton_final_response"
 

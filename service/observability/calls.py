@@ -64,7 +64,7 @@ class CallDurations:
             histogram.counts[bisect_left(BOUNDS_S, each_s)] += 1
 
     def families(self) -> Iterator[Family]:
-        """As they are now."""
+        """The metric families with their present values."""
         running = Family("mnist1d_requests_in_flight", Kind.GAUGE, "Calls that are under way, streams among them.")
         running.add(self._in_flight)
         yield running

@@ -41,7 +41,7 @@ class Across(Enum):
     EACH = "each"
     """They stand beside each other, with the process as a label."""
     WORST = "worst"
-    """Those of the process that is worst off, for each model and version; the family's ``worst_first`` says by what."""
+    """The values of the process in the worst state, for each model and version; ``worst_first`` orders the states."""
 
 
 @dataclass(slots=True)

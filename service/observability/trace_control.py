@@ -61,7 +61,7 @@ class TraceControl:
         self._models: dict[str, _Gate] = {}
 
     def settings(self, model: str = "") -> TraceSettings:
-        """Of a model, or of the server."""
+        """Settings of a model, or of the server."""
         return self._models.get(model, self._server).settings
 
     def wants(self, model: str, *, has_parent: bool) -> bool:

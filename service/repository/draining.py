@@ -31,7 +31,7 @@ class Draining:
         self._leaving = (*self._alive(), (gone, weakref.ref(version.runner)))
 
     def versions(self) -> tuple[ModelVersion, ...]:
-        """Those that still have requests, as UNLOADING."""
+        """Versions that still have requests, as UNLOADING."""
         return tuple(version for version, _ in self._alive()) if self._leaving else ()
 
     def _alive(self) -> tuple[tuple[ModelVersion, weakref.ref[Runner]], ...]:

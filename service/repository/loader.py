@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SERVERS_SETTINGS = ModelSettings()
-"""Of a model that has none of its own."""
+"""Settings of a model that has none of its own."""
 
 
 def runner_factory(

@@ -22,7 +22,7 @@ class State(Enum):
     """Lifecycle of a version, in the words of the protocol's repository index."""
 
     LOADING = "LOADING"
-    """Its files are read and its proof is replayed; until that is over, what was there before serves on."""
+    """The version's files are read and its proof is replayed; until then the previous version keeps serving."""
     READY = "READY"
     UNAVAILABLE = "UNAVAILABLE"
     """It was refused, or unloaded on purpose; the reason says which."""
@@ -38,9 +38,9 @@ class Cause(Enum):
     UNPROVEN = "UNPROVEN"
     """Served, and carries nothing to prove it with."""
     PROOF_REQUIRED = "PROOF_REQUIRED"
-    """The same, refused because a proof is required."""
+    """The version has no proof, and the server requires one."""
     GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
-    """Its goldens do not replay on this machine."""
+    """The version's goldens do not replay on this machine."""
     ARTIFACT_INVALID = "ARTIFACT_INVALID"
     """Incomplete, damaged, or not servable."""
     RUN_FAILED = "RUN_FAILED"
@@ -68,14 +68,14 @@ class ModelVersion:
     reason: str = ""
     """Why it is not ready, or that it is served without a proof; empty for a proven one."""
     cause: Cause = Cause.NONE
-    """Of which kind the reason is. A READY version with a refusal serves on from the files that were there before."""
+    """Kind of the reason. A READY version with a refusal keeps serving from the files that were there before."""
     runner: Runner | None = None
     """Present exactly when READY. Whoever runs a request holds it, and it lives as long as somebody does."""
     manifest: Manifest | None = None
     max_difference: float | None = None
     """Largest difference from the goldens seen on this machine; None if nothing was replayed."""
     mark: Hashable = field(default=None, repr=False)
-    """Of the files and settings that were tried: as long as it stays the same there is nothing to load."""
+    """Fingerprint of the files and settings that were tried; while it stays the same there is nothing to load."""
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:

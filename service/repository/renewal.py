@@ -34,7 +34,7 @@ class OnDisk:
     name: str
     directory: Path
     present: tuple[int, ...]
-    """Its versions, ascending."""
+    """The model's versions, ascending."""
     settings: ModelSettings
     problem: str = ""
     """Why ``model.json`` cannot be used; empty if it can, or if there is none."""

@@ -70,7 +70,7 @@ class Repository:
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
-        """The same with the versions that are draining, as UNLOADING."""
+        """A snapshot by name, with the versions that are draining as UNLOADING."""
         models = dict(self._models)
         for leaving in self._draining.versions():
             model = models.get(leaving.name, ServedModel(leaving.name, is_required=False, is_unloaded=True))

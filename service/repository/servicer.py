@@ -55,7 +55,7 @@ class ControlServicer:
         return response
 
     async def load(self, request: pb.RepositoryModelLoadRequest, _: CallContext) -> pb.RepositoryModelLoadResponse:
-        """See `RepositoryControl.load`."""
+        """Load a model, as `RepositoryControl.load` describes."""
         name = _model_name(request)
         self._control.check(name)  # whoever may not is told so, whatever else is wrong
         await self._control.load(name, LoadParameters.parse(name, request.parameters))
@@ -64,7 +64,7 @@ class ControlServicer:
     async def unload(
         self, request: pb.RepositoryModelUnloadRequest, _: CallContext
     ) -> pb.RepositoryModelUnloadResponse:
-        """See `RepositoryControl.unload`. There are no ensembles, hence no dependents to unload."""
+        """Unload a model, as `RepositoryControl.unload` describes. There are no ensembles, hence no dependents."""
         name = _model_name(request)
         self._control.check(name)
         for key, parameter in request.parameters.items():

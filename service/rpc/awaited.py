@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def awaitable(method: Method) -> Method:
-    """The same row with a ``handler`` to wait for; rows that have one stay as they are."""
+    """Convert a row that works by callbacks into one with a ``handler``; return other rows unchanged."""
     common = {field.name: getattr(method, field.name) for field in fields(Method)}
     if isinstance(method, Begun):
         return Unary(**common, handler=partial(answer, method.begin))

@@ -51,7 +51,7 @@ class Entered(Protocol):
     """A call on the express lane."""
 
     def cancel(self) -> None:
-        """Its caller does not want it any more: the responder hears nothing."""
+        """The caller does not want the answer any more; the responder is not called."""
         ...
 
 
@@ -139,7 +139,7 @@ class Method:
     describe: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
     """What a request says of itself in the log, at debug level only."""
     describe_answer: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
-    """The same for its response; takes precedence."""
+    """What a response says of itself in the log; takes precedence over ``describe``."""
     changes: Callable[[Any], bool] = field(default=lambda _: False, kw_only=True)
     """Whether a request changes the server rather than asks it, where one method can do both: it then needs CONTROL."""
 
@@ -157,7 +157,7 @@ class Begun(Method):
 
     begin: Begin
     express: Express | None = field(default=None, kw_only=True)
-    """The same work for the calls that it takes, while nobody wants to see calls as a whole, by logs or traces."""
+    """A shortcut for common calls, used while neither logs nor traces need to see whole calls."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class ArraysForm:
     """The general form: contents are a mapping of arrays by input name."""
 
     def feeds(self, contents: object) -> Mapping[str, np.ndarray]:
-        """As they are."""
+        """The mapping itself."""
         return cast("Mapping[str, np.ndarray]", contents)
 
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
@@ -144,7 +144,7 @@ class ArraysForm:
         return (outputs, tuple(array.shape[1:] for array in feeds.values()), tuple(feeds))
 
     def elements(self, contents: object) -> int:
-        """Of all inputs."""
+        """Number of elements in all inputs together."""
         return sum(array.size for array in self.feeds(contents).values()) or 1
 
     def gather(self, batch: Sequence[Waiting]) -> Mapping[str, np.ndarray]:

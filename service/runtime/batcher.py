@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 PRIORITY_LEVELS = 3
 """1 goes first."""
 DEFAULT_PRIORITY = 2
-"""Of a request that names none, or one that there is not; as Triton treats both."""
+"""Priority of a request that names none or an unknown one, as in Triton."""
 _JOINT_ANSWER_BYTES = 16 * 1024 * 1024
 """About how much the requests of one run may be answered together: their clients have to read it, and the answers of
 all of them are in memory at once. A single request may be answered more."""
@@ -107,7 +107,7 @@ class Batcher:
         self._batching = batching
         self._most_waiting = batching.max_queue_size
         self._most_rows = batching.max_batch_size
-        """Of a joint run: fewer where the answers of earlier runs were large."""
+        """Most rows of a joint run; lowered where the answers of earlier runs were large."""
         self.why_not_batched = why_not_batched
         """None while requests are joined. A joint answer that lost rows sets it for good, in the thread of its run."""
         self._stopping = threading.Lock()
@@ -155,7 +155,7 @@ class Batcher:
         patience: Patience,
         done: Callable[[Answer | Exception, Timing], None],
     ) -> Question:
-        """The same without waiting: ``done`` is called with the answer or with what failed it, after this returns.
+        """Queue a request and return; ``done`` is called later with the answer or the exception.
 
         Raises:
             QueueFull: ``max_queue_size`` requests wait already.
@@ -199,7 +199,7 @@ class Batcher:
         return self._count >= self._most_waiting
 
     def withdraw(self, waiting: Waiting) -> None:
-        """Its caller does not want it any more: its place is free at once, and a run for nobody else ends."""
+        """The caller does not want the answer any more: free the place, and end a run that has no other caller."""
         self._remove(waiting)
         if waiting.thread_run is not None:
             waiting.thread_run.withdraw(waiting)

@@ -192,7 +192,7 @@ class Runner:
         patience: Patience,
         done: Callable[[Answer | Exception, Timing], None],
     ) -> Question:
-        """The same without waiting; see `Batcher.enqueue`. Raises as `infer` does."""
+        """Queue a request without waiting, as `Batcher.enqueue` does. Raises as `infer` does."""
         self._check_rows(rows)
         return self.batcher.enqueue(asyncio.get_running_loop(), form, contents, outputs, rows, patience, done)
 

@@ -115,7 +115,7 @@ class Statistics:
             self._last_ns = time.time_ns()
 
     def succeeded_together(self, requests: int, total_ns: int, queue_ns: int, run: Timing, rows: int) -> None:
-        """The same for so many requests of one run, whose time apart from the queue is the run's; the other numbers are
+        """Count several requests of one run, whose time apart from the queue is the run's; the other numbers are
         those of all of them.
         """
         with self._lock:

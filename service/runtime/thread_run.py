@@ -26,7 +26,7 @@ class ThreadRun:
         self._lock = threading.Lock()
         self._wanted = set(batch)
         self._running: set[Waiting] = set()
-        """Those of the wanted ones for which the current run goes on."""
+        """Wanted requests that the current run computes."""
         self._options: RunOptions | None = None
 
     @contextmanager

@@ -25,7 +25,7 @@ class Certificates:
     """What a TLS server shows and trusts, as PEM."""
 
     chain: bytes
-    """Its certificate and those between it and a root."""
+    """The server's certificate and those between it and a root."""
     key: bytes
     client_ca: bytes | None = None
     """The roots that callers' certificates are checked against; None asks callers for none."""
@@ -49,7 +49,7 @@ class CertificateFiles:
 
     @property
     def current(self) -> Certificates:
-        """As they were last read."""
+        """The certificates as last read."""
         return self._current
 
     def renewed(self) -> Certificates | None:

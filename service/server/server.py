@@ -157,7 +157,7 @@ class Server:
 
     @property
     def control_port(self) -> int | None:
-        """The same of the control port; None if there is none."""
+        """The control port that is really listened on; None if there is none."""
         return self._listeners.control_port
 
     @property
@@ -232,7 +232,7 @@ class Server:
             self._member.take_connections(self._listeners)
 
     async def _stop(self, *, drain: bool) -> None:
-        """The same whether all of it was started or only a part."""
+        """Stop what was started, all of it or only a part."""
         if self._member is not None:
             self._member.leave()
         self.readiness.start_draining()

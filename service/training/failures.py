@@ -26,7 +26,7 @@ INTERNAL = "INTERNAL"
 """A defect of the server itself."""
 CANCELLED = "CANCELLED"
 REASONS = (*(reason for _, reason in _FAILURES.values()), _OTHER, _DISK_FULL, _OUT_OF_MEMORY, _DIED, INTERNAL)
-"""Of all failures."""
+"""Reasons of all failures."""
 
 
 def failure_of(body: Mapping[str, Any]) -> Failure:

@@ -16,7 +16,7 @@ from service.training.run import Condition, RunState
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 1000
 FIELDS = {"state": "state", "done": "done", "network": "network", "recipe": "recipe", "publish_name": "model"}
-"""Of a filter -> the store's columns; ``done`` is none and stands for states."""
+"""Fields of a filter and the store's columns; ``done`` has no column and stands for states."""
 _DONE = tuple(state for state in RunState if state.is_done)
 _CONDITION = re.compile(r'\s*(\w+)\s*(!=|=)\s*("[^"]*"|[\w./-]+)\s*')
 _JOINT = re.compile(r"AND\b")

@@ -1,4 +1,4 @@
-"""Of several processes with the same runs, one runs them: it holds a lock that the kernel takes back on any death."""
+"""Choose one of several processes to run the runs: it holds a lock that the kernel releases when it dies."""
 
 from __future__ import annotations
 

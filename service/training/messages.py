@@ -190,5 +190,5 @@ _EVENTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], Message]]] = {
     "cancel_requested": ("cancel_requested", lambda _: pb.CancelRequested()),
     "done": ("done", _done),
 }
-"""Of each event that is kept: its field in the contract, and how to fill it."""
+"""For each kind of stored event: its field in the contract, and how to fill it."""
 KINDS = frozenset(_EVENTS)

@@ -46,7 +46,7 @@ class UnderWay:
 
 
 class _Durations:
-    """Of runs that ended in one state."""
+    """Metrics of runs that ended in one state."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
@@ -81,7 +81,7 @@ class Tally:
                 self._durations[run.state].add(max(0.0, run.ended_s - run.started_s))
 
     def families(self) -> Iterator[Family]:
-        """As they are now."""
+        """The metric families with their present values."""
         slots = Family(
             "mnist1d_training_slots", Kind.GAUGE, "Training runs at a time; 0 while another server runs them."
         )

@@ -54,7 +54,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process's id."""
         return self._process.pid
 
     async def tell(self, line: str) -> None:

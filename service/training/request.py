@@ -42,7 +42,7 @@ class RunSpec:
 
     @property
     def network(self) -> str:
-        """Of the recipe."""
+        """The network that the recipe names."""
         return str(self.recipe["network"])
 
     def to_dict(self) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class Run:
     attempts: int
     last_event: int
     snapshot: Mapping[str, Any]
-    """See `service.training.snapshot`."""
+    """What `service.training.snapshot` makes of the events."""
     result: Mapping[str, Any] | None
-    """See `service.training.result`; there is one exactly when the run has succeeded."""
+    """What `service.training.result` makes of the publication; present exactly when the run has succeeded."""
     failure: Failure | None
     """There is one exactly when the run has failed or was cancelled."""
     ahead: int = 0

@@ -148,11 +148,11 @@ class Runs:
             await set_within(changed, LOOK_EVERY_S)
 
     def since_now(self) -> asyncio.Event:
-        """See `Changes.since_now`."""
+        """An event that is set at the next change, as `Changes.since_now` describes."""
         return self._changes.since_now()
 
     def tell(self) -> None:
-        """See `Changes.tell`."""
+        """Report a change, as `Changes.tell` describes."""
         self._changes.tell()
 
     def stop(self) -> None:
@@ -166,7 +166,7 @@ class Runs:
         self._thread.shutdown(wait=True)
 
     async def look(self, look: Callable[[Store], T]) -> T:
-        """The same as `change` for what changes nothing."""
+        """Call the store as `change` does, for what changes nothing."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: look(self._store))
 
 

@@ -63,7 +63,7 @@ class Limits:
     slots: int
     """Runs at a time."""
     memory_bytes: int
-    """Of each process; 0: no limit."""
+    """Memory of each process in bytes; 0 for no limit."""
 
 
 class Jobs:

@@ -43,10 +43,10 @@ T = TypeVar("T")
 
 FORMAT = 1
 MOST_DONE = 1000
-"""Of so many runs that are done the operations are kept; older ones are forgotten, with their events."""
+"""Most operations of finished runs that are kept; older ones are deleted with their events."""
 _BUSY_S = 5.0
 _WAL_PAGES = 64
-"""Of 4 KiB, before the log is brought into the file. SQLite's own 1,000 would take 4 MB of a small volume."""
+"""Pages of 4 KiB in the log before it is merged into the file; SQLite's default of 1,000 would take 4 MB."""
 _SCHEMA = """
 CREATE TABLE runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -275,7 +275,7 @@ class Store:
 
     @_with_room(from_reserve=True)
     def requeue(self, run_id: str, reason: str) -> None:
-        """Its process has ended and it has not: it waits for a slot again."""
+        """The run's process has ended and the run has not: queue it again."""
         with self._change(force=True):
             if self.get(run_id).state.is_done:
                 return

@@ -71,7 +71,7 @@ class Engine(Protocol):
 
 
 def engine_class(name: str) -> type[Engine]:
-    """Of ``http2`` or ``grpcio``; the other one is not even imported."""
+    """The class of engine ``http2`` or ``grpcio``; the other one is not imported."""
     if name == "http2":
         from service.transport.http2.engine import Http2Engine
 

@@ -49,9 +49,9 @@ HEADER_BYTES: Final = 9
 FRAME_HEADER: Final = struct.Struct(">HBBBI")
 """Length in two parts (16 high bits, 8 low ones), type, flags, stream; the stream's top bit is reserved."""
 MESSAGE_HEADER: Final = struct.Struct(">HBBBIBI")
-"""Of a DATA frame that begins with a gRPC message: the same, then whether it is compressed, and its length."""
+"""Header of a DATA frame, followed by the prefix of a gRPC message: whether it is compressed, and its length."""
 COMPACT_HEADER: Final = struct.Struct(">IBI")
-"""The same as FRAME_HEADER, with length and type in one number (length << 8 | type): quicker to read one by one."""
+"""FRAME_HEADER with length and type in one number (length << 8 | type): quicker to read one by one."""
 SETTING: Final = struct.Struct(">HI")
 UINT32: Final = struct.Struct(">I")
 

@@ -9,7 +9,7 @@ from ..errors import Code, Status
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = (b"identity", b"deflate", b"gzip")
-"""Of requests; responses are sent as they are, as grpcio's server does unless it is told otherwise."""
+"""Encodings of requests. Responses are not compressed, as by grpcio's server unless it is told otherwise."""
 ACCEPT_ENCODING: Final = b", ".join(ENCODINGS)
 _ON_LOOP_BYTES: Final = 256 * 1024
 """So much of a message is unpacked where it is read, which takes less than a millisecond."""
@@ -70,7 +70,7 @@ class MessageReader:
         return self._unpacked(flag, message)
 
     def _length(self) -> int | None:
-        """Of the first message; None if not even its prefix is here."""
+        """Length of the first message; None until its prefix has arrived."""
         return int.from_bytes(self._buffer[1:PREFIX_BYTES], "big") if len(self._buffer) >= PREFIX_BYTES else None
 
     def _unpacked(self, flag: int, message: bytes) -> bytes | Packed:

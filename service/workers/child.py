@@ -28,7 +28,7 @@ _HUNG_AFTER_S = 60.0
 
 
 MAIN, CONTROL = b"m", b"c"
-"""Of which address a connection is."""
+"""Which of the two addresses a connection belongs to."""
 
 
 class Phase(Enum):
@@ -36,7 +36,7 @@ class Phase(Enum):
 
     STARTING = "starting"
     SERVING = "serving"
-    """Its first look at the models is over, and it knows what the others have been told."""
+    """The worker has looked at the models once, and knows all ordered changes."""
     LEAVING = "leaving"
     """It takes no new calls."""
     GONE = "gone"
@@ -48,7 +48,7 @@ class Birth:
 
     number: int
     config: Mapping[str, Any]
-    """Of the whole server, with the ports as they are really listened on."""
+    """Settings of the whole server, with the ports that are really listened on."""
     listens_at_once: bool
     """Before its models are loaded: somebody must say that the server is alive, and not ready."""
     backplane_fd: int
@@ -87,7 +87,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of its process; 0 if there is none yet."""
+        """The process's id; 0 if there is none yet."""
         return self._process.pid if self._process is not None else 0
 
     @property
@@ -96,7 +96,7 @@ class Child:
         return self._process is not None and not self.backplane.closed.is_set()
 
     def on(self, name: str, handler: Handler) -> None:
-        """See `Backplane.on`."""
+        """Register a handler, as `Backplane.on` describes."""
         self.backplane.on(name, handler)
 
     async def start(self, config: Mapping[str, Any], *, listens_at_once: bool, log_lock_fd: int) -> None:

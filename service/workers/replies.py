@@ -52,7 +52,7 @@ def error_fields(error: ServiceError) -> dict[str, Any]:
 
 
 def error_of(fields: Mapping[str, Any]) -> ServiceError:
-    """The same error again."""
+    """The ServiceError that `fields` describe."""
     details = fields["details"]
     error = _KINDS.get(fields["kind"], WorkerFailed)(fields["message"])
     pairs = {name: tuple((key, value) for key, value in details[name]) for name in ("metadata", "violations")}
@@ -61,7 +61,7 @@ def error_of(fields: Mapping[str, Any]) -> ServiceError:
 
 
 def reworded(error: ServiceError, message: str) -> ServiceError:
-    """The same error with another message."""
+    """A copy of the error with another message."""
     again = type(error)(message)
     again.details = error.details
     return again

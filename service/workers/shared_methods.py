@@ -30,7 +30,7 @@ _INFERENCE = "/inference.GRPCInferenceService/"
 _QUESTION_S = 10.0
 """For the supervisor to answer a question; it gives each worker less."""
 _CHANGE_S = 3600.0
-"""The same of a change, which waits for those before it. Callers have deadlines of their own."""
+"""Seconds for the supervisor to answer a change, which waits for earlier ones. Callers have their own deadlines."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class SharedMethods:
         backplane.on("run", self._run)
 
     def wrap(self, methods: Iterable[Method]) -> tuple[Method, ...]:
-        """The same table, in which the shared rows speak for all workers."""
+        """The table with shared rows replaced by rows that speak for all workers."""
         return tuple(
             self._wrapped(method, _SHARINGS[method.path])
             if isinstance(method, Unary) and method.path in _SHARINGS

@@ -317,7 +317,7 @@ class Supervisor:
     # ---- metrics ------------------------------------------------------------------------------------------------
 
     def _families(self) -> Iterable[Family]:
-        """Of all of them. Called in the thread of the endpoint."""
+        """Metric families of all workers together. Called in the endpoint's thread."""
         asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result(2 * _METRICS_S)
         serving = [str(child.number) for child in self._living() if child.phase is Phase.SERVING]
         return self._totals.families(self._own_families(), serving)

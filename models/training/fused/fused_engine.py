@@ -35,7 +35,7 @@ STEPS_AT_ONCE: Final = 100
 
 
 class FusedEngine:
-    """See `models.training.backend.Engine`. TypeError for a network that is neither a ConvNet nor FullyConnected."""
+    """Prepare training. Raises TypeError for a network that is neither a ConvNet nor FullyConnected."""
 
     name: Final[EngineName] = "fused"
     steps_at_once: Final = STEPS_AT_ONCE
@@ -73,28 +73,28 @@ class FusedEngine:
         take_steps(self._network, self._update, x_SBL, np.empty((0, self._batch_size), np.int64), 0, np.empty(0))
 
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
-        """See `models.training.backend.Engine`."""
+        """Do what must precede the first step, as `models.training.backend.Engine.prepare` describes."""
         losses, rights = take_steps(self._network, self._update, batches.x_SBL, batches.y_SB, step, learning_rate_S)
         self._losses += losses
         self._rights += rights
         self._steps += len(batches)
 
     def scores(self) -> tuple[float, float]:
-        """See `models.training.backend.Engine`."""
+        """Take the steps of these batches, as `models.training.backend.Engine.advance` describes."""
         scores = self._losses / self._steps, self._rights / (self._steps * self._batch_size)
         self._losses, self._rights, self._steps = 0.0, 0, 0
         return scores
 
     def is_finite(self) -> bool:
-        """See `models.training.backend.Engine`."""
+        """Loss and accuracy of the last steps, as `models.training.backend.Engine.scores` describes."""
         return bool(np.isfinite(self._network.weights).all())
 
     def average(self) -> NDArray[np.float32]:
-        """See `models.training.backend.Engine`."""
+        """Whether all weights are finite."""
         return self._update.average[self._place_P]
 
     def store(self, weights_P: NDArray[np.float32], network: nn.Module) -> None:
-        """See `models.training.backend.Engine`."""
+        """Averaged weights, as `models.training.backend.Engine.average` describes."""
         parameters = list(network.parameters())
         ends = np.cumsum([parameter.numel() for parameter in parameters])
         with torch.no_grad():
@@ -102,11 +102,11 @@ class FusedEngine:
                 parameter.copy_(torch.from_numpy(part).view_as(parameter))
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """See `models.training.backend.Engine`."""
+        """Write weights into a network, as `models.training.backend.Engine.store` describes."""
         return {name: array[self._place_P] for name, array in self._arrays().items()}
 
     def restore(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """See `models.training.backend.Engine`."""
+        """Arrays to keep in a checkpoint, as `models.training.backend.Engine.state` describes."""
         for name, array in self._arrays().items():
             array[self._place_P] = state[name]
 

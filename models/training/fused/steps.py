@@ -24,7 +24,7 @@ class Network(NamedTuple):
     deltas: NDArray[np.float32]
     """Gradients of the signals."""
     gradient: NDArray[np.float32]
-    """Of the weights."""
+    """Gradient of the weights."""
 
 
 class Update(NamedTuple):

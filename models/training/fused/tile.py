@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 16
 ROWS: Final = 12 if "+avx512f" in get_host_cpu_features().split(",") else 6
-"""As many as there are registers for, beside those for ``b`` and for one number of ``a``."""
+"""Rows for which registers are left beside those for ``b`` and for one number of ``a``."""
 
 _VECTOR: Final = ir.VectorType(ir.FloatType(), COLUMNS)
 _TILE: Final = ir.ArrayType(_VECTOR, ROWS)

@@ -110,7 +110,7 @@ class FullyConnectedGradients(_Flat):
         self._layers = (*network.hidden_names, "output")
 
     def step(self, x_BL: Tensor, onehot_BK: Tensor) -> Tensor:
-        """See ``Gradients.step``."""
+        """Loss and gradients of one batch, as ``Gradients.step`` describes."""
         w, g = self._w, self._g
         inputs: list[Tensor] = []
         h_BI = x_BL
@@ -150,7 +150,7 @@ class ConvGradients(_Flat):
         return views[f"conv{layer}.weight"].flatten(0, 1)
 
     def step(self, x_BL: Tensor, onehot_BK: Tensor) -> Tensor:
-        """See ``Gradients.step``."""
+        """Loss and gradients of one batch, as ``Gradients.step`` describes."""
         w, g, batch = self._w, self._g, len(x_BL)
         lengths = conv_lengths()
 

@@ -51,7 +51,7 @@ class Sgd:
         self._velocity = torch.zeros_like(weights) if momentum else None
 
     def update(self, weights: Tensor, gradient: Tensor, step: int, learning_rate: float) -> None:  # noqa: ARG002  (the protocol's)
-        """See ``Optimiser.update``."""
+        """Update the weights, as ``Optimiser.update`` describes."""
         if self._weight_decay:
             gradient.add_(weights, alpha=self._weight_decay)
         if self._velocity is not None:
@@ -59,7 +59,7 @@ class Sgd:
         weights.add_(gradient, alpha=-learning_rate)
 
     def state(self) -> Mapping[str, Tensor]:
-        """See ``Optimiser.state``."""
+        """Arrays to keep in a checkpoint, as ``Optimiser.state`` describes."""
         return {} if self._velocity is None else {"velocity": self._velocity}
 
 
@@ -73,7 +73,7 @@ class AdamW:
         self._denominator = torch.empty_like(weights)
 
     def update(self, weights: Tensor, gradient: Tensor, step: int, learning_rate: float) -> None:
-        """See ``Optimiser.update``."""
+        """Update the weights, as ``Optimiser.update`` describes."""
         if self._weight_decay:
             weights.mul_(1 - learning_rate * self._weight_decay)
         self._mean.lerp_(gradient, 1 - BETA_1)
@@ -83,7 +83,7 @@ class AdamW:
         weights.addcdiv_(self._mean, self._denominator, value=-learning_rate / (1 - BETA_1 ** (step + 1)))
 
     def state(self) -> Mapping[str, Tensor]:
-        """See ``Optimiser.state``."""
+        """Arrays to keep in a checkpoint, as ``Optimiser.state`` describes."""
         return {"mean": self._mean, "square": self._square}
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """See `models.training.backend.Engine`."""
+    """The reference backend: takes steps with PyTorch; a `models.training.backend.Engine`."""
 
     name: Final[EngineName] = "torch"
     steps_at_once: Final = 1
@@ -41,10 +41,10 @@ class TorchEngine:
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def prepare(self) -> None:
-        """See `models.training.backend.Engine`."""
+        """Do what must precede the first step, as `models.training.backend.Engine.prepare` describes."""
 
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
-        """See `models.training.backend.Engine`."""
+        """Take the steps of these batches, as `models.training.backend.Engine.advance` describes."""
         weights = self._gradients.weights
         with torch.inference_mode():
             x_SBL, y_SB = torch.from_numpy(batches.x_SBL), torch.from_numpy(batches.y_SB)
@@ -57,30 +57,30 @@ class TorchEngine:
                 step += 1
 
     def scores(self) -> tuple[float, float]:
-        """See `models.training.backend.Engine`."""
+        """Loss and accuracy of the last steps, as `models.training.backend.Engine.scores` describes."""
         log_p_NK, onehot_NK = (torch.cat(parts) for parts in zip(*self._answers, strict=True))
         self._answers.clear()
         loss = -float((log_p_NK * onehot_NK).sum(1).mean())
         return loss, float((log_p_NK.argmax(1) == onehot_NK.argmax(1)).float().mean())
 
     def is_finite(self) -> bool:
-        """See `models.training.backend.Engine`."""
+        """Whether all weights are finite."""
         return bool(self._gradients.weights.isfinite().all())
 
     def average(self) -> NDArray[np.float32]:
-        """See `models.training.backend.Engine`."""
+        """Averaged weights, as `models.training.backend.Engine.average` describes."""
         return _array(self._average.weights)
 
     def store(self, weights_P: NDArray[np.float32], network: nn.Module) -> None:
-        """See `models.training.backend.Engine`."""
+        """Write weights into a network, as `models.training.backend.Engine.store` describes."""
         self._gradients.store(torch.from_numpy(weights_P), network)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """See `models.training.backend.Engine`."""
+        """Arrays to keep in a checkpoint, as `models.training.backend.Engine.state` describes."""
         return {name: _array(tensor) for name, tensor in self._tensors().items()}
 
     def restore(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """See `models.training.backend.Engine`."""
+        """Continue from a checkpoint, as `models.training.backend.Engine.restore` describes."""
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(state[name]))
 

@@ -27,7 +27,7 @@ class OutputFailed(click.ClickException):
         super().__init__(f"standard output: {why}")
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click calls it so
-        """As `service.cli.display.console.fail` shows every other error."""
+        """Show the error as `service.cli.display.console.fail` shows every other one."""
         from service.cli.display.console import print_error
 
         print_error(self.message)

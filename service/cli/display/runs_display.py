@@ -30,16 +30,16 @@ _CHART_ROWS = 9
 _FEWEST_ROWS = 3
 """Less is no chart."""
 _ROWS_AROUND = 3
-"""Of a chart: title, axis and legend."""
+"""Rows that a chart needs for title, axis and legend."""
 _WIDEST_CHART = 70
 _NARROWEST_PAIR = 90
 """Columns of a terminal from which the two charts stand side by side."""
 _BAR_COLUMNS = {_NARROWEST_PAIR: 16, 110: 30}
-"""Of the progress bar, by columns of the terminal from which on."""
+"""Columns of the progress bar, by the smallest width of terminal that they are for."""
 _SHORTEST_BAR = 8
 _FRAMES_PER_S = 8
 _UNKNOWN = "UNKNOWN"
-"""Of `pb.Serving.state`."""
+"""Words for `pb.Serving.state`."""
 
 
 class Display(Protocol):
@@ -72,7 +72,7 @@ class JsonLines:
         pass
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
-        """See `Display`."""
+        """Show an event."""
         print_json(as_json(event))
 
     def gap(self, error: ServerError) -> None:
@@ -97,7 +97,7 @@ class Lines:
         pass
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
-        """See `Display`."""
+        """Show an event."""
         self._is_away = False
         line = self._line(event)
         if line:
@@ -157,7 +157,7 @@ class Live:
             self._console.print(self._charts(self._console.width, None))
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
-        """See `Display`."""
+        """Show an event."""
         self._is_away = False
         match event.WhichOneof("event"):
             case "attempt_started":
@@ -181,7 +181,7 @@ class Live:
                 self._console.print(Text(f"  {line}"))
 
     def gap(self, error: ServerError) -> None:
-        """See `Display`."""
+        """Show that the server is away, with its error."""
         self._is_away = True
         self._stage = f"the server is away, looking for it ({error.code.name})"
 

@@ -27,7 +27,7 @@ so than by an answer; a client whose deadlines pass now and then may go on.
 """
 SETTINGS: Final = Allowance("SETTINGS frames", 100, 1.0)
 PINGS: Final = Allowance("PING frames", 1000, 100.0)
-"""Those between which nothing was sent: to measure the network, grpc-go pings after every answer that it reads.
+"""PINGs without anything sent between them: to measure the network, grpc-go pings after every answer that it reads.
 `keepalive_min_ping_s` is stricter.
 """
 IDLE_FRAMES: Final = Allowance("frames that carry nothing", 1000, 100.0)
@@ -50,9 +50,9 @@ WRITE_TIMEOUT_S: Final = 60.0
 DRAIN_TIMEOUT_S: Final = 1.0
 """How long a peer that drains may take to say that it has heard; then further streams are refused anyway."""
 UNREAD_BYTES: Final = 64 * 1024 * 1024
-"""Of responses that one peer does not read; then its further calls are refused with RESOURCE_EXHAUSTED."""
+"""Bytes of responses that one peer does not read; above it, further calls are refused with RESOURCE_EXHAUSTED."""
 MAX_UNREAD_BYTES: Final = 512 * 1024 * 1024
-"""The same of all peers together."""
+"""Bytes of unread responses of all peers together."""
 MAX_BUFFERED_BYTES: Final = 512 * 1024 * 1024
 """Requests of all connections that are not complete, or not yet read by their handlers; one more byte and its call is
 refused with RESOURCE_EXHAUSTED."""

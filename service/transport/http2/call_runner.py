@@ -37,7 +37,7 @@ _UNPACKINGS = 2
 
 
 class CallRunner:
-    """See above. Belongs to one event loop."""
+    """Runs calls. Belongs to one event loop."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, observer: Observer | None, check_access: CheckAccess | None
@@ -64,13 +64,13 @@ class CallRunner:
             self._start(stream, self._stream(stream, answers))
 
     def run(self, stream: Stream, message: bytes) -> None:
-        """Its only request is here."""
+        """Run a call whose only request has arrived."""
         enter = self.express(stream)
         if enter is None or not self._enter(enter, stream, message):
             self.run_generally(stream, message)
 
     def run_packed(self, stream: Stream, packed: Packed) -> None:
-        """The same with a long compressed message."""
+        """Run a call whose only request is a long compressed message."""
         self._start(stream, self._run_packed(stream, packed))
 
     async def _run_packed(self, stream: Stream, packed: Packed) -> None:
@@ -97,7 +97,7 @@ class CallRunner:
         return task
 
     def run_generally(self, stream: Stream, message: bytes) -> None:
-        """The same for what is not on the express lane."""
+        """Run a call that is not on the express lane."""
         method = stream.head.method
         if isinstance(method, Begun):
             self._begin(stream, method, message)

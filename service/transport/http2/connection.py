@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 _CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_FRAME_BYTES: Final = 256 * 1024
-"""Of a frame's payload, as we tell clients: a batch of a thousand rows comes in one frame."""
+"""Largest payload of a frame that clients may send: a batch of a thousand rows fits into one frame."""
 _OF_CALLS: Final = (frames.HEADERS, frames.DATA)
 _STREAM_MASK: Final = 0x7FFFFFFF
 _TURN_S: Final = 0.001
@@ -41,7 +41,7 @@ _CLOSE_S: Final = 2.0
 
 
 class Connection(asyncio.Protocol):
-    """See above. `Shared` is what all connections of an engine have in common."""
+    """One connection. `Shared` is what all connections of an engine have in common."""
 
     def __init__(self, shared: Shared, on_gone: Callable[[], None] = lambda: None) -> None:
         """``on_gone`` is called once it is closed."""
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.sender.pause()
 
     def resume_writing(self) -> None:
-        """And is empty again."""
+        """The transport's buffer has room again."""
         self.sender.resume()
 
     def data_received(self, data: bytes) -> None:

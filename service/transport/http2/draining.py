@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from service.transport.http2.connection import Connection
 
 PING: Final = b"drain..."
-"""Its answer says that the peer has read the GOAWAY before it."""
+"""Payload of the PING whose answer shows that the peer has read the GOAWAY before it."""
 
 
 class Draining:
-    """Of one connection."""
+    """The draining of one connection."""
 
     def __init__(self, connection: Connection) -> None:
         self.is_under_way = False

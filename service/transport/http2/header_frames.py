@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HeaderFrames:
-    """Those of one connection."""
+    """The header frames of one connection."""
 
     def __init__(self, connection: Connection) -> None:
         shared = connection.shared

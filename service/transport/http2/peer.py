@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def name(transport: asyncio.BaseTransport) -> str:
-    """Its address, as gRPC writes it."""
+    """The peer's address, as gRPC writes it."""
     address = transport.get_extra_info("peername")
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = str(address[0]), address[1]

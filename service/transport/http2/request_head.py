@@ -92,7 +92,7 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
 
 
 def with_timeout(head: RequestHead, value: bytes) -> RequestHead:
-    """The same call with this ``grpc-timeout``; one that cannot be read fails it with the status of gRPC's servers."""
+    """A copy of the head with this ``grpc-timeout``; an unreadable one fails the call as gRPC's servers do."""
     timeout_s = metadata.timeout_s(value)
     if timeout_s is not None:
         return replace(head, timeout_s=timeout_s, is_plain=head.is_plain and timeout_s > 0)

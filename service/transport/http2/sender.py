@@ -27,7 +27,7 @@ class Unread:
 
 
 class Sender:
-    """See above. The windows are the peer's (RFC 9113, section 5.2)."""
+    """The sending side of one connection. The windows are the peer's (RFC 9113, section 5.2)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, flushing: Flushing, unread: Unread) -> None:
         self.transport: asyncio.Transport | None = None
@@ -38,7 +38,7 @@ class Sender:
         """The transport's buffer is full: the peer does not read."""
         self.paused_since_s = 0.0
         self.pending_bytes = 0
-        """Of all streams: responses that wait for flow control."""
+        """Bytes of all streams' responses that wait for flow control."""
         self.has_sent_since_ping = False
         """Anything but answers that the peer can ask for as often as it likes."""
         self._loop = loop
@@ -68,7 +68,7 @@ class Sender:
         self.paused_since_s = self._loop.time()
 
     def resume(self) -> None:
-        """And is empty again."""
+        """The transport's buffer has room again."""
         self.is_paused = False
         self._unread_replies = 0
         self.pump_all()
@@ -177,14 +177,14 @@ class Sender:
             self.pump(stream)
 
     def windows_changed(self) -> None:
-        """Those of all streams, by SETTINGS."""
+        """SETTINGS changed the windows of all streams."""
         for stream in list(self._shut):
             if not stream.is_over:
                 self.pump(stream)
         self.pump_all()
 
     def window_grew(self, stream: Stream) -> None:
-        """Of one stream."""
+        """The window of one stream grew."""
         if stream in self._shut or stream in self._blocked:
             self.pump(stream)
 

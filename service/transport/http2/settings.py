@@ -11,7 +11,7 @@ class PeerSettings:
 
     def __init__(self) -> None:
         self.initial_window = frames.DEFAULT_WINDOW
-        """Of each stream that begins from now on, in bytes."""
+        """Send window of each stream that begins from now on, in bytes."""
         self.max_frame_bytes = frames.DEFAULT_MAX_FRAME_SIZE
 
     def apply(self, payload: bytes) -> int:

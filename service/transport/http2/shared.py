@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Shared:
-    """See above. Belongs to one event loop."""
+    """What all connections share. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Shared:
         self.connections: dict[Connection, None] = {}
         self.max_buffered_bytes = max_buffered_bytes
         self.buffered_bytes = 0
-        """Of requests that are not complete, or not read by their handlers."""
+        """Bytes of requests that are not complete, or not read by their handlers."""
         self.on_connection_gone: Callable[[], None] | None = None
         self.is_stopping = False
         """Whoever comes now is sent away: a TLS handshake may end long after its connection was accepted."""

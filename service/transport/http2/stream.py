@@ -39,7 +39,7 @@ SEND_AHEAD: Final = 64 * 1024
 
 
 class Stream:
-    """See above. Made when the header fields of a call are complete, gone when both sides have ended or one gave up."""
+    """One call. Made when its header fields are complete; gone when both sides have ended or one has given up."""
 
     # Class attributes are what most calls never set: a stream is made for each of them.
     receive_window = RECEIVE_WINDOW
@@ -49,13 +49,13 @@ class Stream:
     requests: RequestQueue | OpenedStream | None = None
     """Where the messages of a stream of requests go; None for one request."""
     opened: OpenedStream | None = None
-    """The same if it is run without a task."""
+    """Where the messages of a stream of requests go if the call is run without a task."""
     cancel_run: Callable[[], object] | None = None
     """Stops whoever runs it."""
     entered: Entered | None = None
     """What runs it, if it is on the express lane."""
     asked: bytes | None = None
-    """Its request, as long as it is there."""
+    """The request of a call on the express lane, until it is answered."""
     began_s = 0.0
     """When it came there, on the clock of ``time.perf_counter``."""
     heard_s = 0.0
@@ -108,7 +108,7 @@ class Stream:
 
     @property
     def path(self) -> str:
-        """Of its method."""
+        """Path of the call's method; empty if there is none."""
         return self.head.method.path if self.head.method is not None else ""
 
     def time_remaining_s(self) -> float | None:
@@ -245,7 +245,7 @@ class Stream:
     # ---- the response --------------------------------------------------------------------------------------------
 
     answer_all = staticmethod(answer_all)
-    """See `service.rpc.methods.Responder`."""
+    """Answers several calls at once, as `service.rpc.methods.Responder` describes."""
 
     def retry(self) -> None:
         """It cannot be answered on the express lane. Never raises."""
@@ -339,7 +339,7 @@ class Stream:
             self._stop_run()
 
     def expire(self) -> None:
-        """Its deadline has passed."""
+        """The call's deadline has passed."""
         if self.is_over:
             return
         if self._trailers is not None or self.pending:  # The client did not read in time what there was to say.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 _MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
-"""Of a DATA frame that is taken here."""
+"""Largest DATA frame that is taken here."""
 MOST_AT_ONCE: Final = 128
 """Calls or messages, before `Connection` looks whether others must have their turn."""
 
 
 class WholeMessages:
-    """Those of one connection."""
+    """The shortcut for one connection."""
 
     def __init__(self, connection: Connection, blocks: HeaderBlocks) -> None:
         limits = connection.shared.limits
