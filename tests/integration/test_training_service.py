@@ -72,6 +72,7 @@ def test_a_run_whose_process_and_whose_server_are_killed_ends_in_the_same_weight
     assert manifest.provenance["run"] == run.name.partition("/")[2]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_runs_of_a_server_with_two_workers_are_counted_once(repository, tmp_path) -> None:
     pytest.importorskip("torch")

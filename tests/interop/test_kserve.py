@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.interop.clients import ClientProcess
 
+pytestmark = pytest.mark.slow  # a suite of another project's client
+
 PYTHON = Path(os.environ.get("KSERVE_PYTHON", Path(__file__).parents[2] / ".venv-kserve/bin/python"))
 X = np.array([[1, 2, 3]], np.float32)
 

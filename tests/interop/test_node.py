@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.interop.clients import ClientProcess
 
+pytestmark = pytest.mark.slow  # a suite of another project's client
+
 FOLDER = Path(__file__).with_name("node")
 PROTOS = Path(__file__).parents[2] / "protos"
 

@@ -55,6 +55,7 @@ def _nothing_is_left():
     assert children() == before
 
 
+@pytest.mark.slow
 def test_trials_fail_die_and_succeed_beside_each_other():
     """One process for all: it survives a failure, its successor goes on after it was killed, and ends when told to."""
     diverging, good, later = short(learning_rate=1e6, optimiser="sgd", augmentation=None), short(), short(seed=1)

@@ -81,6 +81,7 @@ def test_a_process_whose_starter_is_gone_leaves_at_once(tmp_path) -> None:
     assert process.communicate() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_it_tells_everything_asks_what_serves_and_is_polite(tmp_path) -> None:
     pytest.importorskip("torch")
@@ -106,6 +107,7 @@ def test_it_tells_everything_asks_what_serves_and_is_polite(tmp_path) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_a_signal_leaves_a_checkpoint_a_limit_of_the_disk_leaves_nothing_partial(tmp_path) -> None:
     pytest.importorskip("torch")

@@ -77,6 +77,7 @@ def test_a_run_for_people(tmp_path):
     assert path_in(tmp_path / "runs" / "conv-quick-seed3").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_for_programs_and_one_that_is_quiet(tmp_path):
     result = train(*TINY, "--network", "fc", "--repository", "models", "--name", "baseline", "--json")
     assert result.exit_code == 0, result.output
@@ -107,6 +108,7 @@ def test_quiet_for_programs_is_one_line_whatever_comes_of_it(monkeypatch):
     assert json.loads(line)["event"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_whose_listener_leaves_stops_with_a_checkpoint_and_says_so(tmp_path):
     command = [sys.executable, "-m", "service.cli", "train", "--recipe", "best", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
@@ -246,6 +248,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, monke
     assert json.loads(straight.stdout.splitlines()[-1])["weights_sha256"] == lines[-1]["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_the_fused_engine_is_stopped_and_goes_on(tmp_path, monkeypatch):
     pytest.importorskip("numba")
     with monkeypatch.context() as patch:
