@@ -1,1 +1,1 @@
-"""Readiness, the health service, and the probe that asks for it from outside."""
+"""Readiness, the health service, and a client that probes it."""

@@ -1,7 +1,7 @@
-"""gRPC's health protocol asked from outside, by who asks every few seconds and must therefore import next to nothing.
+"""A client of gRPC's health protocol for probes, which run every few seconds and must therefore start fast.
 
-The generator's HTTP/2 connection serves for that: grpcio takes longer to be imported than everything here takes
-together. Knows any server with grpc.health.v1.Health.
+It uses the load generator's HTTP/2 connection: importing grpcio takes longer than a whole probe. It works with any
+server that has grpc.health.v1.Health.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _GOODBYE_S = 0.2
 
 
 class Unreachable(ConnectionError):
-    """Nobody answered in time, or nobody who speaks gRPC."""
+    """No gRPC server answered in time."""
 
 
 class Refused(RuntimeError):
-    """The server answered with an error: NOT_FOUND for a name it does not know."""
+    """The server answered with an error, for example NOT_FOUND for an unknown name."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """What a server says of itself."""
+    """The health that a server reports."""
 
     status: str
-    """SERVING, NOT_SERVING or UNKNOWN, of what was asked for."""
+    """SERVING, NOT_SERVING or UNKNOWN, of the requested service."""
     not_serving: tuple[str, ...] = ()
-    """If the server as a whole is not serving: all names that are not, where it lists them."""
+    """If the server as a whole is not serving: all names that are not, if the server supports List."""
 
 
 async def ask(
     host: str, port: int, service: str = "", *, timeout_s: float, tls: ssl.SSLContext | None, tls_name: str | None
 ) -> Health:
-    """The health of ``service``; raises Unreachable, Refused. ``tls_name`` is the one in the server's certificate."""
+    """Ask for the health of ``service``; raises Unreachable, Refused. ``tls_name`` is the name in the certificate."""
     calls = None
     try:
         async with asyncio.timeout(timeout_s):
@@ -54,10 +54,10 @@ async def ask(
     except TimeoutError:
         raise Unreachable(f"no answer within {timeout_s:g} s") from None
     except OSError as error:
-        # asyncio says nothing at all of a connection that ends within the handshake of TLS.
+        # asyncio gives no message for a connection that ends within the TLS handshake.
         raise Unreachable(error.strerror or str(error) or "the connection was closed") from error
     finally:
-        if calls is not None:  # not within the time: an answer that came is not lost to a slow goodbye
+        if calls is not None:  # outside the timeout: an answer that came is not lost to a slow close
             await calls.close()
 
 
@@ -68,7 +68,7 @@ async def _health(calls: _Calls, service: str) -> Health:
         return Health(status)
     try:
         listed = pb.HealthListResponse.FromString(await calls.call("List", b"")).statuses
-    except Refused:  # a younger method than Check, which not every server has
+    except Refused:  # newer than Check, so that not every server has it
         return Health(status)
     return Health(status, tuple(sorted(name for name, each in listed.items() if name and _name(each.status) == status)))
 
@@ -101,7 +101,7 @@ class _Calls:
         return calls
 
     async def call(self, method: str, request: bytes) -> bytes:
-        """The response; raises Unreachable, Refused."""
+        """Send a request and return the response; raises Unreachable, Refused."""
         fields = (
             (":method", "POST"),
             (":scheme", self._scheme),
@@ -123,28 +123,28 @@ class _Calls:
         return response
 
     async def close(self) -> None:
-        """Say goodbye, and see the connection go: an event loop that ends before that leaves its socket behind."""
+        """Close the connection and wait until it is gone: otherwise the loop may end before and leak the socket."""
         self._connection.close()
         await asyncio.wait([self._gone], timeout=_GOODBYE_S)
-        if not self._gone.done():  # over TLS the other side answers the goodbye, and this one does not
+        if not self._gone.done():  # over TLS the server may not answer the close_notify
             self._connection.abort()
             await self._gone
 
-    # What the connection tells: see http2_client.Caller.
+    # Callbacks of the connection, as described in http2_client.Caller.
 
     def replied(self, _: object, code: int, message: str, body: bytes) -> None:
-        """The call ended."""
+        """Handle the end of the call."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result((code, message, body))
 
     def refused(self, token: object) -> None:
-        """The server is leaving, and did not look at the call."""
+        """Handle a call that the server did not process because it is shutting down."""
         self.replied(token, Code.UNAVAILABLE, "the server takes no more calls", b"")
 
     def woken(self, _: Http2Connection) -> None:
-        """There may be room for more calls; none waits."""
+        """Do nothing: no call waits for room."""
 
     def lost(self, _: Http2Connection) -> None:
-        """The connection is gone; the call was told before."""
+        """Handle the end of the connection; its call has ended before."""
         if not self._gone.done():
             self._gone.set_result(None)

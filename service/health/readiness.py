@@ -1,7 +1,7 @@
-"""Whether the server and each model are ready, derived from the repository at the moment of asking.
+"""Whether the server and each model are ready, derived from the repository at each query.
 
-There is no second copy of the truth that could be left behind: ServerReady, the health service and (through them) an
-orchestrator's probe all read this file. Watchers are woken when something may have changed and derive again.
+There is no second copy of the state that could become stale: ServerReady, the health service and (through them) an
+orchestrator's probes all use this module. Watchers are woken when something may have changed and query again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ INFERENCE_SERVICE = "inference.GRPCInferenceService"
 
 
 class Readiness:
-    """What may be called ready. Belongs to one event loop; `changed` may be called from any thread."""
+    """The readiness of a server. Belongs to one event loop; `changed` may be called from any thread."""
 
     def __init__(
         self, repository: Repository, *, strict: bool, may_be_empty: bool = False, services: Sequence[str] = ()
     ) -> None:
-        """``may_be_empty`` is for a server whose models come and go by request.
+        """``may_be_empty`` is for a server whose models are loaded and unloaded by request.
 
-        ``services`` are those beside inference, which depend on no model.
+        ``services`` are the services other than inference, which depend on no model.
         """
         self._repository = repository
         self._strict = strict
@@ -43,17 +43,17 @@ class Readiness:
 
     @property
     def is_over(self) -> bool:
-        """Whether the server leaves now, so that nothing will change any more."""
+        """Whether the server is stopping its transport, so that nothing will change any more."""
         return self._is_over
 
     def server_is_ready(self) -> bool:
-        """Whether the server as a whole may be given requests.
+        """Whether the server as a whole can take requests.
 
-        Strict, as Triton does by default: every model that is required has a ready version. Required is what was
-        there at the start and what has been ready since, until it is unloaded on purpose or deleted; so that a broken
-        model that somebody adds to a shared repository takes no server out of service. Not strict: at least one
-        model has a ready version. A server still loading or draining is not ready, and neither is one without any
-        ready model, unless its models come by request and it has done what it was asked.
+        Strict, as Triton does by default: every required model has a ready version. Required are models that were
+        there at the start or have been ready since, until they are unloaded on purpose or deleted; so a broken model
+        that is added to a shared repository takes no server out of service. Not strict: at least one model has a
+        ready version. A server still loading or draining is not ready, and neither is one without any ready model,
+        unless its models are loaded by request and none is required.
         """
         if self._is_draining or not self._repository.is_loaded:
             return False
@@ -64,7 +64,7 @@ class Readiness:
         return all(required) if self._strict else True
 
     def statuses(self) -> Mapping[str, bool]:
-        """Every name that the health service knows: '' for the server, its services, one for each model."""
+        """Whether each name of the health service is ready: '' for the server, its services, ``model/<name>``."""
         whole = self.server_is_ready()
         models = {
             f"model/{name}": bool(model.ready) and not self._is_draining
@@ -74,17 +74,17 @@ class Readiness:
         return {"": whole, INFERENCE_SERVICE: whole, **others, **models}
 
     def start_draining(self) -> None:
-        """From now on nothing is ready, for good."""
+        """Report nothing as ready from now on."""
         self._is_draining = True
         self._wake()
 
     def end_watches(self) -> None:
-        """Let go of whoever waits for changes; the transport is closing."""
+        """End all watches of changes: the transport is closing."""
         self._is_over = True
         self._wake()
 
     def changed(self) -> None:
-        """Say that the repository may have changed. Thread-safe."""
+        """Wake the watchers: the repository may have changed. Thread-safe."""
         self._loop.call_soon_threadsafe(self._wake)
 
     async def wait_for_change(self, event: asyncio.Event) -> None:

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from service.health.readiness import Readiness
 
 LIVENESS = "liveness"
-"""A name for who restarts what hangs: SERVING as long as anything is answered. A server whose models are refused, or
-that drains, is not served by a restart."""
+"""A name for liveness probes: SERVING as long as the server answers at all. A restart would not help a server whose
+models are refused, or that drains."""
 
 _Status = pb.HealthCheckResponse.ServingStatus
 
 
 class HealthServicer:
-    """Answers for '', for the inference service, for ``model/<name>`` of each model, and for `LIVENESS`."""
+    """Answers for '', the inference service and other services, ``model/<name>`` of each model, and `LIVENESS`."""
 
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
     async def check(self, request: pb.HealthCheckRequest, _: CallContext) -> pb.HealthCheckResponse:
-        """The status now; NOT_FOUND for an unknown name, as the health protocol asks."""
+        """Answer Check: the status now; NOT_FOUND for an unknown name, as the health protocol requires."""
         status = self._status(request.service)
         if status == _Status.SERVICE_UNKNOWN:
             known = ", ".join(repr(name) for name in self._names())
@@ -36,20 +36,20 @@ class HealthServicer:
         return pb.HealthCheckResponse(status=status)
 
     async def list(self, _: pb.HealthListRequest, __: CallContext) -> pb.HealthListResponse:
-        """Every name with its status."""
+        """Answer List: every name with its status."""
         statuses = {name: pb.HealthCheckResponse(status=self._status(name)) for name in self._names()}
         return pb.HealthListResponse(statuses=statuses)
 
     async def watch(self, request: pb.HealthCheckRequest, _: CallContext) -> AsyncIterator[pb.HealthCheckResponse]:
-        """The status now and after each change, until the server leaves.
+        """Answer Watch: the status now and after each change, until the server closes its transport.
 
-        It does not end as soon as the server drains: gRPC's own clients watch again at once, all through the drain.
+        It does not end when the server begins to drain, since gRPC's own clients would watch again at once.
         """
         changes = self._readiness.subscribe()
         try:
             sent: _Status.ValueType | None = None
             while True:
-                # Asked before the status: an end that comes while the status is sent is seen the next time round.
+                # Read before the status: an end that comes while the status is sent is seen in the next iteration.
                 is_over = self._readiness.is_over
                 status = self._status(request.service)
                 if status != sent:

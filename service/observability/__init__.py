@@ -1,1 +1,1 @@
-"""What an operator sees of a running server: metrics and traces, and what of logs and traces can be set over gRPC."""
+"""Metrics and traces of a running server, and its log and trace settings, which can be changed over gRPC."""

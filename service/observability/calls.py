@@ -1,4 +1,4 @@
-"""How long calls take, by method and status code."""
+"""Histograms of call durations, by method and status code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOUNDS_S = (
 
 
 class _Histogram:
-    """Calls of one method that ended with one code."""
+    """Durations of the calls of one method that ended with one code."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -28,24 +28,24 @@ class _Histogram:
 
 
 class CallDurations:
-    """Histograms of call durations. Written by the event loop only, so that it needs no lock; read from any thread."""
+    """Histograms of call durations. Only the event loop writes, so that no lock is needed; all threads may read."""
 
     def __init__(self) -> None:
-        # By path, then by code, which is a small number: it is looked up with every call.
+        # By path, then in a list by code, which is a small number: the lookup happens with every call.
         self._histograms: dict[str, list[_Histogram | None]] = {}
         self._in_flight = 0
 
     def began(self, count: int = 1) -> None:
-        """So many calls are under way."""
+        """Count ``count`` calls that began."""
         self._in_flight += count
 
     def forget(self) -> None:
-        """A call that began will begin again."""
+        """Uncount a call that began, since it will be counted again."""
         self._in_flight -= 1
 
     def ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
-        """Calls that began are over, each after so many seconds; ``path`` is that of the method table, so that their
-        number is bounded.
+        """Record calls that ended; ``took_s`` has the seconds that each took. ``path`` is from the method table, which
+        bounds the number of histograms.
         """
         self._in_flight -= len(took_s)
         by_code = self._histograms.get(path)
@@ -55,7 +55,7 @@ class CallDurations:
         if histogram is None:
             histogram = by_code[code] = _Histogram()
         histogram.sum_s += sum(took_s)
-        # Calls that ran together mostly took about as long.
+        # Calls that ran together mostly fall into the same bucket.
         shortest, longest = bisect_left(BOUNDS_S, min(took_s)), bisect_left(BOUNDS_S, max(took_s))
         if shortest == longest:
             histogram.counts[shortest] += len(took_s)
@@ -74,7 +74,7 @@ class CallDurations:
             "Time from the parsed headers of a call to its status, by method and gRPC status code; "
             "a stream is one call.",
         )
-        # A list of the items is one step for the interpreter; iterating over the dict would not be.
+        # Making a list of the items is atomic under the GIL; iterating over the dict would not be.
         for path, by_code in list(self._histograms.items()):
             for code, histogram in zip(Code, list(by_code), strict=True):
                 if histogram is not None:

@@ -1,7 +1,7 @@
-"""``GET /metrics`` on a port of its own: the little of HTTP/1.1 that a scrape needs.
+"""``GET /metrics`` on a separate port: the subset of HTTP/1.1 that a scrape needs.
 
-Pages are made in a thread, one at a time, so that a large one does not hold up the event loop; what a client sends is
-bounded in bytes, in time and in connections.
+Pages are rendered in a thread, one at a time, so that a large one does not block the event loop; requests are limited
+in bytes, in time and in connections.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PATH = "/metrics"
 _PLAIN = "text/plain; charset=utf-8"
 _MAX_HEADER_BYTES = 16 * 1024
 _TIMEOUT_S = 10.0
-"""For a client to send its request, and again to take the answer."""
+"""Time for a client to send its request, and again to read the response."""
 _MAX_CONNECTIONS = 32
 
 
 class MetricsEndpoint:
-    """Serves the text of ``families()``. Use `start` and `stop` on the event loop that it shall live on."""
+    """Serves the text of ``families()``. Belongs to the event loop on which `start` is called."""
 
     def __init__(self, families: Callable[[], Iterable[Family]], host: str, port: int) -> None:
         self._families = families
@@ -41,17 +41,17 @@ class MetricsEndpoint:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._is_stopped = False
-        # One thread of its own: pages are made one at a time, and wait for nothing else that happens in threads.
+        # A separate thread: pages are rendered one at a time, and do not wait for other work in threads.
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
     @property
     def url(self) -> str:
-        """Where the page is, with the port that is really listened on."""
+        """The URL of the page, with the port that is really listened on."""
         port = self._server.sockets[0].getsockname()[1] if self._server is not None else self._port
         return f"http://{join_address(self._host, port)}{PATH}"
 
     async def start(self) -> None:
-        """Listen; raises BindError where that is impossible."""
+        """Listen; raises BindError if that is impossible."""
         try:
             if self._host == EVERY:
                 bound = listening(self._port, _MAX_CONNECTIONS)
@@ -67,7 +67,7 @@ class MetricsEndpoint:
             ) from error
 
     async def stop(self) -> None:
-        """Listen no more and close every connection."""
+        """Stop listening and close every connection."""
         if self._server is None:
             return
         self._is_stopped = True
@@ -84,7 +84,7 @@ class MetricsEndpoint:
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._connections.add(task)
-        # Not in the task itself: one that is cancelled before it has begun runs no line of its own.
+        # Not in the task itself: a task that is cancelled before it has begun runs none of its code.
         task.add_done_callback(lambda _: self._gone(task, writer))
 
     def _gone(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
@@ -100,11 +100,11 @@ class MetricsEndpoint:
             async with asyncio.timeout(_TIMEOUT_S):
                 await writer.wait_closed()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            # Gone, too slow, or no HTTP: there is nobody to tell.
+            # The client is gone, too slow, or does not speak HTTP: no response is possible.
             _log.debug("scrape cut off", extra={"reason": repr(error)})
 
     async def _answer(self, head: str) -> bytes:
-        """The whole response to a request's head. One request a connection: a scrape comes every few seconds."""
+        """The whole response to a request's head. Each connection serves one request: scrapes are seconds apart."""
         first, *lines = head.split("\r\n")
         method, _, rest = first.partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
@@ -122,7 +122,7 @@ class MetricsEndpoint:
         )
         try:
             body = await asyncio.get_running_loop().run_in_executor(self._executor, lambda: render(self._families()))
-        except Exception:  # noqa: BLE001 - a defect here must show as a failed scrape, not as a silent one
+        except Exception:  # noqa: BLE001 - a defect here must be visible as a failed scrape
             _log.exception("the metrics cannot be read")
             return _response("500 Internal Server Error", "the server's log has the reason\n")
         return _response("200 OK", body, content_type=content_type, with_body=method == "GET")

@@ -1,7 +1,7 @@
-"""Prometheus' two text formats: families of samples in, the page of a scrape out.
+"""Renders metric families in Prometheus' two text formats.
 
-Written out here, since the client library for Prometheus renames each counter to end in ``_total``, and Triton's names,
-which dashboards know, do not.
+Prometheus' client library is not used, since it renames each counter to end in ``_total``, and Triton's names, which
+dashboards use, do not end so.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Kind(Enum):
-    """What a family's numbers are."""
+    """The type of a metric family."""
 
     COUNTER = "counter"
-    """Only grows, but for a restart or a reload, when it begins at 0."""
+    """A number that only grows, except that a restart or a reload sets it to 0."""
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
 class Across(Enum):
-    """What the samples of several processes that are one server make together."""
+    """How the samples of several processes of one server are combined."""
 
     SUM = "sum"
-    """They add up."""
+    """The sum."""
     LEAST = "least"
-    """The smallest; a process that has no such sample counts as 0."""
+    """The smallest value; a process without the sample counts as 0."""
     MOST = "most"
-    """The largest."""
+    """The largest value."""
     SAME = "same"
-    """Each says the same, about the machine, say: any of them will do."""
+    """The value of any process, since all have the same one, for example about the machine."""
     EACH = "each"
-    """They stand beside each other, with the process as a label."""
+    """All values, each with its process as a label."""
     WORST = "worst"
     """The values of the process in the worst state, for each model and version; ``worst_first`` orders the states."""
 
@@ -52,17 +52,17 @@ class Family:
     kind: Kind
     help: str
     samples: list[tuple[str, Mapping[str, str], float]] = field(default_factory=list)
-    """Suffix of the name, labels, value."""
+    """Samples: suffix of the name, labels, value."""
     across: Across = field(default=Across.SUM, kw_only=True)
     worst_first: tuple[str, ...] = field(default=(), kw_only=True)
-    """For `Across.WORST`: values of the label ``state``, of which one has the value 1."""
+    """For `Across.WORST`: values of the label ``state``, worst first; the sample of the present state is 1."""
 
     def add(self, value: float, **labels: str) -> None:
-        """One sample of a counter or gauge."""
+        """Add a sample of a counter or gauge."""
         self.samples.append(("", labels, value))
 
     def add_histogram(self, bounds: Sequence[float], counts: Sequence[int], total: float, **labels: str) -> None:
-        """One histogram. ``counts`` are those of each bucket alone, with one more bucket than there are bounds."""
+        """Add a histogram. ``counts`` are not cumulated, and there is one more bucket than there are bounds."""
         cumulated = 0
         for bound, count in zip((*bounds, math.inf), counts, strict=True):
             cumulated += count
@@ -72,7 +72,7 @@ class Family:
 
 
 def text(families: Iterable[Family]) -> str:
-    """The classic format, version 0.0.4."""
+    """Render the classic text format, version 0.0.4."""
     lines: list[str] = []
     for family in families:
         lines.append(f"# HELP {family.name} {_escaped(family.help)}")
@@ -82,8 +82,8 @@ def text(families: Iterable[Family]) -> str:
 
 
 def openmetrics(families: Iterable[Family]) -> str:
-    """OpenMetrics 1.0. A counter whose name does not end in ``_total`` is of type unknown there: the name matters more,
-    since a scraper that asks for this format must not see other names than one that does not.
+    """Render OpenMetrics 1.0. A counter whose name does not end in ``_total`` gets the type unknown, since names must
+    be the same in both formats.
     """
     lines: list[str] = []
     for family in families:

@@ -1,4 +1,4 @@
-"""What this process and its machine use, from Linux' /proc; nothing where there is none."""
+"""Resource use of this process and its machine, from Linux' /proc; no metrics if there is none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _PROC = Path("/proc")
 _IDLE = slice(3, 5)
-"""Where /proc/stat has the idle and the waiting time of all cores."""
+"""Positions of the idle and the I/O wait time of all cores in /proc/stat."""
 
 
 class Machine:
@@ -25,7 +25,7 @@ class Machine:
         self._cpu_times = self._read_cpu_times()
 
     def families(self) -> Iterator[Family]:
-        """Triton's three about the machine, and the usual ones about the process."""
+        """Triton's three metrics of the machine, and Prometheus' usual metrics of the process."""
         yield from self._cpu()
         yield from self._memory()
         yield from self._process()
@@ -76,7 +76,7 @@ class Machine:
     def _process(self) -> Iterator[Family]:
         own = self._proc / "self"
         try:
-            # The second field is the program's name in parentheses, which may itself hold any of them.
+            # The second field is the program's name in parentheses, which may itself contain spaces and parentheses.
             fields = (own / "stat").read_text().rpartition(")")[2].split()
             booted = next(line for line in (self._proc / "stat").read_text().splitlines() if line.startswith("btime"))
             open_files = len(list((own / "fd").iterdir()))

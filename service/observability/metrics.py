@@ -1,6 +1,6 @@
-"""Every metric, gathered at the moment of a scrape from what the server keeps anyway: requests pay nothing for it.
+"""The server's metrics, gathered at each scrape from state that it keeps anyway, at no cost for requests.
 
-Triton's names and labels for what Triton has, so that its dashboards work; our own for what it has not.
+Metrics that Triton has get Triton's names and labels, so that its dashboards work; the others begin with ``mnist1d_``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Metrics:
         machine: Machine,
         training: Callable[[], Iterable[Family]] = tuple,
     ) -> None:
-        """``training`` are the families of training runs, where they are offered."""
+        """``training`` returns the families of training runs, if training is enabled."""
         self._repository = repository
         self._server_is_ready = server_is_ready
         self._calls = calls
@@ -69,7 +69,7 @@ class Metrics:
         self._training = training
 
     def families(self) -> Iterator[Family]:
-        """Everything, as it is now."""
+        """All families with their present values."""
         ready = Family(
             "mnist1d_server_ready",
             Kind.GAUGE,
@@ -185,7 +185,7 @@ def _build() -> Family:
 
 
 def _installed(distribution: str) -> str:
-    from importlib import metadata  # dear to import, and needed for the first scrape at the earliest
+    from importlib import metadata  # slow to import, and not needed before the first scrape
 
     try:
         return metadata.version(distribution)

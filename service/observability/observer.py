@@ -1,4 +1,4 @@
-"""What happens around each call: its duration is counted, it is traced, and what is logged meanwhile gets its ids."""
+"""Observes each call: records its duration, traces it, and adds its ids to the lines that are logged during it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 REQUEST_ID = "x-request-id"
 _LONGEST_ID = 128
-"""Characters of an id that are logged."""
+"""Most characters of an id that are logged."""
 
 
 class CallObserver:
-    """A `service.rpc.calls.Observer` and a `service.rpc.calls.TallyingObserver`."""
+    """Observes calls: a `service.rpc.calls.Observer` and a `service.rpc.calls.TallyingObserver`."""
 
     def __init__(self, durations: CallDurations, tracing: Tracing | None = None) -> None:
         self._durations = durations
         self._tracing = tracing
 
     def __call__(self, call: Call) -> Callable[[Status], None]:
-        """The call begins."""
+        """Record the begin of a call; return the function that records its end."""
         self._durations.began()
         traced = self._tracing.start(call) if self._tracing is not None else None
         logs.call_fields.set(lambda: ids_of(call, traced))
@@ -43,12 +43,12 @@ class CallObserver:
 
     @property
     def tally(self) -> Tally | None:
-        """Enough as long as nobody asks for spans."""
+        """The counter of durations, which is enough without tracing; None with tracing."""
         return self._durations if self._tracing is None else None
 
 
 def ids_of(call: Call, traced: TracedCall | None) -> Mapping[str, object]:
-    """By what a call can be found again: the caller's ids for it, and its place in a trace."""
+    """Log fields that identify a call: the caller's ids for it, and its trace and span."""
     fields: dict[str, object] = {}
     metadata = call.context.metadata
     request_id = next((value for key, value in metadata if key == REQUEST_ID), "")
@@ -57,7 +57,7 @@ def ids_of(call: Call, traced: TracedCall | None) -> Mapping[str, object]:
     message_id = call.described().get("id")
     if message_id:
         fields["id"] = message_id[:_LONGEST_ID]
-    # Where nothing is traced here, the caller's span is the nearest one there is.
+    # If this call is not traced, use the caller's span.
     trace = traced.context if traced is not None else trace_context.from_metadata(metadata)
     if trace is not None:
         fields["trace_id"], fields["span_id"] = trace.trace_id, trace.span_id

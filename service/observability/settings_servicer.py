@@ -1,7 +1,7 @@
-"""Triton's LogSettings and TraceSetting: what is logged and traced, read and changed while the server runs.
+"""Triton's LogSettings and TraceSetting: read and change what is logged and traced while the server runs.
 
-What has no meaning here is refused and told why; a setting is never accepted and then ignored. A request changes all
-that it names or nothing.
+Settings without a meaning here are refused with a reason; none is accepted and then ignored. A request changes all
+settings that it names, or nothing.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _MOST = 2**31 - 1
 
 
 class SettingsServicer:
-    """Answers from, and changes, the process's log output and the server's trace control."""
+    """Reads and changes the settings of the process's log output and the server's trace control."""
 
     def __init__(self, traces: TraceControl, check_model: Callable[[str], object]) -> None:
-        """``check_model(name)`` raises ModelNotFound for a model that there is not."""
+        """``check_model(name)`` raises ModelNotFound for an unknown model."""
         self._traces = traces
         self._check_model = check_model
         self._log_format = _LOG_FORMATS[0]
 
     async def log_settings(self, request: pb.LogSettingsRequest, context: CallContext) -> pb.LogSettingsResponse:
-        """Change what the request names; answers with every setting as it is then."""
+        """Change the settings that the request names; answer with the resulting values of all settings."""
         output = logs.current_output()
         if request.settings:
             _check_names(request.settings, _LOG_SETTINGS)
@@ -63,7 +63,7 @@ class SettingsServicer:
         )
 
     async def trace_setting(self, request: pb.TraceSettingRequest, context: CallContext) -> pb.TraceSettingResponse:
-        """Change what the request names, of one model or of the server; answers with every setting as it is then."""
+        """Change the settings that the request names, of a model or the server; answer with all settings."""
         if request.model_name:
             self._check_model(request.model_name)
         if request.settings:
@@ -123,7 +123,7 @@ class SettingsServicer:
                         "--log-format chooses between JSON and text"
                     )
         before, after = output.switches, replace(output.switches, **changes)
-        # Told on whichever side of the change such lines are written.
+        # Log the change under those settings, old or new, with which info lines are written.
         if not before.info:
             output.switches = after
         _log.info("log settings changed", extra={**changes, "log_format": log_format, "peer": context.peer})

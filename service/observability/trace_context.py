@@ -1,4 +1,4 @@
-"""W3C Trace Context: who in a distributed trace has called.
+"""W3C Trace Context: the caller's place in a distributed trace.
 
 https://www.w3.org/TR/trace-context/: ``traceparent`` is ``00-<trace id, 32 hex>-<parent's span id, 16 hex>-<flags>``.
 """
@@ -25,16 +25,16 @@ class TraceContext:
     span_id: str
     """16 lowercase hexadecimal digits: the caller's span."""
     is_sampled: bool
-    """Whether the caller records its part."""
+    """Whether the caller records its span."""
 
 
 def parse(traceparent: str) -> TraceContext | None:
-    """None where the specification says that the header is to be ignored."""
+    """Parse a ``traceparent``; None if it must be ignored by the specification."""
     found = _FORM.fullmatch(traceparent)
     if found is None:
         return None
     version, trace_id, span_id, flags, rest = found.groups()
-    # Version ff is forbidden; only versions to come may append fields.
+    # Version ff is forbidden; only future versions may append fields.
     if version == "ff" or (version == "00" and rest is not None) or not (trace_id.strip("0") and span_id.strip("0")):
         return None
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & 1))

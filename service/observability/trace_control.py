@@ -1,7 +1,7 @@
-"""Which calls are traced: Triton's trace settings, as far as they have a meaning for spans that are exported.
+"""Decides which calls are traced, by those of Triton's trace settings that have a meaning for exported spans.
 
-One set for the server, and for each model that has settings of its own another, which takes from the server's what it
-does not say. Belongs to one event loop.
+There is one set of settings for the server, and one for each model with other settings, which inherits the rest from
+the server. Belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
-    """What is traced."""
+    """The trace settings of the server or a model."""
 
     is_on: bool = False
     rate: int = 1
-    """One of so many calls that begin a trace."""
+    """One of ``rate`` calls without a caller's trace begins a trace."""
     count: int = -1
-    """How many more calls may begin a trace; -1 for no end of them."""
+    """How many more calls may begin a trace; -1 for no limit."""
 
 
 class _Gate:
-    """Lets calls through as its settings say."""
+    """Samples calls by its settings."""
 
     def __init__(self, settings: TraceSettings) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class _Gate:
 
     @property
     def settings(self) -> TraceSettings:
-        """With what is left of the count."""
+        """The settings, with the rest of the count."""
         return replace(self._settings, count=self._left)
 
     def opens(self, *, has_parent: bool) -> bool:
@@ -53,7 +53,7 @@ class TraceControl:
     """The settings, and the decision for each call."""
 
     def __init__(self, *, is_available: bool) -> None:
-        """``is_available``: whether there is anything to trace with. If so, tracing begins switched on."""
+        """``is_available``: whether spans can be exported. If so, tracing is on at the start."""
         self.is_available = is_available
         self._initial = TraceSettings(is_on=is_available)
         self._server = _Gate(self._initial)
@@ -61,23 +61,23 @@ class TraceControl:
         self._models: dict[str, _Gate] = {}
 
     def settings(self, model: str = "") -> TraceSettings:
-        """Settings of a model, or of the server."""
+        """The settings of a model, or of the server for an empty name."""
         return self._models.get(model, self._server).settings
 
     def wants(self, model: str, *, has_parent: bool) -> bool:
-        """Whether a call is traced. One that belongs to a trace of its caller's is, whatever rate and count say."""
+        """Whether a call is traced. Rate and count do not apply to calls that belong to a caller's trace."""
         gate = self._models.get(model, self._server) if self._models else self._server
         return gate.opens(has_parent=has_parent)
 
     def update(self, model: str, changes: Mapping[str, Any]) -> None:
-        """Set fields of `TraceSettings` by name; None takes a setting back: to the server's, or to the first one."""
+        """Set fields of `TraceSettings` by name. None resets one to the server's, or the server's to the first."""
         if model:
             kept = {**self._changes.get(model, {}), **changes}
             self._changes[model] = {name: value for name, value in kept.items() if value is not None}
         else:
             given = {name: getattr(self._initial, name) if value is None else value for name, value in changes.items()}
             self._server = _Gate(replace(self._server.settings, **given))
-        # What is left of a model's count begins anew with any change that concerns it.
+        # Any change that concerns a model restarts its count.
         for name in [model] if model else list(self._changes):
             self._renew(name)
 

@@ -1,6 +1,6 @@
-"""Spans for OpenTelemetry: one a call, with the caller's span as its parent. Imported only where ``--otel`` is given.
+"""OpenTelemetry spans: one for each call, with the caller's span as its parent. Imported only with ``--otel``.
 
-Exporter, sampler, limits and resource are set by OpenTelemetry's own environment variables (``OTEL_*``).
+Exporter, sampler, limits and resource are set by OpenTelemetry's environment variables (``OTEL_*``).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _log = logging.getLogger(__name__)
 
 _NAME = "mnist1d-service"
 _FLUSH_S = 3.0
-"""For the last spans, when the server stops; a collector that is away must not keep it from stopping."""
+"""Time to export the last spans when the server stops; an unreachable collector must not keep it from stopping."""
 _INFERENCE = "/inference.GRPCInferenceService/"
 _UNTRACED = frozenset({f"{_INFERENCE}ServerLive", f"{_INFERENCE}ServerReady"})
 _UNTRACED_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 _FAULTS = frozenset(
     {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
 )
-"""Codes that OpenTelemetry's conventions count as errors of a server; the others are the caller's."""
+"""Codes that OpenTelemetry's conventions count as errors of a server; the others are errors of the caller."""
 
 
 class TracedCall:
@@ -55,7 +55,7 @@ class TracedCall:
         )
 
     def end(self, call: Call, status: Status) -> None:
-        """The call is over."""
+        """End the span with the call's status."""
         if self._span.is_recording():
             self._span.set_attributes(_model_of(call))
             self._span.set_attribute("rpc.grpc.status_code", int(status.code))
@@ -65,7 +65,7 @@ class TracedCall:
 
 
 class Tracing:
-    """Begins and ends spans."""
+    """Starts spans of calls, and exports the last ones at the end."""
 
     def __init__(self, provider: TracerProvider, control: TraceControl) -> None:
         self._provider = provider
@@ -73,7 +73,7 @@ class Tracing:
         self._tracer = provider.get_tracer(_NAME, models.__version__)
 
     def start(self, call: Call) -> TracedCall | None:
-        """The span of a call that begins; None if it is not traced."""
+        """Start the span of a call; return None if it is not traced."""
         path = call.method.path
         if path in _UNTRACED or path.startswith(_UNTRACED_SERVICES):
             return None
@@ -94,17 +94,17 @@ class Tracing:
             attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, **attributes},
             start_time=call.began_ns,
         )
-        # OTEL_SDK_DISABLED makes spans that belong to nothing.
+        # With OTEL_SDK_DISABLED spans have no valid context.
         return TracedCall(span) if span.get_span_context().is_valid else None
 
     async def stop(self) -> None:
-        """Export what is left, for a few seconds at most."""
-        # A daemon: a thread of the usual kind would be waited for when the process ends, however long it takes.
+        """Export the remaining spans, for a few seconds at most."""
+        # A daemon thread: Python would wait for another thread when the process ends, however long it takes.
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
             self._provider.shutdown()
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            with contextlib.suppress(RuntimeError):  # The loop is closed: `stop` does not wait any more.
                 loop.call_soon_threadsafe(stopped.set)
 
         threading.Thread(target=shut_down, name="tracing", daemon=True).start()
@@ -115,7 +115,7 @@ class Tracing:
 
 
 def provider_from_environment() -> TracerProvider:
-    """What OpenTelemetry's environment variables ask for. By default: OTLP over gRPC to localhost:4317."""
+    """The provider configured by OpenTelemetry's environment variables. Default: OTLP over gRPC to localhost:4317."""
     resource = Resource.create({SERVICE_VERSION: models.__version__})
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: _NAME}))

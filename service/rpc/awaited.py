@@ -1,4 +1,4 @@
-"""Rows for engines that wait for answers: rows that work by callbacks, as coroutines and async generators."""
+"""Adapts methods that work by callbacks to coroutines and async generators, for engines that need those."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def awaitable(method: Method) -> Method:
-    """Convert a row that works by callbacks into one with a ``handler``; return other rows unchanged."""
+    """Convert a method that works by callbacks into one with a ``handler``; return other methods unchanged."""
     common = {field.name: getattr(method, field.name) for field in fields(Method)}
     if isinstance(method, Begun):
         return Unary(**common, handler=partial(answer, method.begin))
@@ -27,7 +27,7 @@ def awaitable(method: Method) -> Method:
 
 
 async def answer(begin: Begin, request: Any, context: CallContext) -> Any:  # noqa: ANN401 - the row's messages
-    """The response of a begun call; raises what fails it."""
+    """Run a `Begin` function and return its response; raises the exception that failed the call."""
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     cancel = begin(request, context, partial(_settle, done))
     try:
@@ -48,7 +48,7 @@ def _settle(done: asyncio.Future[Any], response: Any) -> bool:  # noqa: ANN401 -
 
 
 class _Held:
-    """A `service.rpc.methods.Replies`: holds responses until they are asked for."""
+    """A `service.rpc.methods.Replies` that holds responses until the generator yields them."""
 
     def __init__(self) -> None:
         self.messages: deque[bytes] = deque()
@@ -59,29 +59,29 @@ class _Held:
 
     @property
     def is_full(self) -> bool:
-        """Whether there is something that nobody has asked for yet."""
+        """Whether a response waits to be yielded."""
         return bool(self.messages)
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Responses."""
+        """Queue responses."""
         self.messages += messages
         self.news.set()
 
     def flush(self) -> None:
-        """They go when they are asked for."""
+        """Do nothing: responses go out when they are yielded."""
 
     def more(self) -> None:
-        """Requests are taken again."""
+        """Let `_feed` pass on requests again."""
         self.room.set()
 
     def end(self, error: Exception | None = None) -> None:
-        """The last response was sent."""
+        """Note the end of the responses, or the error that ended them."""
         self.has_ended, self.error = True, error
         self.news.set()
 
 
 async def answers(open_: Open, requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
-    """The responses of an opened stream; raises what ends it. A task feeds it, the generator has its responses."""
+    """Run an `Open` function and yield its responses; raises its error. A task passes it the requests."""
     replies = _Held()
     stream = open_(context, replies)
     feeding = asyncio.create_task(_feed(stream, requests, replies.room))
@@ -104,7 +104,7 @@ async def answers(open_: Open, requests: AsyncIterator[bytes], context: CallCont
         try:
             raise error
         finally:
-            del error  # which holds this frame
+            del error  # break the reference cycle: the error holds this frame
 
 
 async def _feed(stream: OpenStream, requests: AsyncIterator[bytes], room: asyncio.Event) -> None:
@@ -114,7 +114,7 @@ async def _feed(stream: OpenStream, requests: AsyncIterator[bytes], room: asynci
                 room.clear()
                 await room.wait()
             stream.take(request)
-    except Exception as error:  # noqa: BLE001 - it is raised after the answers before it
+    except Exception as error:  # noqa: BLE001 - `answers` raises it after the responses before it
         stream.end(error)
     else:
         stream.end()

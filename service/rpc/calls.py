@@ -1,4 +1,4 @@
-"""One call, from bytes to bytes: who may make it, who is told of it, what its failure means; for every engine."""
+"""Runs one call from request bytes to response bytes: access check, observers, errors to statuses; for every engine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from service.rpc.methods import Begun, Bidi, ServerStream, Unary
 
 request_log = logging.getLogger("service.requests")
-"""A line for each call, at debug level."""
+"""Logs one line for each call, at debug level."""
 _OK = Status(Code.OK)
 
 
 class CallFailed(Exception):
-    """A handler failed; the engine sends ``status``. Raised by the ``call_`` functions and nothing else."""
+    """A handler failed; the engine sends ``status``. Only the ``call_`` functions raise it."""
 
     def __init__(self, status: Status) -> None:
         self.status = status
@@ -33,7 +33,7 @@ class CallFailed(Exception):
 
 
 class Call:
-    """One call under way, as observers see it and as its debug line tells it."""
+    """One running call, as observers and the debug log line see it."""
 
     def __init__(
         self, method: Method, context: CallContext, observer: Observer | None, check_access: CheckAccess | None
@@ -42,9 +42,9 @@ class Call:
         self.context = context
         self.began_ns = time.time_ns()
         self.request: Any = None
-        """The message, once it is parsed; stays None for a stream of requests."""
+        """The parsed request message; stays None for a stream of requests."""
         self.response: Any = None
-        """The message that answers it; stays None for a stream of responses."""
+        """The response message; stays None for a stream of responses."""
         self._observer = observer
         self._check_access = check_access
         self._tell_end: Callable[[Status], None] | None = None
@@ -52,21 +52,21 @@ class Call:
 
     @property
     def took_s(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the call began."""
         return time.perf_counter() - self._clock_began_s
 
     def described(self) -> dict[str, str]:
-        """What the method's row tells of request and response."""
+        """Log fields of the request and the response, from the method's describe functions."""
         fields = self.method.describe(self.request) if self.request is not None else {}
         return {**fields, **self.method.describe_answer(self.response)} if self.response is not None else fields
 
     def check_access(self, access: Access | None = None) -> None:
-        """Raise unless the caller has the right: this one, or by default that of the method."""
+        """Raise unless the caller has the right ``access``, by default that of the method."""
         if self._check_access is not None:
             self._check_access(self.method, self.method.access if access is None else access, self.context)
 
     def parse(self, data: bytes) -> Any:  # noqa: ANN401 - the row's message type
-        """Read the only request; observers learn of the call when it is there, or when it is seen to be none."""
+        """Check access and parse the only request; then tell the observer of the call, also if either failed."""
         try:
             self.check_access()
             self.request = _parse(self.method, data)
@@ -77,22 +77,22 @@ class Call:
         return self.request
 
     def observe(self) -> None:
-        """Tell the observer that the call began, unless it knows."""
+        """Tell the observer that the call began, unless that was done before."""
         if self._observer is not None:
             self._tell_end = self._observer(self)
             self._observer = None
 
     def succeeded(self) -> None:
-        """The handler is done and the answer is on its way."""
+        """Record that the handler is done and its response is being sent."""
         self._ended(_OK)
 
     def ended(self, refusal: Status | None) -> None:
-        """The handler is done, and the caller is told its answer, or ``refusal`` instead."""
+        """Record that the handler is done and the caller gets its response, or the status ``refusal`` instead."""
         self._ended(_OK if refusal is None else refusal)
 
     def failed(self, error: Exception) -> CallFailed:
-        """What to raise for the engine."""
-        self.observe()  # What kept it from being parsed failed it too.
+        """Record that the call failed; return the exception to raise for the engine."""
+        self.observe()  # The error may have come before the call was observed.
         status = status_of(error)
         if not isinstance(error, ServiceError):
             request_log.error(
@@ -103,7 +103,7 @@ class Call:
         return CallFailed(status)
 
     def cancelled(self) -> None:
-        """The caller went away, or its deadline passed: grpcio cancels the handler either way."""
+        """Record that the caller went away or its deadline passed: grpcio cancels the handler in both cases."""
         self.observe()
         remaining_s = self.context.time_remaining_s()
         is_late = remaining_s is not None and remaining_s <= 0
@@ -121,43 +121,45 @@ class Call:
             if status.message:
                 fields["detail"] = status.message
             request_log.debug("request", extra=fields)
-        tell_end, self._tell_end = self._tell_end, None  # it knows this call: a ring, unless it is opened here
+        tell_end, self._tell_end = self._tell_end, None  # break the reference cycle
         if tell_end is not None:
             tell_end(status)
 
 
 Observer = Callable[[Call], Callable[[Status], None]]
-"""Told of each call when it begins; what it returns is told, once, how the call ended. Neither may raise or block."""
+"""Called when a call begins; the function that it returns is called once, with the call's final status. Neither may
+raise or block.
+"""
 
 
 class Tally(Protocol):
-    """Counts calls of which nobody needs to see more."""
+    """Counts calls that need not be observed one by one."""
 
     def began(self, count: int) -> None:
-        """So many calls are under way."""
+        """Count ``count`` calls that began."""
         ...
 
     def ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
-        """Some of one method are over, each after so many seconds."""
+        """Count calls of one method that ended with ``code``; ``took_s`` has the seconds that each took."""
         ...
 
     def forget(self) -> None:
-        """It will be seen as a whole after all."""
+        """Uncount one call that began: it will be observed in the general way."""
         ...
 
 
 @runtime_checkable
 class TallyingObserver(Protocol):
-    """An observer that may do with less than whole calls."""
+    """An observer for which it may be enough to count calls."""
 
     @property
     def tally(self) -> Tally | None:
-        """What it does with; None if it must see calls as a whole."""
+        """The tally that is enough for it; None if it must observe each call."""
         ...
 
 
 CheckAccess = Callable[[Method, Access, CallContext], None]
-"""Asked before each call whether its caller has the right; raises a `service.errors.ServiceError` if not."""
+"""Called before each call to check its caller's right; raises a `service.errors.ServiceError` if it is missing."""
 
 
 async def call_unary(
@@ -190,16 +192,16 @@ def begin_unary(
     observer: Observer | None = None,
     check_access: CheckAccess | None = None,
 ) -> Callable[[], None] | None:
-    """Start a unary call; ``reply`` gets the answer or the status, now or later, and returns the status that the caller
-    is told instead of the answer, if any.
+    """Start a unary call. ``reply`` is called once, now or later, with the response or the error status; it returns the
+    status that the caller gets instead of the response, if any.
 
-    Returns what cancels it, after which ``reply`` is not called; None if it is over already.
+    Returns a function that cancels the call, after which ``reply`` is not called; None if the call has failed already.
     """
     call = Call(method, context, observer, check_access)
     fields = None
 
     def done(response: Any) -> bool:  # noqa: ANN401 - the row's message type, or an exception
-        # No task, no context of its own: what is logged from here on is about this call.
+        # There is no task with its own context: set the log fields of this call here.
         call_fields.set(fields)
         if isinstance(response, Exception):
             reply(call.failed(response).status)
@@ -207,7 +209,7 @@ def begin_unary(
         try:
             call.response = response
             refusal = reply(method.serialize(response))
-        except Exception as error:  # noqa: BLE001 - a defect; whoever called back must go on
+        except Exception as error:  # noqa: BLE001 - a defect, which must not reach the caller of `done`
             reply(call.failed(error).status)
             return False
         call.ended(refusal)

@@ -1,7 +1,7 @@
-"""The method table: what the server can be called for, without a word of how bytes arrive.
+"""The method table: the methods that the server offers, independent of the transport.
 
 A servicer contributes `Method` rows; a transport engine runs them. A handler gets a message and a `CallContext`,
-answers with a message (or yields messages) and raises `service.errors.ServiceError` for what it expects to go wrong.
+returns a message (or yields messages) and raises `service.errors.ServiceError` for expected errors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from service.security.access import Access
 
 
 class CallContext(Protocol):
-    """What a handler may know of the call around its message."""
+    """Information about a call for its handler, apart from the message."""
 
     @property
     def peer(self) -> str:
@@ -32,18 +32,18 @@ class CallContext(Protocol):
 
 
 class Responder(Protocol):
-    """Where the answer of an express call goes."""
+    """Receives the answer of an express call."""
 
     def answer_all(self, answers: Sequence[tuple[Any, bytes]]) -> Sequence[Any]:
-        """The responses of one run as they travel, each with its responder, which are of one class; called on one of
-        them for all: what is the same for every answer is done once.
+        """Send the serialised responses of one model run, each paired with its responder. Called once, on any of the
+        responders, which must be of one class, so that common work is done once.
 
-        Never raises. Returns the responders whose calls failed after all; they are over, too.
+        Never raises. Returns the responders whose calls failed; they are over too.
         """
         ...
 
     def retry(self) -> None:
-        """It cannot be answered this way after all: run it as other calls are run."""
+        """Run the call in the general way: the express lane cannot answer it."""
         ...
 
 
@@ -51,28 +51,28 @@ class Entered(Protocol):
     """A call on the express lane."""
 
     def cancel(self) -> None:
-        """The caller does not want the answer any more; the responder is not called."""
+        """Cancel the call: the caller does not want the answer any more. The responder is not called."""
         ...
 
 
-# One alias for each shape of handler. A method table is heterogeneous: the message types differ from row to row and
-# only the row's own parse and serialise functions know them.
+# One alias for each shape of handler. The message types differ from row to row of the method table, and only the row's
+# parse and serialise functions know them.
 UnaryHandler = Callable[[Any, CallContext], Awaitable[Any]]
 ServerStreamHandler = Callable[[Any, CallContext], AsyncIterator[Any]]
 Done = Callable[[Any], bool]
-"""Takes the response of a call or the exception that failed it, once; returns whether the response is on its way."""
+"""Called once with the response of a call or the exception that failed it; returns whether the response is sent."""
 Begin = Callable[[Any, CallContext, Done], Callable[[], None]]
-"""Starts a call and returns at once: ``(request, context, done)``. ``done`` is called now or later, unless what is
-returned is called before: that cancels the call. What `Begin` itself raises has failed the call, too.
+"""Starts a call ``(request, context, done)`` and returns a function that cancels it. ``done`` is called now or later,
+unless the call is cancelled before. An exception that `Begin` itself raises fails the call too.
 """
 Express = Callable[[bytes, float | None, Responder], Entered | None]
-"""Takes a call that can be answered from its bytes alone, ``(message, seconds until the deadline, responder)``; or does
-not take it and returns None. Never raises. The responder hears later, once.
+"""Takes a call ``(message, seconds until the deadline, responder)`` that can be answered from its bytes alone; returns
+None for a call that it does not take. Never raises. The responder is called once, later.
 """
 
 
 class Replies(Protocol):
-    """Where the responses of an opened stream go; the engine's side of it."""
+    """The engine's side of an opened stream: it sends the responses."""
 
     @property
     def is_full(self) -> bool:
@@ -80,84 +80,84 @@ class Replies(Protocol):
         ...
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Responses as they travel."""
+        """Send serialised responses."""
         ...
 
     def flush(self) -> None:
-        """For now that was all: there is nothing to wait for."""
+        """Flush the responses: no more follow for now."""
         ...
 
     def more(self) -> None:
-        """`OpenStream.has_room` again."""
+        """Ask for more requests: `OpenStream.has_room` is true again."""
         ...
 
     def end(self, error: Exception | None = None) -> None:
-        """The last response was sent; or the stream has failed."""
+        """End the call: after the last response, or with the error that failed it."""
         ...
 
 
 class OpenStream(Protocol):
-    """A call with a stream of requests under way; the servicer's side of it."""
+    """The servicer's side of an opened stream: it takes the requests."""
 
     @property
     def has_room(self) -> bool:
-        """Whether it takes another request; what comes meanwhile waits, and so does the client."""
+        """Whether it takes another request; otherwise requests wait, and flow control stops the client."""
         ...
 
     def take(self, message: bytes) -> None:
-        """The next request as it came."""
+        """Take the next serialised request."""
         ...
 
     def end(self, error: Exception | None = None) -> None:
-        """No more requests come; with the reason, if it is not that the client has sent all."""
+        """Handle the end of the requests; ``error`` is the reason if the client has not sent all."""
         ...
 
     def resume(self) -> None:
-        """The client reads again."""
+        """Send responses again: the client has read enough."""
         ...
 
     def cancel(self) -> None:
-        """Nobody wants the responses any more."""
+        """Cancel the call: the caller does not want the responses any more."""
         ...
 
 
 Open = Callable[[CallContext, Replies], OpenStream]
-"""Starts a stream; what it raises has failed the call."""
+"""Starts a stream; an exception that it raises fails the call."""
 BidiHandler = Callable[[AsyncIterator[Any], CallContext], AsyncIterator[Any]]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row: where it is reached and how its messages are read and written."""
+    """One row of the method table: its path, how its messages are parsed and serialised, and the right it needs."""
 
     path: str
-    """``/package.Service/Method``."""
+    """Path of the method, ``/package.Service/Method``."""
     parse: Callable[[bytes], Any]
     serialize: Callable[[Any], bytes]
     access: Access = field(default=Access.INFERENCE, kw_only=True)
-    """The right a caller needs; asked for before the request is read."""
+    """The right a caller needs; checked before the request is parsed."""
     describe: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
-    """What a request says of itself in the log, at debug level only."""
+    """Returns the log fields of a request."""
     describe_answer: Callable[[Any], dict[str, str]] = field(default=lambda _: {}, kw_only=True)
-    """What a response says of itself in the log; takes precedence over ``describe``."""
+    """Returns the log fields of a response; they take precedence over those of ``describe``."""
     changes: Callable[[Any], bool] = field(default=lambda _: False, kw_only=True)
-    """Whether a request changes the server rather than asks it, where one method can do both: it then needs CONTROL."""
+    """Whether a request changes the server, for methods that can both read and change; a change needs CONTROL."""
 
 
 @dataclass(frozen=True)
 class Unary(Method):
-    """One request, one response; a coroutine answers it, in a task for each call."""
+    """One request, one response; a coroutine answers, in a task for each call."""
 
     handler: UnaryHandler
 
 
 @dataclass(frozen=True)
 class Begun(Method):
-    """One request, one response; callbacks answer it, without a task and a future for each call."""
+    """One request, one response; callbacks answer, without a task and a future for each call."""
 
     begin: Begin
     express: Express | None = field(default=None, kw_only=True)
-    """A shortcut for common calls, used while neither logs nor traces need to see whole calls."""
+    """A shortcut for common calls, used while neither logs nor traces need each call."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ class ServerStream(Method):
 
 @dataclass(frozen=True)
 class Bidi(Method):
-    """Many requests and many responses, independently; a task and a generator for each call."""
+    """Many requests and many responses, independently; with a task and a generator for each call."""
 
     handler: BidiHandler
 
 
 @dataclass(frozen=True)
 class Opened(Method):
-    """Many requests and many responses; callbacks take and send them, as bytes, without a task for each call."""
+    """Many requests and many responses; callbacks take and send their bytes, without a task for each call."""
 
     open: Open

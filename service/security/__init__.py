@@ -1,1 +1,1 @@
-"""Who may call what: rights, tokens, certificates."""
+"""Access control: rights, tokens, certificates."""

@@ -1,7 +1,7 @@
-"""Who may call what: the rights that methods ask for, and the guard of a listener.
+"""Access control: the rights that methods need, and the guard of a listener that checks them.
 
-Rights come from two places: from a bearer token, where token files are set, and from the port that was called, since
-control (loading models, changing settings) is on a port of its own unless the operator says otherwise.
+Rights depend on the bearer token, if token files are set, and on the port that was called: control (loading models,
+changing settings) is on a separate port unless the operator chooses otherwise.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _SCHEME = "bearer "
 
 
 class Access(IntEnum):
-    """What a call needs. Whoever has a right has the smaller ones, too."""
+    """The right that a call needs; a right includes the smaller ones."""
 
     OPEN = 0
-    """Nothing: probes and descriptions of the interface."""
+    """No right: probes and descriptions of the interface."""
     INFERENCE = 1
-    """To use the models and to look at them."""
+    """The right to use and inspect the models."""
     CONTROL = 2
-    """To change what is served and how."""
+    """The right to change what is served and how."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Tokens:
     control: TokenFile | None = None
 
     def are_needed(self, access: Access) -> bool:
-        """Whether a call that needs this right has to bring a token."""
+        """Whether a call that needs this right must have a token."""
         return {Access.OPEN: None, Access.INFERENCE: self.inference, Access.CONTROL: self.control}[access] is not None
 
     def rights(self, token: str) -> tuple[Access, str]:
-        """What a token gives, and whose it is; OPEN for one that is not known."""
+        """The right and the name that belong to a token; OPEN for an unknown one."""
         for access, file in ((Access.CONTROL, self.control), (Access.INFERENCE, self.inference)):
             name = file.name_of(token) if file is not None else None
             if name is not None:
@@ -57,21 +57,21 @@ class Tokens:
 
 
 class Guard:
-    """Decides about the calls that come to one listener."""
+    """Decides which calls of one listener are allowed."""
 
     def __init__(self, tokens: Tokens, *, control_refusal: Callable[[], str] = lambda: "") -> None:
         """``control_refusal()`` says why this listener serves no control calls; empty if it does."""
         self._tokens = tokens
         self._control_refusal = control_refusal
-        # By right: whether such calls pass without a further look. Asked for every call.
+        # By right: whether such calls are allowed without a check. Looked up for every call.
         self._is_free = [access is not Access.CONTROL and not tokens.are_needed(access) for access in Access]
 
     def check(self, method: Method, access: Access, context: CallContext) -> None:
-        """Let the call pass, or raise: a `service.rpc.methods.CheckAccess`.
+        """Return if the call is allowed, else raise: a `service.rpc.calls.CheckAccess`.
 
         Raises:
             PermissionDenied: control on a port without it, or a known token without the right.
-            Unauthenticated: no token, or one that is not known.
+            Unauthenticated: no token, or an unknown one.
         """
         if self._is_free[access]:
             return
@@ -86,11 +86,11 @@ class Guard:
         caller = self._caller(access, context) if self._tokens.are_needed(access) else ""
         if not is_control:
             return
-        # Rare, and what an operator wants to find afterwards.
+        # Control calls are rare, and an operator wants to find them in the log.
         _log.info("control call", extra={"method": method.path, "peer": context.peer, "by": caller or None})
 
     def _caller(self, access: Access, context: CallContext) -> str:
-        """Whose token came, if it gives the right."""
+        """The name of the caller's token; raises if the token does not give the right."""
         what = f"an {access.name.lower()} token" if access is Access.INFERENCE else "a control token"
         token = _bearer(context.metadata)
         if token is None:
@@ -108,7 +108,7 @@ class Guard:
 
 
 def _bearer(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
-    """The token of the caller's metadata. None without one, and with several: which one is meant nobody knows."""
+    """The token in the caller's metadata; None without one, and if there are several, which is ambiguous."""
     values = [value for key, value in metadata if key == AUTHORIZATION]
     if len(values) != 1 or not isinstance(values[0], str) or not values[0].lower().startswith(_SCHEME):
         return None

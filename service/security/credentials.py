@@ -1,4 +1,4 @@
-"""The files that a server's settings name for TLS and tokens, read and checked."""
+"""Reads and checks the TLS and token files that a server's settings name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def certificates_of(config: ServerConfig) -> CertificateFiles | None:
-    """None without TLS; raises ConfigError for files that cannot be used."""
+    """The certificates of the settings, None without TLS; raises ConfigError for files that cannot be used."""
     if config.tls_cert is None or config.tls_key is None:
         return None
     return CertificateFiles(config.tls_cert, config.tls_key, config.tls_client_ca)
 
 
 def tokens_of(config: ServerConfig) -> Tokens:
-    """Who needs a token, and which; raises ConfigError for files that cannot be used."""
+    """The token files of the settings; raises ConfigError for files that cannot be used."""
     return Tokens(
         _tokens("inference_tokens", config.inference_tokens), _tokens("control_tokens", config.control_tokens)
     )

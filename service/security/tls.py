@@ -1,7 +1,7 @@
 """The certificates of a server: read, checked against each other, and read again when their files change.
 
-Checked with the ssl module before any transport sees them: gRPC itself takes unusable files without a word and then
-fails every handshake.
+The ssl module checks them before a transport gets them: gRPC itself accepts unusable files silently and then fails
+every handshake.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Certificates:
-    """What a TLS server shows and trusts, as PEM."""
+    """The certificates that a TLS server presents and trusts, as PEM."""
 
     chain: bytes
-    """The server's certificate and those between it and a root."""
+    """The server's certificate and the intermediate ones."""
     key: bytes
     client_ca: bytes | None = None
-    """The roots that callers' certificates are checked against; None asks callers for none."""
+    """The roots that callers' certificates are checked against; None if callers need no certificate."""
 
 
 class CertificateFiles:
     """The files behind `Certificates`. Thread-safe."""
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None = None) -> None:
-        """Raises ConfigError that names the setting and what is wrong with its file."""
+        """Read the files; raises a ConfigError that names the setting and what is wrong with its file."""
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._lock = threading.Lock()
         self._complaint = ""
@@ -53,7 +53,7 @@ class CertificateFiles:
         return self._current
 
     def renewed(self) -> Certificates | None:
-        """The certificates, if the files have changed and fit together; otherwise None, and those before stay."""
+        """Read the files again if they changed; return None and keep `current` if they did not or cannot be used."""
         with self._lock:
             try:
                 signature = self._look()
@@ -61,7 +61,7 @@ class CertificateFiles:
                     return None
                 renewed = self._read()
             except ConfigError as error:
-                # Half a rotation, most likely: the next connection looks again.
+                # Probably only some of the files are renewed yet: the next connection checks again.
                 if str(error) != self._complaint:
                     _log.error("certificates cannot be renewed, the old ones stay", extra={"reason": str(error)})
                 self._complaint = str(error)

@@ -1,7 +1,7 @@
 """Bearer tokens, read from a file and read again when it changes, so that they can be rotated without a restart.
 
-One token a line, as it comes in ``authorization: Bearer TOKEN``; ``NAME:TOKEN`` gives it a name for the log. Empty
-lines and lines that begin with ``#`` are skipped. Tokens are kept as hashes and appear in no message.
+The file has one token per line, as sent in ``authorization: Bearer TOKEN``; ``NAME:TOKEN`` gives it a name for the log.
+Empty lines and lines that begin with ``#`` are skipped. Tokens are kept as hashes and appear in no message.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
-"""How often the file is looked at, at most: so long can a token be valid that was taken out."""
+"""Least interval between checks of the file; a removed token can stay valid for this long."""
 _MAX_BYTES = 1 << 20
 _LINE = re.compile(r"(?:(?P<name>[A-Za-z0-9._@-]{1,64}):)?(?P<token>[A-Za-z0-9._~+/-]+=*)")
-"""RFC 6750's token, which has no colon in it."""
+"""A bearer token (RFC 6750, section 2.1), which has no colon, with an optional name before it."""
 
 
 class TokenFile:
     """The tokens of one file, for one setting."""
 
     def __init__(self, setting: str, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError where there is no token to be read."""
+        """Read the file; raises ConfigError if it cannot be read or has no token."""
         self._setting = setting
         self._path = path
         self._clock = clock
@@ -47,18 +47,18 @@ class TokenFile:
         self._looked_at = clock()
 
     def name_of(self, token: str) -> str | None:
-        """Whose token it is (``token 2`` for the second, if it has no name); None for one that is not there."""
+        """The name of a token (``token 2`` for the second one, if it has no name); None for an unknown one."""
         self._refresh()
         digest = _digest(token)
         found: str | None = None
-        # All of them, always, and in constant time each: how long it takes tells nothing about what is near.
+        # Compare with all tokens, each in constant time, so that the duration reveals nothing about them.
         for known, name in self._names.items():
             if hmac.compare_digest(known, digest):
                 found = name
         return found
 
     def _refresh(self) -> None:
-        """Read the file again if it changed. What cannot be read leaves the tokens as they were; an empty file none."""
+        """Read the file again if it changed. If that fails, the tokens stay as they were; an empty file removes all."""
         now = self._clock()
         if now - self._looked_at < LOOK_EVERY_S:
             return
@@ -85,7 +85,7 @@ class TokenFile:
         )
 
     def _look(self) -> tuple[int, int, int]:
-        # Through symbolic links: Kubernetes rotates a mounted secret by turning one.
+        # `stat` follows symbolic links: Kubernetes rotates a mounted secret by replacing one.
         stat = self._path.stat()
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
@@ -97,7 +97,7 @@ class TokenFile:
         try:
             return data.decode("ascii")
         except UnicodeDecodeError:
-            # Without the cause: it holds the bytes.
+            # `from None`: the cause holds the bytes.
             raise ValueError("has characters that are not ASCII") from None
 
 

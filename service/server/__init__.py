@@ -1,1 +1,1 @@
-"""A running server: every part built, started in order and stopped in reverse."""
+"""A running server: builds all parts, starts them in order and stops them in reverse."""

@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[None, None, T], *, transport: str) -> T:
-    """`asyncio.run` for a server with that transport: on uvloop where that helps and is installed.
+    """Run ``main`` like `asyncio.run`, on uvloop if it is installed and the transport is ``http2``.
 
-    grpcio has threads and sockets of its own, and gains nothing by it.
+    grpcio uses its own threads and sockets, and gains nothing by uvloop.
     """
     with asyncio.Runner(loop_factory=_factory(transport)) as runner:
         return runner.run(main)

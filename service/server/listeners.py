@@ -1,7 +1,7 @@
-"""The addresses a server listens on: the main port, and one for control. Both serve every method, by their own rules.
+"""The addresses a server listens on: the main port and the control port, both with all methods but different rights.
 
-Control (loading models, changing settings) is reached over loopback by default, because whoever can reach the main
-port of most servers must not be able to change what they serve.
+Control (loading models, changing settings) listens on loopback by default, because clients that can reach the main port
+usually must not be able to change what the server serves.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Listeners:
         are_shared: bool = False,
         warns: bool = True,
     ) -> None:
-        """Reads certificates and tokens; raises ConfigError for files that cannot be used.
+        """Read certificates and tokens; raises ConfigError for files that cannot be used.
 
-        ``are_shared``: other processes listen on the same ports, of which one ``warns`` of settings for all.
+        ``are_shared``: other processes serve the same ports. ``warns``: whether this one logs warnings about settings.
         """
         self._warns = warns
         self._config = config
@@ -77,28 +77,28 @@ class Listeners:
 
     @property
     def port(self) -> int:
-        """The main port, as it is really listened on."""
+        """The main port that is really listened on."""
         return self._main.port
 
     @property
     def control_port(self) -> int | None:
-        """The control port, as it is really listened on; None if there is none."""
+        """The control port that is really listened on; None if there is none."""
         return self._control.port if self._control is not None else None
 
     @property
     def control_address(self) -> str | None:
-        """``host:port`` of control; None where control is turned off."""
+        """``host:port`` of control; None if control is turned off."""
         if self._control is not None:
             return join_address(self._config.control_host, self._control.port)
         return join_address(self._config.host, self.port) if self._config.control else None
 
     @property
     def adopt_connections(self) -> bool:
-        """Whether they serve connections that another process has accepted."""
+        """Whether the engines can serve connections that another process has accepted."""
         return self._main.adopts
 
     async def start(self) -> None:
-        """Listen on all of them; raises BindError, and may then listen on some, until `stop`."""
+        """Listen on all addresses. After a BindError it may listen on some of them, until `stop`."""
         await self._main.start()
         if self._control is not None:
             await self._control.start()
@@ -106,7 +106,7 @@ class Listeners:
             self._warn()
 
     async def adopt(self, connection: socket.socket, *, is_control: bool, on_gone: Callable[[], None]) -> None:
-        """Serve a connection that another process has accepted; see `Engine.adopt`."""
+        """Serve a connection that another process has accepted, as described for `Engine.adopt`."""
         engine = self._control if is_control and self._control is not None else self._main
         await engine.adopt(connection, on_gone)
 
@@ -115,7 +115,7 @@ class Listeners:
         await asyncio.gather(*(engine.stop(grace_s) for engine in self._engines()))
 
     async def drain(self, timeout_s: float) -> bool:
-        """Tell clients to use other connections; see `Engine.drain`. Returns whether all of them have heard."""
+        """Tell clients to use other connections (`Engine.drain`); return whether all of them have acknowledged it."""
         return all(await asyncio.gather(*(engine.drain(timeout_s) for engine in self._engines())))
 
     def _engines(self) -> list[Engine]:
@@ -130,7 +130,7 @@ class Listeners:
         return f"it is served on {self.control_address} only (--control-on-main-port allows it here)"
 
     def _warn(self) -> None:
-        """Say what an operator may not have meant."""
+        """Log warnings about insecure settings."""
         config = self._config
         control_host = config.host if self._control is None else config.control_host
         if config.control and config.control_tokens is None and not _is_loopback(control_host):

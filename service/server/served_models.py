@@ -1,4 +1,4 @@
-"""What training is told of the inference side, which it does not know: a `service.training.serving.Serving`."""
+"""Information about the served models for training, which does not depend on the inference side."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class ServedModels:
-    """The models of this server."""
+    """The models of this server, as a `service.training.serving.Serving`."""
 
     def __init__(self, repository: Repository, control: RepositoryControl) -> None:
         self._repository = repository
         self._control = control
 
     def version(self, model: str) -> int | None:
-        """The version that answers for a model; None if none does."""
+        """The version that answers requests for a model; None if there is none."""
         served = self._repository.current(model)
         return served.ready[-1].version if served is not None and served.ready else None
 
     def standing(self, model: str, version: int) -> Standing:
-        """How a version stands now."""
+        """The present state of a version and its reason."""
         served = self._repository.models.get(model)
         found = served.versions.get(version) if served is not None else None
         if found is not None:
@@ -39,6 +39,6 @@ class ServedModels:
         return Standing("UNKNOWN", "not among the versions that this server has looked at")
 
     async def look(self) -> None:
-        """Look at the repository now, if that is what it does by itself, until what is new is proven or refused."""
+        """Scan the repository now, if the server polls it; return when all new versions are proven or refused."""
         with contextlib.suppress(ServerStopping):
             await self._control.look()

@@ -51,17 +51,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _COMPUTE_THREADS = 32
-"""Threads for runs too long for the event loop. A model has at most `CONCURRENT_RUNS` of them, so that a model whose
-runs do not end leaves threads to the others; a thread is only started where none is idle."""
+"""Threads for runs too long for the event loop. A model uses at most `CONCURRENT_RUNS` of them, so that a model whose
+runs do not end leaves threads to the others; a thread is only started if none is idle."""
 
 _HOLD_S = 0.25
-"""How long new calls are held before the transport stops: what is on its way gets an answer, not a cut."""
+"""How long new calls are held before the transport stops, so that calls on their way get a status and no reset."""
 _DISMISSAL_S = 0.02
-"""From when the transport tells its clients to use other connections until the calls that were held are refused."""
+"""Delay from telling clients to use other connections until the held calls are refused."""
 _LOAD_GRACE_S = 5.0
-"""For a version that is being loaded when the server stops: its thread can be waited for, and not stopped."""
+"""Time for a version that is being loaded when the server stops: its thread cannot be stopped."""
 _TRANSPORT_GRACE_S = 0.2
-"""For answers that are written and not yet sent, once nothing runs any more."""
+"""Time for the last responses to be sent, once nothing runs any more."""
 
 
 class Server:
@@ -74,7 +74,7 @@ class Server:
     """
 
     def __init__(self, config: ServerConfig, member: Membership | None = None) -> None:
-        """``member``: it is one of several workers, which share its ports and speak for each other."""
+        """``member`` is set for one of several workers, which share ports and have cluster-wide methods."""
         self._config = config
         self._member = member
         self._is_listening = False
@@ -162,11 +162,11 @@ class Server:
 
     @property
     def metrics_url(self) -> str | None:
-        """Where the metrics are; None if they are turned off."""
+        """URL of the metrics; None if they are turned off."""
         return self._metrics.url if self._metrics is not None else None
 
     def standing(self) -> Standing:
-        """How it stands now."""
+        """Describe the present state of the server and its models."""
         models = self.repository.models
         return Standing(
             port=self.port,
@@ -232,7 +232,7 @@ class Server:
             self._member.take_connections(self._listeners)
 
     async def _stop(self, *, drain: bool) -> None:
-        """Stop what was started, all of it or only a part."""
+        """Stop the parts that were started; the start may be incomplete."""
         if self._member is not None:
             self._member.leave()
         self.readiness.start_draining()
@@ -247,8 +247,8 @@ class Server:
         if self._member is not None:
             self._member.refuse_connections()
         await self._listeners.stop(_TRANSPORT_GRACE_S if drain else 0)
-        # Nobody waits for an answer any more. Without this a run without an end would keep its thread, and Python waits
-        # for threads.
+        # No caller waits for an answer any more. Without this a run that does not end would keep its thread, and Python
+        # waits for threads.
         self._active_runs.end_all()
         if self._tracing is not None:
             await self._tracing.stop()
@@ -267,11 +267,11 @@ class Server:
             await self._training.stop(timeout_s)
 
     def interrupt(self) -> None:
-        """Give up loading, if that is what it does: a file system that hangs must not keep the server from stopping."""
+        """Stop waiting for models that are loading: a file system that hangs must not keep the server from stopping."""
         self._interrupted.set()
 
     def hurry(self) -> None:
-        """Serve on no longer once it drains: an end of the lame-duck time, not of the grace."""
+        """End the lame-duck time, but not the grace."""
         self._hurried.set()
 
     async def _load(self) -> None:
@@ -291,10 +291,10 @@ class Server:
             await self._member.join()
 
     async def _refuse_and_finish(self) -> None:
-        """Refuse new calls until those that run are finished.
+        """Refuse new calls and wait until the running ones are finished.
 
-        An engine that can tells its clients to go elsewhere before, and what they begin until they have heard is
-        still served. With one that cannot, what is on its way at the end is held and then refused.
+        If the engine can drain, it first tells clients to use other connections, and serves calls that they begin until
+        they have acknowledged it. Otherwise calls that are on their way at the end are held and then refused.
         """
         hold_s = min(_HOLD_S, self._config.grace_s)
         if await self._listeners.drain(hold_s):
@@ -324,7 +324,7 @@ def _training(config: ServerConfig, served: ServedModels) -> TrainingService | N
     if not config.training_slots:
         return None
     from service.training.scheduler import Limits
-    from service.training.service import DIRECTORY, TrainingService, TrainingUnavailable  # few servers need them
+    from service.training.service import DIRECTORY, TrainingService, TrainingUnavailable  # few servers need it
 
     try:
         return TrainingService(
@@ -339,7 +339,7 @@ def _training(config: ServerConfig, served: ServedModels) -> TrainingService | N
 
 
 def _tracing(control: TraceControl) -> Tracing:
-    from service.observability import tracing  # OpenTelemetry is an extra, and dear to import
+    from service.observability import tracing  # OpenTelemetry is an extra, and slow to import
 
     return tracing.Tracing(tracing.provider_from_environment(), control)
 
@@ -359,10 +359,10 @@ async def serve(
     stopping = Stopping(server.interrupt, on_hurried=server.hurry)
     if member is not None:
         member.obey(stopping)
-    # The hang-up first, so that one during the start does not end the process: its rescan waits for the first look.
+    # Handle SIGHUP first, so that one during the start does not end the process: its rescan waits for the first scan.
     with stopping.on_signals():
         async with rescan_on_hangup(server.control.rescan), server:
-            # What is there now stays. No collection need look through it again and keep a call waiting for that.
+            # Objects that exist now stay: exclude them from garbage collection, which would delay calls.
             gc.freeze()
             if not stopping.is_asked:
                 on_ready(server.standing())
@@ -374,7 +374,7 @@ async def serve(
 
 
 async def check_addresses(config: ServerConfig) -> None:
-    """Listen on every address that a server would listen on, and let go of it again; raises as `serve` does."""
+    """Listen on every address that a server would listen on, and release it; raises as `serve` does."""
     listeners = Listeners(config, ())
     metrics = MetricsEndpoint(tuple, config.metrics_host, config.metrics_port) if config.metrics else None
     try:

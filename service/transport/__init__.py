@@ -1,1 +1,1 @@
-"""How bytes arrive: one table of methods, and the engines that run it."""
+"""The transport: the engines that run the method table on network connections."""

@@ -1,4 +1,4 @@
-"""What runs the method table: two engines with one interface, chosen by name."""
+"""The interface of the two engines that run the method table, and the choice of one by name."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Engine(Protocol):
         check_access: CheckAccess | None = None,
         is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address.
+        """``bind_hint`` is added to the message of a BindError and says how to choose another address.
 
         ``is_shared``: other processes serve the same address, which must name a port. An engine that `adopts` then does
-        not listen itself; another one lets the kernel spread connections over all that do.
+        not listen itself; any other engine lets the kernel spread connections over all processes that listen.
         """
         ...
 
     @property
     def adopts(self) -> bool:
-        """Whether it can serve connections that another process has accepted."""
+        """Whether the engine can serve connections that another process has accepted."""
         ...
 
     @property
@@ -51,17 +51,17 @@ class Engine(Protocol):
         ...
 
     async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:
-        """Serve a connection that somebody else has accepted; returns when it is established, TLS and all.
+        """Serve a connection that was accepted elsewhere; return once it is established, including the TLS handshake.
 
-        ``on_gone`` is called when it is closed. Raises OSError where it cannot be established, and RuntimeError where
-        the engine does not adopt.
+        ``on_gone`` is called when the connection is closed. Raises OSError if it cannot be established, and
+        RuntimeError if the engine does not adopt connections.
         """
         ...
 
     async def drain(self, timeout_s: float) -> bool:
-        """Tell every client to use other connections from now on, and wait until they have heard, or until
-        ``timeout_s`` seconds have passed. What they have begun by then is served. Returns whether all have heard;
-        always False where the engine can only tell them when it stops.
+        """Tell every client to use other connections from now on, and wait until all have acknowledged it or
+        ``timeout_s`` seconds have passed. Calls that they begin before that are served. Returns whether all
+        acknowledged; always False if the engine can tell its clients only when it stops.
         """
         ...
 
@@ -71,7 +71,7 @@ class Engine(Protocol):
 
 
 def engine_class(name: str) -> type[Engine]:
-    """The class of engine ``http2`` or ``grpcio``; the other one is not imported."""
+    """The class of the engine named ``http2`` or ``grpcio``; the other one is not imported."""
     if name == "http2":
         from service.transport.http2.engine import Http2Engine
 

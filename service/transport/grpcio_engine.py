@@ -1,7 +1,7 @@
 """The reference engine: runs the method table on ``grpc.aio``.
 
-``grpc.aio`` and not the threaded server, which leaks an HTTP/2 stream for each request it cannot decode and can be
-stopped by calls that send headers and no body.
+It uses ``grpc.aio`` and not the threaded server, which leaks an HTTP/2 stream for each request it cannot decode and can
+be blocked by calls that send headers and no body.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from service.security.tls import CertificateFiles, Certificates
     from service.transport.limits import ConnectionLimits
 
-# grpcio types each kind of behaviour apart; here the kind is the `Method` subclass.
+# grpcio has a type for each kind of behaviour; here the `Method` subclass is the kind.
 _Behaviour = Callable[..., Any]
 _STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 
 
 class GrpcioContext:
-    """`service.rpc.methods.CallContext` over grpcio's own."""
+    """A `service.rpc.methods.CallContext` that wraps grpcio's context."""
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._context = context
@@ -67,8 +67,8 @@ class GrpcioEngine:
         check_access: CheckAccess | None = None,
         is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address. ``is_shared``: other
-        processes listen on the same one, and the kernel spreads connections over them.
+        """``bind_hint`` is added to the message of a BindError and says how to choose another address. ``is_shared``:
+        other processes listen on the same address, and the kernel spreads connections over them.
         """
         self._is_shared = is_shared
         self._address = address
@@ -102,21 +102,21 @@ class GrpcioEngine:
                 f"cannot listen on {self._address}: the address is in use or not this machine's"
                 + (f"; {self._bind_hint}" if self._bind_hint else "")
             ) from error
-        # At once: grpcio gives up a port that it has bound only when a server that was started is stopped.
+        # Start at once: grpcio releases a port that it has bound only when a server that was started is stopped.
         await server.start()
         self._server = server
 
     @property
     def adopts(self) -> bool:
-        """Never: grpcio accepts its connections itself."""
+        """Always False: grpcio accepts its connections itself."""
         return False
 
-    async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:  # noqa: ARG002 - an engine's
-        """Raises RuntimeError; see `adopts`."""
+    async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:  # noqa: ARG002 - the `Engine` interface
+        """Raise RuntimeError: grpcio accepts its connections itself."""
         raise RuntimeError("grpcio serves no connections that others have accepted")
 
     async def drain(self, timeout_s: float) -> bool:
-        """Does nothing: grpcio tells its clients when it stops, and not before."""
+        """Do nothing and return False: grpcio sends its clients a GOAWAY only when it stops."""
         del timeout_s
         return False
 
@@ -127,7 +127,7 @@ class GrpcioEngine:
 
 
 def channel_options(limits: ConnectionLimits, *, is_shared: bool = False) -> list[tuple[str, int]]:
-    """The limits in grpcio's words."""
+    """The limits as grpcio channel options."""
     options = [
         # Two servers on one port would share its connections by chance; unless they are meant to, the second must fail.
         ("grpc.so_reuseport", int(is_shared)),
@@ -137,7 +137,7 @@ def channel_options(limits: ConnectionLimits, *, is_shared: bool = False) -> lis
         ("grpc.max_metadata_size", limits.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_metadata_bytes),
         ("grpc.max_concurrent_streams", limits.max_concurrent_streams),
-        # Otherwise grpcio counts a call until its handler is cleared away, which no client can see, and resets calls
+        # Otherwise grpcio counts a call until its handler is cleaned up, which no client can see, and resets calls
         # that were within the limit: of 5,000 at once over a limit of 1,024 it failed 3,800.
         ("grpc.http.overload_protection", 0),
         # grpcio's default answers a client that pings more than every five minutes with GOAWAY.
@@ -159,7 +159,7 @@ def _ms(duration_s: float) -> int:
 
 
 def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
-    """Asked for its certificates at each new connection, so that renewed files need no restart."""
+    """Credentials that look for newer certificates at each new connection, so that renewed files need no restart."""
 
     shown = files.current
 
@@ -173,7 +173,7 @@ def _credentials(files: CertificateFiles) -> grpc.ServerCredentials:
 
     return grpc.dynamic_ssl_server_credentials(
         _certificate_configuration(files.current),
-        fetch,  # type: ignore[arg-type] # None is for no change, says its documentation; its types forget it
+        fetch,  # type: ignore[arg-type] # documented: None means no change; the type stubs omit it
         files.asks_for_client_certificates,
     )
 
@@ -187,7 +187,7 @@ def _certificate_configuration(certificates: Certificates) -> grpc.ServerCertifi
 def _handler(
     method: Method, observer: Observer | None, check_access: CheckAccess | None
 ) -> grpc.RpcMethodHandler[Any, Any]:
-    # No (de)serialisers: grpcio gets bytes and gives bytes, and a request that cannot be parsed fails in one place.
+    # No (de)serialisers: grpcio passes bytes both ways, so that a request that cannot be parsed fails in one place.
     if isinstance(method, Unary):
         return grpc.unary_unary_rpc_method_handler(_unary(method, observer, check_access))
     if isinstance(method, ServerStream):

@@ -1,1 +1,1 @@
-"""Bytes that both ends of a connection exchange: frames, header fields, messages, tensors. No asyncio, no models."""
+"""The wire formats: frames, header fields, messages, tensors. Independent of asyncio and of models."""

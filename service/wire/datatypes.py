@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """One tensor element type as it travels."""
+    """One tensor element type on the wire."""
 
     name: str
     """The protocol's name, for example ``FP32``."""
@@ -49,4 +49,4 @@ DATATYPES: Mapping[str, Datatype] = {
     **{name: Datatype(name, np.dtype(dtype), np.dtype(dtype).itemsize) for name, dtype in _NUMPY.items()},
     "BYTES": Datatype("BYTES", np.dtype(np.object_), 0),
 }
-"""Every datatype that can travel, by its name in the protocol."""
+"""Every supported datatype, by its name in the protocol."""

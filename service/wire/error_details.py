@@ -1,8 +1,8 @@
 """The details of an error as ``google.rpc`` messages, for clients that read more than code and message.
 
-What `service.errors` holds as plain data becomes the bytes of a ``google.rpc.Status``, which travel in the trailing
-metadata as ``grpc-status-details-bin``: BadRequest with the fields at fault, ErrorInfo with a reason that programs can
-compare, RetryInfo where trying again helps.
+The plain data of `service.errors` become a serialised ``google.rpc.Status``, sent in the trailing metadata as
+``grpc-status-details-bin``: BadRequest with the invalid fields, ErrorInfo with a reason that programs can compare, and
+RetryInfo if trying again helps.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ DOMAIN = "mnist1d-service"
 
 
 def serialize(status: Status) -> bytes | None:
-    """The bytes for `METADATA_KEY`; None for a status without details."""
+    """The value for `METADATA_KEY`; None for a status without details."""
     details = status.details
     if details is None:
         return None
     messages: list[Message] = [ErrorInfo(reason=details.reason, domain=DOMAIN, metadata=dict(details.metadata))]
-    # A message that names its field, for people, need not name it again beside the field.
+    # The message begins with the field's name, which need not be repeated in the description of the field.
     alone = [(details.field, status.message.removeprefix(f"{details.field}: "))] if details.field else []
     wrong = details.violations or alone
     if wrong:

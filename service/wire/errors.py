@@ -1,4 +1,4 @@
-"""What can be wrong with what a peer sends, by its scope: the whole connection, or one stream of it."""
+"""Protocol errors by their scope: the whole connection, or one stream of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """RFC 9113, section 7."""
+    """HTTP/2 error codes (RFC 9113, section 7)."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -25,7 +25,7 @@ class ErrorCode(IntEnum):
 
 
 class ConnectionFailure(Exception):
-    """The connection cannot go on: GOAWAY with this code and reason, then it is closed."""
+    """A connection error: the connection is closed after GOAWAY with this code and reason."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         self.code = code
@@ -34,7 +34,7 @@ class ConnectionFailure(Exception):
 
 
 class StreamFailure(Exception):
-    """One stream cannot go on: RST_STREAM with this code; the others do not notice."""
+    """A stream error: the stream is reset with RST_STREAM and this code; other streams are not affected."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): constants, and the frames that either end sends."""
+"""HTTP/2 frames as bytes (RFC 9113, sections 4 and 6): constants, and functions that build and read frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client sends first."""
+"""The bytes that a client sends first."""
 
 DATA: Final = 0x0
 HEADERS: Final = 0x1
@@ -51,23 +51,23 @@ FRAME_HEADER: Final = struct.Struct(">HBBBI")
 MESSAGE_HEADER: Final = struct.Struct(">HBBBIBI")
 """Header of a DATA frame, followed by the prefix of a gRPC message: whether it is compressed, and its length."""
 COMPACT_HEADER: Final = struct.Struct(">IBI")
-"""FRAME_HEADER with length and type in one number (length << 8 | type): quicker to read one by one."""
+"""FRAME_HEADER with length and type in one number (length << 8 | type), which is faster to read."""
 SETTING: Final = struct.Struct(">HI")
 UINT32: Final = struct.Struct(">I")
 
 
 def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """Any frame."""
+    """Build a frame of any type."""
     return FRAME_HEADER.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream_id) + payload
 
 
 def settings(values: Mapping[int, int]) -> bytes:
-    """SETTINGS."""
+    """Build a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(SETTING.pack(key, value) for key, value in values.items()))
 
 
 def read_settings(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Identifiers and values of SETTINGS, in order; raises ConnectionFailure for a payload of another length."""
+    """Identifiers and values of SETTINGS, in order; raises ConnectionFailure if the length is no multiple of 6."""
     if len(payload) % SETTING.size:
         raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, f"a setting has 6 bytes, the frame has {len(payload)}")
     return SETTING.iter_unpack(payload)
@@ -77,22 +77,22 @@ SETTINGS_ACK: Final = frame(SETTINGS, ACK, 0)
 
 
 def ping(payload: bytes, *, is_ack: bool = False) -> bytes:
-    """PING; 8 bytes of payload."""
+    """Build a PING frame with 8 bytes of payload."""
     return frame(PING, ACK if is_ack else 0, 0, payload)
 
 
 def rst_stream(stream_id: int, code: ErrorCode) -> bytes:
-    """RST_STREAM."""
+    """Build an RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream_id, UINT32.pack(code))
 
 
 def goaway(last_stream_id: int, code: ErrorCode, reason: str = "") -> bytes:
-    """GOAWAY; the reason is for whoever debugs the client."""
+    """Build a GOAWAY frame; the reason is debug data for people."""
     return frame(GOAWAY, 0, 0, struct.pack(">II", last_stream_id, code) + reason.encode("utf-8", "replace"))
 
 
 def window_update(stream_id: int, increment: int) -> bytes:
-    """WINDOW_UPDATE; stream 0 is the connection."""
+    """Build a WINDOW_UPDATE frame; stream 0 is the connection."""
     return frame(WINDOW_UPDATE, 0, stream_id, UINT32.pack(increment))
 
 
@@ -106,7 +106,7 @@ def unpadded(payload: bytes) -> bytes:
 
 
 def preface_end(data: bytes) -> int:
-    """Where the client's preface ends; 0 if there is more to come of it. Raises ConnectionFailure where it is none."""
+    """The position after the client's preface; 0 if it is not complete. Raises ConnectionFailure if it is wrong."""
     if data.startswith(PREFACE):
         return len(PREFACE)
     if PREFACE.startswith(data):
@@ -115,7 +115,7 @@ def preface_end(data: bytes) -> int:
 
 
 def without_priority(payload: bytes) -> bytes:
-    """What HEADERS hold after a priority, which is ignored."""
+    """The payload of a HEADERS frame without its priority fields, which are ignored."""
     if len(payload) < 5:
         raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for their priority")
     return payload[5:]

@@ -1,7 +1,7 @@
-"""Header compression (RFC 7541): reading what servers send, writing what this client sends.
+"""Header compression (RFC 7541) for a client: decoding what servers send, encoding what the client sends.
 
-Writing uses literals that are never indexed, so that a block can be made once and sent with every request. Reading has
-all of HPACK; a block that changed no state is remembered whole, so that the same answer is looked up, not decoded.
+The encoder adds nothing to the table, so that a block can be made once and sent with every request. The decoder
+supports all of HPACK; a block that changed no state is cached, so that equal blocks are looked up and not decoded.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ STATIC: tuple[Field, ...] = tuple(
     (name.encode(), value.encode())
     for name, _, value in (entry.partition(" ") for entry in _STATIC_TEXT.replace("\n", "").split("|"))
 )
-"""RFC 7541, appendix A; the first has index 1."""
+"""The static table (RFC 7541, appendix A); the first entry has index 1."""
 _STATIC_NAMES = tuple(name for name, _ in STATIC)
 
-# RFC 7541, appendix B: the length of each symbol's code, end of string last. The code is canonical, so that the codes
-# follow from their lengths.
+# RFC 7541, appendix B: the length of each symbol's code, end of string last. The Huffman code is canonical, so that the
+# codes follow from their lengths.
 _CODE_LENGTHS = bytes.fromhex(
     "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a080b08060606"
     "0505050606060606060607080f060c0a0d06070707070707070707070707070707070707070707070807080d130d0e06"
@@ -48,18 +48,18 @@ _CACHED_BLOCKS = 256
 
 
 class HpackError(ValueError):
-    """A header block that RFC 7541 does not allow; the connection cannot go on."""
+    """A header block that violates RFC 7541, which is a connection error."""
 
 
 def encode(fields: Iterable[Field]) -> bytes:
-    """A block that leaves the reader's table alone and means the same on every connection."""
+    """Encode ``fields`` without using or changing the dynamic table, so that the block fits every connection."""
     block = bytearray()
     for field in fields:
         name, value = field
         if field in STATIC:
             block.append(0x80 | STATIC.index(field) + 1)
             continue
-        # Never to be indexed by anyone on the way: secrets.
+        # 0x10: never indexed, also by proxies, since it is a secret (section 6.2.3).
         kind = 0x10 if name == b"authorization" else 0x00
         if name in _STATIC_NAMES:
             index = bytearray(_integer(_STATIC_NAMES.index(name) + 1, 4))
@@ -73,10 +73,10 @@ def encode(fields: Iterable[Field]) -> bytes:
 
 
 class Decoder(Generic[T]):
-    """Reads the header blocks of one direction of one connection.
+    """Decodes the header blocks of one direction of one connection.
 
-    ``summarise`` turns a block's fields into what the caller wants of them; its result is remembered with the block
-    for as long as the table stays as it is, and shared: treat it as read-only.
+    ``summarise`` converts a block's fields into the caller's form; its result is cached with the block until the table
+    changes, and shared: treat it as read-only.
     """
 
     def __init__(self, summarise: Callable[[list[Field]], T], table_bytes: int = _DEFAULT_TABLE_BYTES) -> None:
@@ -198,7 +198,7 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _codes() -> dict[tuple[int, int], int]:
-    """(length, code) -> symbol."""
+    """The Huffman code as a mapping from (length, code) to symbol."""
     codes: dict[tuple[int, int], int] = {}
     code = length = 0
     for bits, symbol in sorted((bits, symbol) for symbol, bits in enumerate(_CODE_LENGTHS)):

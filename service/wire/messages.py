@@ -1,4 +1,4 @@
-"""gRPC messages within DATA frames: a byte that says whether it is compressed, four of length, the message."""
+"""gRPC messages within DATA frames: one byte for the compressed flag, four for the length, then the message."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..errors import Code, Status
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = (b"identity", b"deflate", b"gzip")
-"""Encodings of requests. Responses are not compressed, as by grpcio's server unless it is told otherwise."""
+"""Encodings of requests. Responses are not compressed, as is the default of grpcio's server."""
 ACCEPT_ENCODING: Final = b", ".join(ENCODINGS)
 _ON_LOOP_BYTES: Final = 256 * 1024
-"""So much of a message is unpacked where it is read, which takes less than a millisecond."""
+"""Bytes of a message that are decompressed on the event loop, which takes less than a millisecond."""
 _SLICE_BYTES: Final = 1024 * 1024
 _WINDOW_BITS: Final = {b"deflate": zlib.MAX_WBITS, b"gzip": zlib.MAX_WBITS | 16}
 
 
 class MessageError(Exception):
-    """The bytes are no message that can be taken; the call ends with ``status``."""
+    """A message is malformed or too large; the call ends with ``status``."""
 
     def __init__(self, status: Status) -> None:
         self.status = status
@@ -26,37 +26,39 @@ class MessageError(Exception):
 
 
 def prefixed(message: bytes) -> bytes:
-    """An uncompressed message as it travels."""
+    """An uncompressed message with its prefix."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 class MessageReader:
-    """Cuts messages out of the bytes of one call, however they were framed."""
+    """Splits the bytes of one call into messages, independent of the DATA frames."""
 
     __slots__ = ("_buffer", "_encoding", "_max_bytes")
 
     def __init__(self, encoding: bytes, max_bytes: int) -> None:
-        """``max_bytes`` holds for a message as it travels and as it is."""
+        """``max_bytes`` limits a message both compressed and decompressed."""
         self._buffer = bytearray()
         self._encoding = encoding
         self._max_bytes = max_bytes
 
     @property
     def buffered_bytes(self) -> int:
-        """What has come and is not taken."""
+        """Bytes that have arrived and are not taken."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """More bytes."""
+        """Add received bytes."""
         self._buffer += data
 
     def has_next(self) -> bool:
-        """Whether `next` has something to say: a message, or that there will be none."""
+        """Whether `next` returns a message or raises, rather than returning None."""
         length = self._length()
         return length is not None and (length > self._max_bytes or len(self._buffer) >= PREFIX_BYTES + length)
 
     def next(self) -> bytes | Packed | None:
-        """Take a message; None if there is no whole one. Raises MessageError, also before a large one is all here."""
+        """Take a message; None if there is no whole one. Raises MessageError; for a message that is too large, as soon
+        as its length is known.
+        """
         buffer, length = self._buffer, self._length()
         if length is None:
             return None
@@ -70,11 +72,11 @@ class MessageReader:
         return self._unpacked(flag, message)
 
     def _length(self) -> int | None:
-        """Length of the first message; None until its prefix has arrived."""
+        """Length of the next message; None until its prefix has arrived."""
         return int.from_bytes(self._buffer[1:PREFIX_BYTES], "big") if len(self._buffer) >= PREFIX_BYTES else None
 
     def _unpacked(self, flag: int, message: bytes) -> bytes | Packed:
-        """A message whose prefix began with ``flag``."""
+        """Decompress a message according to ``flag``, the first byte of its prefix."""
         if flag == 0:
             return message
         if flag != 1:
@@ -87,24 +89,24 @@ class MessageReader:
 
 
 class Packed:
-    """A compressed message of which the beginning is unpacked. The rest of a long one is for a thread."""
+    """A compressed message whose beginning is decompressed. The rest of a long one is decompressed in a thread."""
 
     def __init__(self, message: bytes, window_bits: int, max_bytes: int) -> None:
-        """``max_bytes`` is for the message as it is. Raises MessageError."""
+        """``max_bytes`` limits the decompressed message. Raises MessageError."""
         self._reader = zlib.decompressobj(window_bits)
         self._max_bytes = max_bytes
         self._packed = message
         self._parts: list[bytes] = []
         self._bytes = 0
         self.is_long = len(self._slice(_ON_LOOP_BYTES)) == _ON_LOOP_BYTES
-        """Whether there may be more of it."""
+        """Whether there may be more to decompress."""
 
     def __len__(self) -> int:
-        """Bytes that are held."""
+        """Bytes held in memory, compressed and decompressed."""
         return len(self._packed) + self._bytes
 
     def unpack(self) -> bytes:
-        """All of it; once. Raises MessageError. Lets other threads run."""
+        """Return the whole message; call it once. Raises MessageError. zlib releases the GIL meanwhile."""
         while self.is_long and not self._reader.eof:
             self.is_long = bool(self._slice(_SLICE_BYTES))
         if not self._reader.eof or self._reader.unused_data:
@@ -115,7 +117,7 @@ class Packed:
         return b"".join(parts)
 
     def _slice(self, most_bytes: int) -> bytes:
-        # One byte more than allowed is enough to know, and all that a bomb gets.
+        # One byte above the limit is enough to detect a message that is too large, such as a zip bomb.
         most_bytes = min(most_bytes, self._max_bytes + 1 - self._bytes)
         try:
             part = self._reader.decompress(self._packed, most_bytes)

@@ -1,4 +1,4 @@
-"""Metadata as it travels in HTTP/2 header fields: binary values, status messages, timeouts."""
+"""Encoding of gRPC metadata in HTTP/2 header fields: binary values, status messages, timeouts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
 def timeout_s(value: bytes) -> float | None:
-    """Seconds in a ``grpc-timeout``: at most eight digits and a unit. None for anything else."""
+    """Parse a ``grpc-timeout`` (at most eight digits and a unit) into seconds; None if it is malformed."""
     found = _TIMEOUT.fullmatch(value)
     return int(found[1]) * _UNIT_S[found[2]] if found is not None else None
 
 
 def percent_encode(message: str) -> bytes:
-    """A ``grpc-message``: UTF-8, with everything but printable ASCII as %XX, and spaces too where no field value of
-    HTTP/2 may have one: at its ends (RFC 9113, section 8.2.1).
+    """Encode a ``grpc-message``: UTF-8, with all but printable ASCII as %XX, and also spaces at either end, where
+    HTTP/2 field values must not have any (RFC 9113, section 8.2.1).
     """
     data = message.encode("utf-8", "replace")
     if not (data.isascii() and message.isprintable() and "%" not in message):
@@ -35,12 +35,12 @@ def percent_encode(message: str) -> bytes:
 
 
 def encode_binary(value: bytes) -> bytes:
-    """The value of a ``-bin`` field; without padding, as gRPC asks senders to."""
+    """Encode the value of a ``-bin`` field in base64; without padding, as the gRPC specification recommends."""
     return base64.b64encode(value).rstrip(b"=")
 
 
 def decode_binary(value: bytes) -> list[bytes]:
-    """What a ``-bin`` field holds: one value, or several with commas between them, each with padding or without."""
+    """Decode a ``-bin`` field: one value or several separated by commas, each in base64 with or without padding."""
     try:
         return [
             base64.b64decode(part + b"=" * (-len(part) % 4), validate=True)

@@ -66,7 +66,7 @@ def text_array(elements: Sequence[bytes], shape: Sequence[int]) -> np.ndarray:
 
 
 def as_bytes(element: object) -> bytes:
-    """One BYTES element as it travels."""
+    """One BYTES element as bytes; text is encoded in UTF-8."""
     return element if isinstance(element, bytes) else str(element).encode("utf-8")
 
 

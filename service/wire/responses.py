@@ -1,7 +1,7 @@
-"""What a server answers with, as header blocks: written without the HPACK table, so that they are constants.
+"""The server's responses as frames. Their header blocks do not use the HPACK dynamic table, so that they are constants.
 
-Every field is a literal that is not indexed. It costs some forty bytes a call against a table of one's own to keep in
-step with the peer's; in return an answer is put together from ready pieces.
+Every field is a literal that is not indexed. That costs some forty bytes a call, but saves the state of an encoder, and
+a response is joined from ready pieces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _field(name: bytes, value: bytes) -> bytes:
-    """A literal that is not indexed, with a new name (RFC 7541, section 6.2.2)."""
+    """Encode a field as a literal without indexing, with a new name (RFC 7541, section 6.2.2)."""
     return b"\x00" + _string(name) + _string(value)
 
 
@@ -39,7 +39,7 @@ _TRAILERS_OK: Final = _field(b"grpc-status", b"0")
 
 
 def _header_frame_start(block: bytes, flags: int) -> bytes:
-    """The part of a HEADERS frame before the stream's number."""
+    """The part of a HEADERS frame before the stream number."""
     return frames.frame(frames.HEADERS, flags, 0, block)[:5]
 
 
@@ -47,7 +47,7 @@ HEAD_START: Final = _header_frame_start(_HEAD, frames.END_HEADERS)
 HEAD_END: Final = _HEAD
 OK_START: Final = _header_frame_start(_TRAILERS_OK, frames.END_HEADERS | frames.END_STREAM)
 OK_END: Final = _TRAILERS_OK
-"""A HEADERS frame is START + the stream's number in four bytes + END: HEAD begins a response, OK ends a good one."""
+"""A HEADERS frame is START + four bytes of stream number + END: HEAD begins a response, OK ends it with status 0."""
 
 
 def head(stream_id: int) -> bytes:
@@ -56,12 +56,12 @@ def head(stream_id: int) -> bytes:
 
 
 def ok(stream_id: int) -> bytes:
-    """HEADERS that end a response, all being well."""
+    """HEADERS that end a response with status OK."""
     return OK_START + stream_id.to_bytes(4, "big") + OK_END
 
 
 def failed(stream_id: int, status: Status, *, is_first: bool, accept_encoding: bytes = b"") -> bytes:
-    """HEADERS that end a response with a status; ``is_first`` if nothing of it has been sent ("trailers only")."""
+    """HEADERS that end a response with an error status; ``is_first`` if nothing was sent before ("trailers-only")."""
     block = _HEAD if is_first else b""
     block += _field(b"grpc-status", b"%d" % status.code)
     if status.message:
@@ -75,7 +75,7 @@ def failed(stream_id: int, status: Status, *, is_first: bool, accept_encoding: b
 
 
 def plain_http(stream_id: int, http_status: int) -> bytes:
-    """HEADERS that tell somebody who does not speak gRPC so."""
+    """HEADERS with an HTTP error status, for a request that is no gRPC call."""
     block = _field(b":status", b"%d" % http_status)
     if http_status == 405:
         block += _field(b"allow", b"POST")
@@ -83,8 +83,8 @@ def plain_http(stream_id: int, http_status: int) -> bytes:
 
 
 class Whole:
-    """Complete responses with one message. Those of one size differ in stream and message alone, so that the pieces
-    between are kept for each size that has occurred.
+    """Builds complete responses with one message. Those of one size differ only in stream number and message, so that
+    the pieces between them are cached by size.
     """
 
     _MOST: Final = 256
@@ -93,14 +93,14 @@ class Whole:
         self._pieces: dict[int, tuple[bytes, bytes]] = {}
 
     def response(self, stream_id: int, message: bytes) -> bytes:
-        """HEADERS, DATA and HEADERS again."""
+        """Build the HEADERS, DATA and trailing HEADERS frames of a response."""
         number = stream_id.to_bytes(4, "big")
         before, prefix = self.pieces(len(message))
         return b"".join((HEAD_START, number, before, number, prefix, message, OK_START, number, OK_END))
 
     def pieces(self, size: int) -> tuple[bytes, bytes]:
-        """What comes between HEAD_START with the stream's number and that number again, and from there to a message of
-        that size.
+        """The bytes between the first two occurrences of the stream number, and those between the second one and a
+        message of that size.
         """
         pieces = self._pieces.get(size)
         if pieces is None:

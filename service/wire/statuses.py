@@ -1,4 +1,4 @@
-"""What calls end with where the transport ends them, in the words of gRPC's own servers where they have some."""
+"""Statuses of calls that the transport ends, with the messages of gRPC's own servers where those have one."""
 
 from __future__ import annotations
 

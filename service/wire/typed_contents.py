@@ -1,6 +1,6 @@
 """Typed tensor contents: the repeated fields of ``InferTensorContents``.
 
-Which field belongs to which datatype, and the way there and back. FP16 and BF16 have no field: raw only.
+Maps datatypes to fields and converts both ways. FP16 and BF16 have no field and can only be sent raw.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FIELDS = {
 """The field of each datatype that has one."""
 
 _ALL_FIELDS = tuple(dict.fromkeys(FIELDS.values()))
-# What the field itself holds: narrower integers travel in 32 bits and must be checked against their own range.
+# Types of the fields: narrower integers are sent in 32 bits and must be checked against their range.
 _CARRIER = {"int_contents": np.dtype("<i4"), "uint_contents": np.dtype("<u4")}
 
 
@@ -45,7 +45,7 @@ def is_filled(contents: InferTensorContents) -> bool:
 
 
 def from_typed(contents: InferTensorContents, datatype: Datatype, shape: Sequence[int]) -> np.ndarray:
-    """The array in ``contents``.
+    """Convert ``contents`` to an array of that datatype and shape.
 
     Raises:
         ContentsError: no field for the datatype, another field filled, a wrong count, a value out of range, or a
@@ -72,7 +72,7 @@ def from_typed(contents: InferTensorContents, datatype: Datatype, shape: Sequenc
 
 
 def add_typed(contents: InferTensorContents, array: np.ndarray, datatype: Datatype) -> None:
-    """Append an array to the field of its datatype; ContentsError for a datatype without one."""
+    """Append an array to the field of its datatype; raises ContentsError for a datatype without one."""
     field = FIELDS.get(datatype.name)
     if field is None:
         raise ContentsError(f"{datatype.name} has no typed contents")

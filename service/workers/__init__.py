@@ -1,1 +1,1 @@
-"""Several processes that are one server: a supervisor, its workers, and the line between them."""
+"""A server of several processes: a supervisor, its workers, and the messages between them."""

@@ -1,8 +1,8 @@
-"""Addresses for several processes: the supervisor binds them, and listens for its workers or lets them listen.
+"""Addresses shared by several processes: the supervisor binds them, and listens itself or lets its workers listen.
 
-Where the kernel spreads connections (``SO_REUSEPORT``), the workers bind the same address each on their own. The
-supervisor binds it first, alone, so that an address in use is noticed, a free port is the same one for all, and nobody
-else's server can join them by chance; it does not listen then, hence it gets no connections.
+If the kernel spreads connections (``SO_REUSEPORT``), each worker binds the same address. The supervisor binds it first,
+alone, so that an address in use is noticed, a free port is the same one for all workers, and no unrelated server can
+join them by chance; it does not listen then, hence it gets no connections.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from service.config import ServerConfig
 
 _ATTEMPTS = 8
-"""For a free port that is free on every address of a name: ``localhost`` has two."""
+"""Attempts to find a port that is free on every address of a name: ``localhost`` has two."""
 
 
 class Reservation:
-    """One host and port, bound and kept from everybody else's servers until it is closed."""
+    """One host and port, bound so that no other server can use it until `close`."""
 
     def __init__(self, host: str, port: int, *, hint: str = "") -> None:
-        """Raises BindError where the address cannot be had; ``hint`` says how to choose another one."""
+        """Bind the address; raises BindError on failure, with ``hint`` saying how to choose another one."""
         self._sockets: list[socket.socket] = []
         try:
             self.port = self._bind(host, port)
@@ -47,21 +47,21 @@ class Reservation:
         self.close()
 
     def share(self) -> None:
-        """From now on other processes of this user may bind the address too, if they ask for it to be shared."""
+        """Let other processes of this user bind the address too, if they set SO_REUSEPORT."""
         for bound in self._sockets:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # With it set, a second supervisor could bind what nobody listens on yet.
+            # With SO_REUSEADDR a second supervisor could bind the address while no worker listens on it.
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
     def listen(self, backlog: int) -> list[socket.socket]:
-        """Let connections come, to be accepted from these sockets, which stay ours; they do not block."""
+        """Listen, and return the non-blocking sockets to accept from, which still belong to the reservation."""
         for bound in self._sockets:
             bound.setblocking(False)
             bound.listen(backlog)
         return list(self._sockets)
 
     def close(self) -> None:
-        """Give the address up."""
+        """Release the address."""
         for bound in self._sockets:
             bound.close()
         self._sockets.clear()
@@ -85,11 +85,11 @@ class Reservation:
     def _bind_one(self, family: socket.AddressFamily, address: tuple[str | int, ...]) -> int:
         bound = socket.socket(family, socket.SOCK_STREAM)
         self._sockets.append(bound)
-        # So that connections of a server that was here before, which are still being closed, do not matter.
+        # Bind also while connections of an earlier server on the address are in TIME_WAIT.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             with contextlib.suppress(OSError):
-                # "::" is for every interface in both families, as it is for grpcio.
+                # "::" stands for every interface in IPv4 and IPv6, as in grpcio.
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         bound.bind(address)
         port: int = bound.getsockname()[1]
@@ -97,10 +97,10 @@ class Reservation:
 
 
 class Addresses:
-    """The main address of a server and that of control, if it has one, for all of its workers."""
+    """The main address of a server and its control address, if it has one, for all of its workers."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Raises BindError where one cannot be had."""
+        """Bind the addresses; raises BindError if one cannot be bound."""
         self._held: list[Reservation] = []
         try:
             self.port = self._hold(config.host, config.port, MAIN_HINT)
@@ -120,16 +120,16 @@ class Addresses:
         self.close()
 
     def share(self) -> None:
-        """Let the workers listen themselves."""
+        """Let the workers bind and listen on the addresses themselves."""
         for reservation in self._held:
             reservation.share()
 
     def listen(self, backlog: int) -> list[tuple[socket.socket, bool]]:
-        """Listen here; each socket with whether it is that of control."""
+        """Listen in this process; return pairs of a socket and whether it is for control."""
         return [(sock, bool(number)) for number, held in enumerate(self._held) for sock in held.listen(backlog)]
 
     def close(self) -> None:
-        """Give them up."""
+        """Release the addresses."""
         for reservation in self._held:
             reservation.close()
 

@@ -1,8 +1,7 @@
-"""The line between a worker and its supervisor: calls that are answered and notices that are not, both ways.
+"""Messages between a worker and its supervisor, both ways: calls, which are answered, and notices, which are not.
 
-A frame is two lengths, a JSON object and bytes that are handed on as they are: the requests and answers of the protocol
-travel in them, so that whoever passes them on need not understand them. Every length has a bound and every call a
-timeout; nothing is ever unpickled.
+A frame is two lengths, a JSON object and opaque bytes: these carry the protocol's requests and answers, which the
+supervisor forwards without parsing them. Every length has a bound and every call a timeout; pickle is not used.
 """
 
 from __future__ import annotations
@@ -23,35 +22,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _LENGTHS = struct.Struct("!II")
-"""Bytes of the JSON object, bytes of the body."""
+"""Header of a frame: the length of the JSON object and that of the body, in bytes."""
 MAX_HEADER_BYTES = 1024 * 1024
 _MOST_CALLS = 256
-"""Calls that wait for an answer; more wait for their turn, within their timeouts."""
+"""Calls that may wait for an answer at a time; further calls are queued, within their timeouts."""
 
 
 class BackplaneClosed(ConnectionError):
-    """The process at the other end is gone, or will be in a moment."""
+    """The process at the other end is gone or about to end."""
 
 
 class BackplaneFailed(Exception):
-    """The other end could not do what it was asked; the message is its own."""
+    """The other end answered a call with an error, whose message this has; or a message was too large."""
 
 
 class _BadFrame(Exception):
-    """What came is no frame: the two ends have lost each other."""
+    """The received bytes are no frame, so that the connection cannot be used any more."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a call or notice carries, and what answers it."""
+    """The content of a call, a notice or an answer."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Anything that JSON can say; small."""
+    """Values that JSON can represent, at most `MAX_HEADER_BYTES` long."""
     body: bytes = b""
 
 
 Handler = Callable[[Message], Awaitable[Message | None]]
-"""Answers a call; for a notice, what it returns does not matter."""
+"""Answers a call; the result is ignored for a notice."""
 
 
 class Backplane:
@@ -67,19 +66,19 @@ class Backplane:
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self.closed = asyncio.Event()
-        """Set when nothing more will come."""
+        """Set when the other end is gone."""
 
     def on(self, name: str, handler: Handler) -> None:
-        """Run ``handler`` for each call and notice of this name, each in a task of its own."""
+        """Run ``handler`` for each call and notice of this name, each in a new task."""
         self._handlers[name] = handler
 
     async def open(self, connection: socket.socket) -> None:
-        """Take over a connected socket and begin to read. Handlers must be there before."""
+        """Take over a connected socket and begin to read. Register the handlers before."""
         reader, self._writer = await asyncio.open_connection(sock=connection)
         self._reading = asyncio.create_task(self._read(reader), name="backplane")
 
     async def close(self) -> None:
-        """End every call that waits, and what runs on behalf of the other end."""
+        """Close the connection, fail all waiting calls and cancel the running handlers."""
         tasks = [*self._running, *([self._reading] if self._reading is not None else [])]
         for task in tasks:
             task.cancel()
@@ -96,8 +95,8 @@ class Backplane:
         """Ask the other end and wait for its answer.
 
         Raises:
-            BackplaneClosed: there is no other end any more.
-            BackplaneFailed: it answered that it could not, or the question is too large.
+            BackplaneClosed: the other end is gone.
+            BackplaneFailed: the other end answered with an error, or the message is too large.
             TimeoutError: no answer came within ``timeout_s`` seconds.
         """
         async with asyncio.timeout(timeout_s), self._turns:
@@ -112,10 +111,10 @@ class Backplane:
             finally:
                 del self._waiting[number]
                 if answer.done() and not answer.cancelled():
-                    answer.exception()  # looked at, or asyncio would complain that nobody has
+                    answer.exception()  # retrieve it, or asyncio logs that it never was
 
     def notify(self, name: str, fields: Mapping[str, Any] | None = None) -> None:
-        """Tell the other end something; lost if it is gone."""
+        """Send the other end a notice; it is lost if the other end is gone."""
         with contextlib.suppress(BackplaneClosed):
             self._write({"name": name, "fields": fields or {}}, b"")
 
@@ -147,7 +146,7 @@ class Backplane:
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
         except (asyncio.IncompleteReadError, OSError):
-            pass  # The other end is gone, which `closed` says.
+            pass  # The other end is gone: `closed` is set below.
         except _BadFrame as error:
             _log.error("backplane: what came is no frame", extra={"reason": str(error)})
         finally:
@@ -172,7 +171,7 @@ class Backplane:
     def _answered(self, header: Mapping[str, Any], body: bytes) -> None:
         waiting = self._waiting.get(header["answer"])
         if waiting is None or waiting.done():
-            return  # Whoever asked waits no more.
+            return  # The caller has stopped waiting.
         if "failed" in header:
             waiting.set_exception(BackplaneFailed(str(header["failed"])))
         else:
@@ -186,7 +185,7 @@ class Backplane:
             returned = await self._handler(name)(Message(header.get("fields", {}), body))
         except (BackplaneFailed, BackplaneClosed, TimeoutError) as error:
             answer["failed"] = str(error) or type(error).__name__
-        except Exception as error:  # noqa: BLE001 - whoever asked must not wait for an answer that never comes
+        except Exception as error:  # noqa: BLE001 - the caller must not wait for an answer that never comes
             _log.exception("backplane: unexpected error", extra={"call": name})
             answer["failed"] = f"{name}: {type(error).__name__}; the log has the details"
         if "call" not in header:

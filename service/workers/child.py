@@ -1,4 +1,4 @@
-"""One worker as its supervisor sees it: a process, the line to it, and how far it is."""
+"""One worker as its supervisor sees it: its process, the backplane to it, and its phase."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _PING_EVERY_S = 5.0
 _HUNG_AFTER_S = 60.0
-"""A worker whose event loop answers nothing for so long will not recover, and holds its callers up meanwhile."""
+"""A worker whose event loop does not answer for this long will not recover, and blocks its callers; it is killed."""
 
 
 MAIN, CONTROL = b"m", b"c"
@@ -32,53 +32,53 @@ MAIN, CONTROL = b"m", b"c"
 
 
 class Phase(Enum):
-    """How far a worker is."""
+    """The phases of a worker's life."""
 
     STARTING = "starting"
     SERVING = "serving"
-    """The worker has looked at the models once, and knows all ordered changes."""
+    """The worker has scanned the models once, and has made all earlier ordered changes."""
     LEAVING = "leaving"
-    """It takes no new calls."""
+    """The worker takes no new calls."""
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Birth:
-    """What a worker is told when it begins, as JSON on its standard input."""
+    """A worker's start parameters, passed as JSON on its standard input."""
 
     number: int
     config: Mapping[str, Any]
-    """Settings of the whole server, with the ports that are really listened on."""
+    """Settings of the whole server, with the ports that were really bound."""
     listens_at_once: bool
-    """Before its models are loaded: somebody must say that the server is alive, and not ready."""
+    """Whether to listen before the models are loaded: some worker must answer that the server is live and not ready."""
     backplane_fd: int
     connections_fd: int
-    """Where connections come from that others have accepted: a byte each, `MAIN` or `CONTROL`, and a descriptor."""
+    """The socket on which accepted connections arrive: a byte for each, `MAIN` or `CONTROL`, with a descriptor."""
     log_lock_fd: int
     max_body_bytes: int
 
     @classmethod
     def from_json(cls, text: str) -> Birth:
-        """The reverse of ``json.dumps(vars(birth))``."""
+        """Parse the output of ``json.dumps(vars(birth))``."""
         return cls(**json.loads(text))
 
 
 class Child:
-    """Starts a worker and speaks with it until it is gone."""
+    """Starts a worker process and communicates with it until it is gone."""
 
     def __init__(self, number: int, *, max_body_bytes: int) -> None:
         self.number = number
         self.phase = Phase.STARTING
         self.is_ready = False
-        """What its ServerReady says."""
+        """The worker's answer to ServerReady."""
         self.listens = False
-        """Whether it answers those who come before any worker serves."""
+        """Whether the worker listens already, possibly before any worker serves."""
         self.up_at_s: float | None = None
-        """When it came up, by the event loop's clock."""
+        """When the worker came up, on the event loop's clock."""
         self.takes_connections = False
-        """Whether it can be handed connections that others have accepted."""
+        """Whether accepted connections can be handed to the worker."""
         self.connections = 0
-        """How many of those are open."""
+        """How many connections handed to the worker are open."""
         self.backplane = Backplane(max_body_bytes=max_body_bytes)
         self._max_body_bytes = max_body_bytes
         self._handing: socket.socket | None = None
@@ -87,12 +87,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's id; 0 if there is none yet."""
+        """The id of the process; 0 if it has not been started."""
         return self._process.pid if self._process is not None else 0
 
     @property
     def is_connected(self) -> bool:
-        """Whether it can be asked."""
+        """Whether calls can be sent to the worker."""
         return self._process is not None and not self.backplane.closed.is_set()
 
     def on(self, name: str, handler: Handler) -> None:
@@ -100,10 +100,10 @@ class Child:
         self.backplane.on(name, handler)
 
     async def start(self, config: Mapping[str, Any], *, listens_at_once: bool, log_lock_fd: int) -> None:
-        """Start its process, in a group of its own: a Ctrl-C on the terminal is for the supervisor alone."""
+        """Start the process in a new process group, so that Ctrl-C on the terminal reaches only the supervisor."""
         self.listens = listens_at_once
         ours, theirs = socket.socketpair()
-        # A line of its own: connections do not wait behind large messages, nor messages behind connections.
+        # A separate socket: connections do not wait behind large messages, nor messages behind connections.
         self._handing, taking = socket.socketpair()
         self._handing.setblocking(False)
         with theirs, taking:
@@ -125,38 +125,38 @@ class Child:
         await self.backplane.open(ours)
         if self._process.stdin is not None:
             self._process.stdin.write(json.dumps(vars(birth)).encode())
-            with contextlib.suppress(OSError):  # It is gone already, as `wait` will say.
+            with contextlib.suppress(OSError):  # It is gone already, as `wait` will tell.
                 await self._process.stdin.drain()
             self._process.stdin.close()
 
     def began(self) -> None:
-        """It answers from now on, and if it stops doing so it is hung."""
+        """Note that the worker answers now; from here on it is killed if it stops answering."""
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_over(), name=f"watch worker {self.number}")
 
     def serves(self) -> None:
-        """It knows all that the others know, and takes part from now on."""
+        """Note that the worker has made all earlier changes, and serves from now on."""
         if self.phase is Phase.STARTING:
             self.phase = Phase.SERVING
             self.listens = True
 
     def is_up(self) -> None:
-        """It listens, and is as ready as it will be."""
+        """Note that the worker's start is complete."""
         self.up_at_s = asyncio.get_running_loop().time()
 
     def hand_over(self, connection: socket.socket, *, is_control: bool) -> bool:
-        """Give it a connection; false if it cannot take one now."""
+        """Give the worker a connection; return False if it cannot take one now."""
         if self._handing is None:
             return False
         try:
             socket.send_fds(self._handing, [CONTROL if is_control else MAIN], [connection.fileno()])
-        except OSError:  # Its queue is full, or it is gone.
+        except OSError:  # The worker's queue is full, or it is gone.
             return False
         self.connections += 1
         return True
 
     async def wait(self) -> int:
-        """Wait until its process is over; its exit code, or the signal that ended it as a negative number."""
+        """Wait until the process ends; return its exit code, or the signal that ended it as a negative number."""
         if self._process is None:
             raise RuntimeError("waited for before it was started")
         code = await self._process.wait()
@@ -170,19 +170,19 @@ class Child:
         return code
 
     def stop(self) -> None:
-        """Ask it to drain and leave."""
+        """Ask the worker to drain and exit."""
         self.backplane.notify("stop")
 
     def hurry(self) -> None:
-        """Ask it no longer to serve on before it drains."""
+        """Ask the worker to end its lame-duck time and drain now."""
         self.backplane.notify("hurry")
 
     def abort(self) -> None:
-        """Ask it to leave now, whatever runs."""
+        """Ask the worker to exit now, without waiting for running calls."""
         self.backplane.notify("abort")
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process with SIGKILL."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGKILL)
@@ -194,7 +194,7 @@ class Child:
                 try:
                     await self.backplane.call("ping", timeout_s=_HUNG_AFTER_S)
                 except TimeoutError:
-                    self.kill()  # before the line, which it may be holding up
+                    self.kill()  # before the log line, whose lock it may hold
                     _log.error(
                         "worker does not answer, it is killed",
                         extra={"worker": self.number, "pid": self.pid, "after_s": _HUNG_AFTER_S},

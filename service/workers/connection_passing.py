@@ -1,7 +1,7 @@
-"""Connections for workers that do not listen themselves: accepted here, each handed to the one with the fewest.
+"""Accepts connections for workers that do not listen themselves, and hands each to the worker with the fewest.
 
-The kernel would spread connections by hashing their addresses, so that two may meet in one worker while another one
-has none; and it would give some to a worker that is not ready yet.
+The kernel would spread connections by hashing their addresses, so that one worker may get two while another one has
+none; and it would give some to a worker that is not ready yet.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BACKLOG = 1024
-"""Connections that the kernel keeps while nobody takes them."""
+"""Connections that the kernel queues until they are accepted."""
 _AT_ONCE = 128
-"""Connections that are taken before anything else gets its turn."""
+"""Connections that are accepted in one go before other work runs."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RECOVER_S = 1.0
-"""How long no connection is accepted when there are no descriptors or no memory for it."""
+"""Pause of accepting when there are no descriptors or no memory for a connection."""
 _FULL_S = 0.005
-"""Until workers are asked again whose queues of connections were all full."""
+"""Pause before a connection is offered again when the queues of all workers were full."""
 
 
 class Dealer:
-    """Accepts from `start` to `stop`. Belongs to one event loop."""
+    """Accepts and hands over connections from `start` to `stop`. Belongs to one event loop."""
 
     def __init__(self, children: Callable[[], Iterable[Child]]) -> None:
-        """``children()`` are those that there are now."""
+        """``children()`` returns the present workers."""
         self._children = children
         self._loop = asyncio.get_running_loop()
         self._listening: list[tuple[socket.socket, bool]] = []
         self._held: tuple[socket.socket, bool] | None = None
-        """Accepted, and nobody had room for it; as long as there is one, no other is accepted."""
+        """An accepted connection that no worker had room for; until it is handed over, no other is accepted."""
         self._accepting = False
 
     def start(self, listening: Sequence[tuple[socket.socket, bool]]) -> None:
-        """Take connections from these sockets, each with whether it is that of control, as soon as somebody can have
+        """Accept connections from these sockets, each paired with whether it is for control, once a worker takes
         them.
         """
         self._listening = list(listening)
         self.look()
 
     def look(self) -> None:
-        """Something has changed with the workers: take connections if one of them does, and otherwise leave them in
-        the kernel's queue, where they wait.
+        """Accept connections if any worker takes them now; otherwise leave them in the kernel's queue. Call it when the
+        workers have changed.
         """
         somebody = self._held is None and any(child.takes_connections for child in self._children())
         if somebody and not self._accepting:
@@ -64,7 +64,7 @@ class Dealer:
         self._accepting = somebody
 
     def stop(self) -> None:
-        """Take no more."""
+        """Stop accepting, and close a connection that was not handed over."""
         self._pause()
         self._listening = []
         if self._held is not None:
@@ -106,7 +106,7 @@ class Dealer:
             self._loop.call_later(_FULL_S, self._deal_held)
 
     def _deal(self, connection: socket.socket, *, is_control: bool) -> bool:
-        """Whether somebody took it; then it is closed here, since the worker has one of its own."""
+        """Hand over the connection and close this process's copy of it; return False if no worker takes it."""
         for child in sorted(self._children(), key=_preference):
             if child.takes_connections and child.hand_over(connection, is_control=is_control):
                 connection.close()
@@ -115,6 +115,6 @@ class Dealer:
 
 
 def _preference(child: Child) -> tuple[int, int]:
-    """Who is ready first, then who serves; among those, who has the fewest."""
+    """Sort key: ready workers first, then those that serve, then the rest; among equals the fewest connections."""
     ranks = {Phase.SERVING: 0 if child.is_ready else 1, Phase.STARTING: 2}
     return ranks.get(child.phase, 3), child.connections

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: those of its affinity, and no more than its control groups' quota."""
+"""How many CPUs this process may use: those of its affinity, but no more than its control groups' quota."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cpus(mount: Path = _MOUNT, membership: Path = _MEMBERSHIP) -> int:
-    """At least 1. A quota of one and a half CPUs counts as two: the second worker has the half."""
+    """The number of usable CPUs, at least 1. Quotas are rounded up: one and a half CPUs count as two."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for group in _groups(mount, membership) if (quota := _quota(group)) is not None]
     return max(1, min([count, *map(math.ceil, quotas)]))
 
 
 def _groups(mount: Path, membership: Path) -> Iterator[Path]:
-    """The directories of this process's control groups that may hold a quota, its own first.
+    """The directories that may hold a quota of this process: its control groups, then their parents.
 
-    Each is bound by those above it. A container sees its own group as the root, whatever path it is told.
+    The quota of a group also binds the groups below it. A container sees its group as the root, even if the membership
+    file has another path.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -34,7 +35,7 @@ def _groups(mount: Path, membership: Path) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one tree. Where version 1 is in use as well, it is mounted beside the controllers' own.
+        # Version 2 has one tree. If version 1 is in use as well, it is mounted beside the trees of the controllers.
         for tree in (mount / "cpu",) if controllers else (mount, mount / "unified"):
             for group in (PurePosixPath(path), *PurePosixPath(path).parents):
                 yield tree / group.relative_to("/")

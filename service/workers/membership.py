@@ -1,4 +1,4 @@
-"""The worker's end: what it is told, what it tells, and which of its methods speak for all workers."""
+"""The worker's side of the backplane: the supervisor's calls, its own notices, and its cluster-wide methods."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _FAREWELL_S = 1.0
-"""To tell the supervisor the last numbers."""
+"""Time to send the supervisor the last metrics."""
 
 
 class Membership:
-    """What makes a server one of several workers. Belongs to one event loop."""
+    """A worker's membership in a server: its connection to the supervisor. Belongs to one event loop."""
 
     def __init__(self, birth: Birth) -> None:
         self.number = birth.number
@@ -53,11 +53,13 @@ class Membership:
         self._backplane.on("families", self._tell_families)
 
     def share(self, methods: Iterable[Method]) -> tuple[Method, ...]:
-        """The method table, in which some rows now speak for all workers."""
+        """Return the method table with some rows replaced by cluster-wide ones, which answer for all workers."""
         return self._shared.wrap(methods)
 
     def serve(self, families: Callable[[], Iterable[Family]], rescan: Callable[[], Awaitable[None]]) -> None:
-        """What the supervisor may ask for: this worker's metrics, from any thread, and a look at the repository."""
+        """Let the supervisor ask for this worker's metrics and for a rescan of the repository. ``families`` is called
+        in other threads.
+        """
         self._families = families
 
         async def run(_: Message) -> None:
@@ -66,7 +68,7 @@ class Membership:
         self._backplane.on("rescan", run)
 
     def obey(self, stopping: Stopping) -> None:
-        """Stop when the supervisor says so."""
+        """Pass the supervisor's stop notices to ``stopping``."""
 
         async def stop(_: Message) -> None:
             stopping.ask()
@@ -82,7 +84,7 @@ class Membership:
         self._backplane.on("abort", abort)
 
     async def open(self, readiness: Readiness) -> None:
-        """Begin to speak with the supervisor."""
+        """Connect to the supervisor, and tell it from now on when readiness changes."""
         await self._backplane.open(self._connection)
         self._backplane.notify("began")
         self._tasks = [
@@ -91,32 +93,32 @@ class Membership:
         ]
 
     def take_connections(self, listeners: Listeners) -> None:
-        """From now on the supervisor may hand over connections that it has accepted, until `refuse_connections`."""
+        """Let the supervisor hand over connections that it has accepted, until `refuse_connections`."""
         if not listeners.adopt_connections:
             return
         asyncio.get_running_loop().add_reader(self._connections, self._take, listeners)
         self._backplane.notify("takes connections")
 
     def refuse_connections(self) -> None:
-        """From now on they are closed that are still on their way."""
+        """Take no more connections; those still on their way are closed."""
         asyncio.get_running_loop().remove_reader(self._connections)
         self._backplane.notify("takes no connections")
         self._connections.close()
 
     async def join(self) -> None:
-        """Say that the first look at the models is over; returns when this worker knows what was decided before."""
+        """Report that the first scan of the models is over; return when this worker has made all earlier changes."""
         await self._backplane.call("join", timeout_s=2 * CHANGE_S)
 
     def up(self, standing: Standing) -> None:
-        """It listens, and is as ready as it will be."""
+        """Report that this worker's start is complete, and how it stands."""
         self._backplane.notify("up", standing.to_dict())
 
     def leave(self) -> None:
-        """From now on this worker takes no new calls."""
+        """Report that this worker takes no new calls from now on."""
         self._backplane.notify("leaving")
 
     async def close(self) -> None:
-        """Tell the last numbers and go."""
+        """Send the last metrics and disconnect."""
         tasks = [*self._tasks, *self._adopting]
         for task in tasks:
             task.cancel()
@@ -139,7 +141,7 @@ class Membership:
                 asyncio.get_running_loop().remove_reader(self._connections)
                 return
             if not descriptors:
-                # The kernel had none left for it.
+                # The descriptor was lost: this process had too many files open.
                 _log.error("connection lost: too many open files")
                 self._gone()
                 continue
@@ -152,7 +154,7 @@ class Membership:
         try:
             await listeners.adopt(connection, is_control=is_control, on_gone=self._gone)
         except (OSError, asyncio.CancelledError) as error:
-            # No TLS, most likely, or another certificate.
+            # The TLS handshake failed, most likely.
             _log.debug("connection not established", extra={"reason": str(error)})
             connection.close()
             self._gone()
@@ -178,7 +180,7 @@ class Membership:
 
     async def _outlive_no_supervisor(self) -> None:
         await self._backplane.closed.wait()
-        # As if the one process of a server had been killed, which this worker is a part of.
+        # Without its supervisor this worker exits at once, as a server of one process would that is killed.
         _log.error("the supervisor is gone, its worker leaves at once")
         logging.shutdown()
         os._exit(1)
@@ -189,8 +191,8 @@ async def _pong(_: Message) -> None:
 
 
 def belong_to_parent() -> None:
-    """Be killed by Linux when the process that started this one ends, even if this one hangs then; and write to its
-    terminal, from behind it, also where terminals are set to stop who does.
+    """Have Linux kill this process when its parent ends, even if this one hangs; and ignore SIGTTOU, so that a
+    background process may write to the terminal.
     """
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""One answer from those of all workers: counts add up, and a version is in the worst of its states."""
+"""Merges the answers of all workers into one: counts are summed, and the worst state of a version is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH_DURATIONS = ("compute_input", "compute_infer", "compute_output")
 
 
 def statistics(answers: Sequence[tuple[int, pb.ModelStatisticsResponse]]) -> pb.ModelStatisticsResponse:
-    """Counts and nanoseconds summed, by version; the last inference is that of the worker that had the last one."""
+    """Sum counts and nanoseconds by version; the last inference is the latest one of any worker."""
     totals: dict[tuple[str, str], pb.ModelStatistics] = {}
     batches: dict[tuple[str, str], dict[int, pb.InferBatchStatistics]] = {}
     for _, answer in answers:
@@ -45,8 +45,8 @@ def _add(total: pb.StatisticDuration, one: pb.StatisticDuration) -> None:
 
 
 def index(answers: Sequence[tuple[int, pb.RepositoryIndexResponse]], *, ready_only: bool) -> pb.RepositoryIndexResponse:
-    """Every version that some worker knows. READY is what is READY in all of them; where they differ, the reason says
-    which worker has what.
+    """Every version that some worker knows. A version is READY only if it is READY in all workers; if they differ, the
+    reason names each worker's state.
     """
     found: dict[tuple[str, str], dict[int, pb.RepositoryIndexResponse.ModelIndex]] = {}
     for worker, answer in answers:
@@ -56,7 +56,7 @@ def index(answers: Sequence[tuple[int, pb.RepositoryIndexResponse]], *, ready_on
     merged = pb.RepositoryIndexResponse()
     for (name, version), entries in sorted(found.items(), key=lambda item: (item[0][0], _number(item[0][1]))):
         if not version:
-            # Known by name alone in one worker; another one that has versions of it says more.
+            # A model without versions in one worker; skip it if another worker has versions of it.
             if name not in with_versions:
                 merged.models.add(name=name, reason="; ".join(_distinct(e.reason for e in entries.values())))
             continue

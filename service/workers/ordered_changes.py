@@ -1,8 +1,8 @@
-"""What all workers shall know alike: questions go to all of them, and every change reaches them in the same order.
+"""Keeps the workers consistent: questions go to all of them, and changes reach all of them in the same order.
 
-A change is made in all workers at once, one change after another, and remembered: a worker that comes later is told
-what was decided before it takes part. If some workers do what others refuse, the change stands where it was done and
-is remembered; whoever asked is told who refused, and asks again.
+A change is made in all workers at once, one change after another, and recorded: a worker that starts later repeats the
+recorded changes before it serves. If some workers make a change and others fail, the change stays where it was made and
+is recorded; the error tells the caller which workers failed, so that it can retry.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 QUESTION_S = 5.0
-"""For a worker to answer a question, which it does from memory."""
+"""Timeout of a question, which a worker answers from memory."""
 CHANGE_S = 600.0
-"""For a worker to load a model. How long models take is not ours to say; a file system that hangs never answers."""
+"""Timeout of a change, such as loading a model. Large models take long; a file system that hangs never answers."""
 
 
 class Agreement:
-    """Puts questions and changes to the workers. Belongs to one event loop."""
+    """Sends questions and changes to the workers. Belongs to one event loop."""
 
     def __init__(self, children: Callable[[], Iterable[Child]]) -> None:
-        """``children()`` are those that there are now."""
+        """``children()`` returns the present workers."""
         self._children = children
         self._changing = asyncio.Lock()
         self._decisions: dict[str, Message] = {}
 
     async def ask_all(self, asker: Child, message: Message) -> Message:
-        """What the ``asker`` was asked, for all workers: the answers of those that serve, its own first."""
+        """Run a call that ``asker`` received in all workers that serve; return their answers, the asker's first."""
         decides = message.fields["decides"]
         if not decides:
             return pack(await self._gather(asker, message, QUESTION_S))
         async with self._changing:
             answers = await self._gather(asker, message, CHANGE_S)
             if any(answer.error is None for answer in answers):
-                # At the end, so that they are repeated in the order in which they were made.
+                # Moved to the end, so that changes are repeated in the order in which they were made.
                 self._decisions.pop(decides, None)
                 self._decisions[decides] = message
             return pack(answers)
 
     async def admit(self, child: Child, admit: Callable[[], None]) -> None:
-        """Tell a worker what was decided before it came, then call ``admit``; no change comes between."""
+        """Repeat the recorded changes in a worker, then call ``admit``; no change comes in between."""
         async with self._changing:
             for message in list(self._decisions.values()):
                 answer = await self._run(child, message, CHANGE_S)
@@ -69,7 +69,7 @@ class Agreement:
             admit()
 
     async def rescan(self) -> None:
-        """Let the workers look at the repository, one after the other, so that only one at a time is busy with it."""
+        """Let the workers rescan the repository, one after the other, so that only one at a time is busy with it."""
         async with self._changing:
             for child in [child for child in self._children() if child.is_connected]:
                 try:
@@ -86,7 +86,7 @@ class Agreement:
         return [answer for answer in answers if answer is not None]
 
     async def _run(self, child: Child, message: Message, timeout_s: float) -> Answer | None:
-        """One worker's answer; None if it is gone: the one that takes its place is told what was decided."""
+        """One worker's answer; None if it is gone: the worker that replaces it repeats the recorded changes."""
         try:
             answer = await child.backplane.call("run", message.fields, message.body, timeout_s=timeout_s)
         except BackplaneClosed:

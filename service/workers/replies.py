@@ -1,4 +1,4 @@
-"""What workers answer to a call that was put to all of them: bytes or an error from each, as one message."""
+"""The workers' answers to a call that was sent to all of them: bytes or an error from each, in one message."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _KINDS = {kind.__name__: kind for kind in ServiceError.__subclasses__()}
 
 @dataclass(frozen=True)
 class Answer:
-    """One worker's."""
+    """The answer of one worker."""
 
     worker: int
     body: bytes = b""
-    """The serialised response; empty where there is an error."""
+    """The serialised response; empty if there is an error."""
     error: ServiceError | None = None
 
 
 def pack(answers: Iterable[Answer]) -> Message:
-    """All of them in one message."""
+    """Pack answers into one message."""
     given = list(answers)
     rows = [[a.worker, len(a.body), error_fields(a.error) if a.error is not None else None] for a in given]
     return Message({"answers": rows}, b"".join(a.body for a in given))
 
 
 def unpack(message: Message) -> list[Answer]:
-    """The reverse; raises BackplaneFailed for anything else."""
+    """Unpack the message that `pack` made; raises BackplaneFailed for any other message."""
     found, at = [], 0
     try:
         for worker, length, error in message.fields["answers"]:
@@ -47,12 +47,12 @@ def unpack(message: Message) -> list[Answer]:
 
 
 def error_fields(error: ServiceError) -> dict[str, Any]:
-    """An expected error as JSON."""
+    """Represent an expected error as JSON values."""
     return {"kind": type(error).__name__, "message": status_of(error).message, "details": asdict(error.details)}
 
 
 def error_of(fields: Mapping[str, Any]) -> ServiceError:
-    """The ServiceError that `fields` describe."""
+    """The ServiceError that ``fields`` describe, as made by `error_fields`."""
     details = fields["details"]
     error = _KINDS.get(fields["kind"], WorkerFailed)(fields["message"])
     pairs = {name: tuple((key, value) for key, value in details[name]) for name in ("metadata", "violations")}

@@ -1,7 +1,7 @@
-"""The rows of the method table that speak for all workers, whichever of them is asked.
+"""Cluster-wide methods: the rows of the method table that answer for all workers, whichever of them is called.
 
-The handlers stay as they are, and do in each worker what they do in a server of one process; here their rows are
-wrapped, so that a call goes to all of them and one answer comes back. The requests travel as the bytes that they are.
+The handlers do in each worker what they do in a server of one process; their rows are wrapped here, so that a call goes
+to all workers and their answers are merged. The requests are forwarded as bytes.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _log = logging.getLogger(__name__)
 
 _INFERENCE = "/inference.GRPCInferenceService/"
 _QUESTION_S = 10.0
-"""For the supervisor to answer a question; it gives each worker less."""
+"""Seconds for the supervisor to answer a question; it gives each worker less."""
 _CHANGE_S = 3600.0
 """Seconds for the supervisor to answer a change, which waits for earlier ones. Callers have their own deadlines."""
 
 
 @dataclass(frozen=True)
 class _Sharing:
-    """How one method is shared."""
+    """How one method is made cluster-wide."""
 
     merge: Callable[[Any, Sequence[tuple[int, Any]]], Any]
-    """One response, from a request and the responses of the workers that gave one, by number, its own first."""
+    """Merges the responses to a request into one; they come with the workers' numbers, those of this worker first."""
     response: Callable[[bytes], Any]
     decides: Callable[[Any], str] = lambda _: ""
-    """On what a request decides: of all decisions on the same thing the last one counts. Empty where it only asks."""
+    """Names what a request changes: of all changes with the same name the last one counts. Empty for a question."""
     asks_all: bool = True
-    """Whether a mere question goes to all; otherwise they all say the same."""
+    """Whether a question goes to all workers; False if they all give the same answer."""
 
 
 def _own(_: object, answers: Sequence[tuple[int, Any]]) -> object:
@@ -75,17 +75,17 @@ _SHARINGS = {
 
 
 class SharedMethods:
-    """Wraps the rows, and runs on this worker what another one was asked."""
+    """Wraps the rows, and runs calls on this worker that another one received."""
 
     def __init__(self, backplane: Backplane, number: int) -> None:
-        """``number`` is that of this worker."""
+        """``number`` is this worker's number."""
         self._backplane = backplane
         self._number = number
         self._local: dict[str, Unary] = {}
         backplane.on("run", self._run)
 
     def wrap(self, methods: Iterable[Method]) -> tuple[Method, ...]:
-        """The table with shared rows replaced by rows that speak for all workers."""
+        """Return the table with the shared rows replaced by cluster-wide ones."""
         return tuple(
             self._wrapped(method, _SHARINGS[method.path])
             if isinstance(method, Unary) and method.path in _SHARINGS
@@ -103,7 +103,7 @@ class SharedMethods:
             answers = await self._ask_all(method.path, request.SerializeToString(), decides, context.peer)
             given = [answer for answer in answers if answer.error is None]
             failed = [answer for answer in answers if answer.error is not None]
-            # A question may find a version in some workers only, while it is loaded; a change shall work in all.
+            # While a version is being loaded, a question may succeed in some workers only; a change must in all.
             silent = any(isinstance(answer.error, WorkerSilent) for answer in failed)
             if failed and (decides or silent or not given):
                 raise _told(failed, given)
@@ -124,7 +124,7 @@ class SharedMethods:
             raise WorkerSilent(f"the server's other processes did not answer within {timeout_s:g} s") from error
 
     async def _run(self, message: Message) -> Message:
-        """Answer for this worker alone."""
+        """Run a forwarded call on this worker only."""
         method = self._local.get(message.fields["path"])
         if method is None:
             raise BackplaneFailed(f"{message.fields['path']} is not shared")
@@ -137,7 +137,7 @@ class SharedMethods:
 
 
 class _RelayedContext:
-    """A `CallContext` of a call that another worker was given."""
+    """The `CallContext` of a call that another worker received."""
 
     metadata: Sequence[tuple[str, str | bytes]] = ()
 
@@ -145,12 +145,12 @@ class _RelayedContext:
         self.peer = peer
 
     def time_remaining_s(self) -> float | None:
-        """Without an end: half a change would be worse than a late one."""
+        """Return None, no deadline: half a change would be worse than a late one."""
         return None
 
 
 def _told(failed: Sequence[Answer], given: Sequence[Answer]) -> ServiceError:
-    """What the caller hears. All the same everywhere: as if there were one process. Otherwise who and what."""
+    """The error for the caller: the workers' error if all failed alike, else one that names those that failed."""
     first = failed[0]
     if first.error is None:
         raise ValueError("an answer without an error")

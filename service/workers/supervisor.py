@@ -1,6 +1,6 @@
-"""Several workers as one server: starts them, starts those again that die, stops them all; speaks for them.
+"""The supervisor of several workers: starts them, restarts those that die, stops them, and serves their metrics.
 
-Imports neither gRPC nor onnxruntime: it is small, and nothing that a request can do reaches it.
+It imports neither gRPC nor onnxruntime: it stays small, and requests are not processed in it.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _USAGE = 2
-"""The exit code by which a worker says that its settings cannot be used: trying again does not help."""
+"""The exit code of a worker whose settings cannot be used: a restart does not help."""
 _METRICS_S = 2.0
-"""For a worker to tell its metrics; those that it told before are shown otherwise."""
+"""Timeout for a worker's metrics; after it, the last ones are shown."""
 _SLACK_S = 15.0
-"""Beyond lame duck and grace, for a worker to be gone: it may be loading a version, or exporting its last spans."""
+"""Time beyond lame duck and grace for a worker to exit: it may be loading a version, or exporting its last spans."""
 _ABORT_S = 2.0
-"""For workers to leave at once; then they are killed."""
+"""Time for workers to exit at once; then they are killed."""
 _ROOM_BYTES = 16 * 1024 * 1024
-"""What may pass between processes beyond the largest request: metrics, statistics of all of them."""
+"""Bytes by which a message between processes may exceed the largest request: metrics, statistics of all workers."""
 
 
 async def supervise(config: ServerConfig, count: int, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
@@ -69,7 +69,7 @@ async def supervise(config: ServerConfig, count: int, on_ready: Callable[[Standi
 
 
 async def check_addresses(config: ServerConfig) -> None:
-    """Take every address that a server would take, and let go of it again; raises as `supervise` does."""
+    """Bind every address that a server would bind, and release it; raises as `supervise` does."""
     certificates_of(config)
     tokens_of(config)
     with Addresses(config):
@@ -89,9 +89,9 @@ class Supervisor:
         self._children: list[Child | None] = [None] * count
         self._restarts = [Restarts() for _ in range(count)]
         self._settled = [asyncio.Event() for _ in range(count)]
-        """Whether the first start of each is over, whatever came of it."""
+        """Set for each worker once its first start has succeeded or failed."""
         self._standings: dict[int, Standing] = {}
-        """How each stood when it last came up."""
+        """How each worker stood when it last came up."""
         self._came_up = asyncio.Event()
         self._failure: WorkersFailed | None = None
         self._totals = Totals()
@@ -102,7 +102,7 @@ class Supervisor:
         self._dealer = Dealer(self._living)
 
     async def run(self, on_ready: Callable[[Standing], None]) -> None:
-        """Until somebody asks to stop; raises as `supervise` does."""
+        """Run the workers until a stop is requested; raises as `supervise` does."""
         config = self._config
         metrics = MetricsEndpoint(self._families, config.metrics_host, config.metrics_port) if config.metrics else None
         output = logs.current_output()
@@ -148,7 +148,7 @@ class Supervisor:
         return [child for child in self._children if child is not None and child.phase is not Phase.GONE]
 
     async def _keep(self, number: int) -> None:
-        """One worker after the other in one place, until the server stops."""
+        """Run the worker with this number, and restart it whenever it exits, until the server stops."""
         restarts = self._restarts[number]
         while True:
             child = self._children[number] = self._make(number)
@@ -242,7 +242,7 @@ class Supervisor:
         return {**self._config.to_dict(), **ports}
 
     def _gives_up(self, number: int, code: int) -> bool:
-        """Whether no worker will ever serve. While one does, the others are tried for ever."""
+        """Stop the server and return True if no worker can be started. While one serves, others are retried."""
         failed = self._restarts[number].failed_starts
         has_served = any(child.phase is Phase.SERVING for child in self._living())
         if not failed or has_served or self._failure is not None:
@@ -259,7 +259,7 @@ class Supervisor:
         return True
 
     async def _announce(self, metrics: MetricsEndpoint | None, on_ready: Callable[[Standing], None]) -> None:
-        """Say how the server stands, once each worker has come up, or has failed to for the first time."""
+        """Log how the server stands and call ``on_ready``, once each worker's first start has succeeded or failed."""
         began_s = time.perf_counter()
         for settled in self._settled:
             await settled.wait()
@@ -298,17 +298,17 @@ class Supervisor:
             _log.error("workers did not leave in time, they are killed", extra={"workers": numbers, "after_s": limit_s})
 
     def hurry(self) -> None:
-        """Let no worker serve on any longer before it drains."""
+        """End the lame-duck time of all workers, so that they drain now."""
         for child in self._living():
             child.hurry()
 
     def _stop_listening(self) -> None:
-        """From now on whoever comes is told by their own system that there is no server."""
+        """Close the addresses, so that new connections are refused."""
         self._dealer.stop()
         self._addresses.close()
 
     def _left_while_stopping(self, child: Child, code: int) -> None:
-        # A service manager may tell every process to end, and one that has only just begun knows no better.
+        # A service manager may send SIGTERM to every process; one that has only just started dies of it.
         if code in (0, -signal.SIGTERM) or self._failure is not None:
             return
         _log.error("worker left badly", extra={"worker": child.number, "pid": child.pid, "exit": _exit_name(code)})
@@ -317,7 +317,7 @@ class Supervisor:
     # ---- metrics ------------------------------------------------------------------------------------------------
 
     def _families(self) -> Iterable[Family]:
-        """Metric families of all workers together. Called in the endpoint's thread."""
+        """Metric families of the whole server. Called in the endpoint's thread."""
         asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result(2 * _METRICS_S)
         serving = [str(child.number) for child in self._living() if child.phase is Phase.SERVING]
         return self._totals.families(self._own_families(), serving)

@@ -1,6 +1,6 @@
-"""The metrics of all workers as those of one server; what a worker has counted outlives it.
+"""Merges the metrics of all workers into those of one server; the counters of a worker are kept when it exits.
 
-Each family says itself what the numbers of several processes make together (`exposition.Across`).
+Each family says how the numbers of several processes are combined (`exposition.Across`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[str, "Mapping[str, str]", float]
 _SampleKey = tuple[str, Labels]
-"""Suffix and labels: what two processes must agree on to speak of the same thing."""
+"""Suffix and labels, which identify a sample of a family across processes."""
 _READINESS = (Across.LEAST, Across.WORST)
-"""What a worker that does not serve yet has no say in."""
+"""The `Across` values of families that are taken only from workers that serve."""
 
 
 def dump(families: Iterable[Family]) -> bytes:
-    """Families as JSON."""
+    """Serialise families as JSON."""
     rows = [
         [
             f.name,
@@ -39,7 +39,7 @@ def dump(families: Iterable[Family]) -> bytes:
 
 
 def load(text: bytes) -> list[Family]:
-    """The reverse of `dump`; raises ValueError for anything else."""
+    """Parse the output of `dump`; raises ValueError for anything else."""
     try:
         return [
             Family(
@@ -57,7 +57,7 @@ def load(text: bytes) -> list[Family]:
 
 
 class Totals:
-    """What every worker has last told, and what those that are gone had counted. Thread-safe."""
+    """The last metrics of every worker, and the counters of those that are gone. Thread-safe."""
 
     def __init__(self) -> None:
         self._pages: dict[str, list[Family]] = {}
@@ -66,12 +66,12 @@ class Totals:
         self._lock = threading.Lock()
 
     def update(self, name: str, page: list[Family]) -> None:
-        """Take a worker's newest page."""
+        """Replace a worker's metrics by newer ones."""
         with self._lock:
             self._pages[name] = page
 
     def retire(self, name: str) -> None:
-        """The worker's process is gone: its counters stay, for the next one begins at 0."""
+        """Keep the counters of a process that is gone: its successor begins at 0."""
         with self._lock:
             self._retire(self._pages.pop(name, []))
 
@@ -85,8 +85,8 @@ class Totals:
                     kept[key] = kept.get(key, 0) + value
 
     def families(self, own: Iterable[Family], serving: Iterable[str], *, label: str = "worker") -> list[Family]:
-        """Everything as one page. ``own`` is what the supervisor says of itself; ``serving`` names the workers that
-        take requests, who alone say what is ready, unless there are none.
+        """All families, merged. ``own`` are the supervisor's families; ``serving`` names the workers that take
+        requests. Only their readiness counts, unless there are none.
         """
         with self._lock:
             return self._families(own, set(serving), label)
@@ -106,7 +106,7 @@ class Totals:
         return merged + [_with_samples(family, self._kept(family.name, versions)) for family in lost]
 
     def _kept(self, family: str, versions: set[tuple[str, str]]) -> dict[_SampleKey, float]:
-        """What the gone have counted, but for versions of models that nobody serves any more."""
+        """Counters of processes that are gone, except for model versions that no worker has any more."""
         kept = {}
         for (suffix, labels), value in self._gone.get(family, {}).items():
             of = dict(labels)
@@ -160,7 +160,7 @@ def _with_samples(family: Family, values: Mapping[_SampleKey, float]) -> Family:
 
 
 def _worst(families: Iterable[Family], worst_first: tuple[str, ...]) -> list[Sample]:
-    """For each model and version the samples of the one family in which its state is the worst."""
+    """For each model and version, the samples of the process in which its state is the worst."""
     chosen: dict[Labels, tuple[int, list[Sample]]] = {}
     for family in families:
         groups: dict[Labels, list[Sample]] = {}

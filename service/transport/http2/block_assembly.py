@@ -7,24 +7,24 @@ from service.wire.errors import ConnectionFailure, ErrorCode
 
 
 class BlockAssembly:
-    """The one that is under way on a connection, if any: nothing may come in between."""
+    """The unfinished header block of a connection, if any: no other frame may come in between."""
 
     def __init__(self, max_bytes: int) -> None:
         self.stream_id: int | None = None
-        """Whose it is; None while none is under way."""
+        """The stream of the unfinished block; None if there is none."""
         self.ends_stream = False
         self._max_bytes = max_bytes
         self._parts: list[bytes] = []
         self._bytes = 0
 
     def begin(self, stream_id: int, part: bytes, *, ends_stream: bool) -> None:
-        """HEADERS without END_HEADERS."""
+        """Start a block with the payload of a HEADERS frame without END_HEADERS."""
         self.stream_id, self.ends_stream = stream_id, ends_stream
         self._parts, self._bytes = [], 0
         self.add(part)
 
     def add(self, part: bytes) -> None:
-        """One more part; raises ConnectionFailure where there are too many or too large ones (CVE-2024-27316)."""
+        """Add a part; raises ConnectionFailure for too many parts or too many bytes (CVE-2024-27316)."""
         self._parts.append(part)
         self._bytes += len(part)
         if self._bytes > self._max_bytes or len(self._parts) > abuse.MAX_CONTINUATIONS + 1:
@@ -33,7 +33,7 @@ class BlockAssembly:
             )
 
     def finish(self) -> bytes:
-        """The whole block."""
+        """Return the whole block and forget it."""
         block = b"".join(self._parts)
         self.stream_id, self._parts = None, []
         return block

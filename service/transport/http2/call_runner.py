@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _UNPACKINGS = 2
-"""Long messages that are unpacked at a time, each of which may grow to the limit of a message."""
+"""Long messages that are decompressed at a time; each may grow to the message limit."""
 
 
 class CallRunner:
-    """Runs calls. Belongs to one event loop."""
+    """Runs the calls of one engine. Belongs to one event loop."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, observer: Observer | None, check_access: CheckAccess | None
@@ -47,12 +47,12 @@ class CallRunner:
         self._tally = _tally(observer)
         self._may_express = observer is None or self._tally is not None
         self._check_access = check_access
-        # The loop itself holds tasks weakly.
+        # The loop itself holds only weak references to tasks.
         self._tasks: set[asyncio.Task[None]] = set()
         self._unpackings = asyncio.Semaphore(_UNPACKINGS)
 
     def begin(self, stream: Stream) -> None:
-        """A call's header fields are here. One with a stream of requests starts now."""
+        """Take a call whose header fields have arrived; start it if its method takes a stream of requests."""
         method = stream.head.method
         if isinstance(method, Opened):
             opened = OpenedStream(stream, method, self._observer, self._check_access)
@@ -77,7 +77,7 @@ class CallRunner:
         try:
             message = await self.unpacked(packed)
         except MessageError as error:
-            # The task is at its end: it must not be cancelled for having failed.
+            # The task is about to end: `fail` must not cancel it.
             stream.cancel_run = None
             stream.fail(error.status)
             return
@@ -85,12 +85,12 @@ class CallRunner:
         self.run(stream, message)
 
     async def unpacked(self, packed: Packed) -> bytes:
-        """A long message, which others need not wait for. Raises MessageError."""
+        """Decompress a long message in a thread, so that other calls do not wait. Raises MessageError."""
         async with self._unpackings:
             return await asyncio.to_thread(packed.unpack)
 
     def spawn(self, run: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run something for a call, until its end or that of the call."""
+        """Start a task for a call; it is kept alive here, and its unexpected errors are logged."""
         task = self._loop.create_task(run)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -110,7 +110,9 @@ class CallRunner:
             raise TypeError(f"{method}: unknown kind of method")
 
     def express(self, stream: Stream) -> Express | None:
-        """The shortest way for a call, if it may go it; so may, for now, those with the same head on its connection."""
+        """The method's express function, or None if the call may not use it. The answer also holds for calls with the
+        same head that its connection begins in the same go.
+        """
         method = stream.head.method
         if (
             not isinstance(method, Begun)
@@ -123,7 +125,7 @@ class CallRunner:
             if self._check_access is not None:
                 self._check_access(method, method.access, stream)
         except ServiceError:
-            return None  # which is told the general way
+            return None  # the general way reports it
         return method.express
 
     def _enter(self, enter: Express, stream: Stream, message: bytes) -> bool:
@@ -136,17 +138,17 @@ class CallRunner:
         return True
 
     def express_began(self, count: int) -> None:
-        """So many calls are on the express lane."""
+        """Tell the tally that ``count`` calls began on the express lane."""
         if self._tally is not None:
             self._tally.began(count)
 
     def express_ended(self, path: str, code: Code, took_s: Sequence[float]) -> None:
-        """Some of them are over, after so many seconds."""
+        """Tell the tally that express calls of one method ended; ``took_s`` has the seconds that each took."""
         if self._tally is not None and took_s:
             self._tally.ended(path, code, took_s)
 
     def leave_express(self, stream: Stream) -> None:
-        """Run a call as every other one."""
+        """Run a call of the express lane in the general way instead."""
         message = stream.asked
         stream.entered = stream.asked = None
         if self._tally is not None:
@@ -155,7 +157,7 @@ class CallRunner:
             self.run_generally(stream, message)
 
     def cancel_express(self, stream: Stream) -> None:
-        """The caller has gone, or its deadline has passed."""
+        """Cancel a call of the express lane: its caller has gone or its deadline has passed."""
         entered, stream.entered, stream.asked = stream.entered, None, None
         if entered is not None:
             entered.cancel()
@@ -165,7 +167,7 @@ class CallRunner:
         self.express_ended(stream.path, code, (time.perf_counter() - stream.began_s,))
 
     def _begin(self, stream: Stream, method: Begun, message: bytes) -> None:
-        """The short way: no task, no future."""
+        """Run a call by callbacks, without a task or a future."""
 
         is_done = False
 
@@ -179,7 +181,7 @@ class CallRunner:
             return answer
 
         cancel = begin_unary(method, message, stream, done, self._observer, self._check_access)
-        # Done at once it may be, and yet wait for the peer's windows: then there is nothing to cancel any more.
+        # `done` may have been called already while the response waits for the peer's windows: nothing to cancel then.
         if cancel is not None and not is_done:
             stream.cancel_run = cancel
 
@@ -203,7 +205,7 @@ class CallRunner:
             stream.cancel_run = None
             stream.respond(answer)
             return
-        # The task is at its end: it must not be cancelled for having failed.
+        # The task is about to end: `fail` must not cancel it.
         stream.cancel_run = None
         stream.fail(status)
 

@@ -1,4 +1,4 @@
-"""What time does to connections: pings, ages, idleness, requests that never end. One timer for all of them."""
+"""Time limits of connections: keepalive pings, age, idleness, requests that never end. One timer serves them all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _SLOWEST_S: Final = 1.0
 _QUICKEST_S: Final = 0.02
-_JITTER: Final = random.Random()  # noqa: S311 - nobody gains by guessing it
+_JITTER: Final = random.Random()  # noqa: S311 - no security depends on it
 _AGE_JITTER: Final = 0.1
-"""So that connections that were made together do not all come back together; as in gRPC."""
+"""Share by which ages vary, so that connections made together do not all reconnect together; as in gRPC."""
 _TOO_SLOW: Final = Status(Code.DEADLINE_EXCEEDED, "the request did not come to its end in time")
 
 
 class Caretaker:
-    """Looks after every connection from `start` to `stop`."""
+    """Enforces the time limits of every connection from `start` to `stop`."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -37,18 +37,18 @@ class Caretaker:
             limits.max_connection_age_grace_s,
             limits.max_connection_idle_s,
         )
-        # A quarter of the shortest is late by a quarter of it at most.
+        # With a quarter of the shortest limit as the period, none is exceeded by more than a quarter of that limit.
         shortest = min(span for span in (*spans, _SLOWEST_S * 4) if span)
         self._period_s = min(max(shortest / 4, _QUICKEST_S), _SLOWEST_S)
         self._timer: asyncio.TimerHandle | None = None
         self._ages: dict[Connection, float] = {}
 
     def start(self) -> None:
-        """Begin."""
+        """Start the timer."""
         self._timer = self._shared.loop.call_later(self._period_s, self._look)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -69,7 +69,7 @@ class Caretaker:
         elif (
             connection.control.pinged_s is not None and now_s - connection.control.pinged_s > limits.keepalive_timeout_s
         ):
-            # Whatever else it sends: gRPC's own servers also ask for the answer itself. Nobody would read a GOAWAY.
+            # Other frames do not count: gRPC's own servers also wait for the PING's answer. No GOAWAY: it is not read.
             connection.abort()
         elif limits.max_connection_idle_s and self._is_idle(connection, now_s, limits.max_connection_idle_s):
             connection.draining.begin("connection idle")

@@ -1,4 +1,4 @@
-"""One HTTP/2 connection, server side (RFC 9113): frames in, frames out, and the streams between."""
+"""One HTTP/2 connection, server side (RFC 9113): reads frames, writes frames and keeps the streams."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MAX_FRAME_BYTES: Final = 256 * 1024
 _OF_CALLS: Final = (frames.HEADERS, frames.DATA)
 _STREAM_MASK: Final = 0x7FFFFFFF
 _TURN_S: Final = 0.001
-"""Seconds for which the frames of one connection may keep the event loop; then all others have their turn."""
+"""Seconds for which the frames of one connection may occupy the event loop before other work runs."""
 _LAST_WORDS_S: Final = 0.05
-"""Seconds for a peer that is given up to read why."""
+"""Seconds that a failed peer has to read the GOAWAY before its connection is closed."""
 _CLOSE_S: Final = 2.0
-"""Seconds for a peer to read what was written before the connection was closed."""
+"""Seconds that a peer has to read what was written before the connection was closed."""
 
 
 class Connection(asyncio.Protocol):
     """One connection. `Shared` is what all connections of an engine have in common."""
 
     def __init__(self, shared: Shared, on_gone: Callable[[], None] = lambda: None) -> None:
-        """``on_gone`` is called once it is closed."""
+        """``on_gone`` is called once the connection is closed."""
         self.shared = shared
         self._on_gone = on_gone
         self.loop = shared.loop
@@ -60,14 +60,14 @@ class Connection(asyncio.Protocol):
         self.draining = Draining(self)
         self._unread = b""
         self._waits_for_turn = False
-        """There are unread bytes that could be read, and no more are taken from the transport."""
+        """Bytes in ``_unread`` wait for the connection's next turn; reading from the transport is paused."""
         self._has_preface = False
         self.last_stream_id = 0
-        """The highest that the peer has begun."""
+        """The highest stream number that the peer has begun."""
         self.receive_window = _CONNECTION_WINDOW
-        """What the peer may send on the whole connection."""
+        """Bytes of DATA that the peer may still send on the whole connection."""
         self.least_window = _CONNECTION_WINDOW // 2
-        """Below it, new room is given."""
+        """Below this ``receive_window``, a WINDOW_UPDATE is sent."""
         self.reset_by_us = ResetStreams()
         self.counted = abuse.Streams()
         self.idle_frames = abuse.Meter(abuse.IDLE_FRAMES)
@@ -84,8 +84,8 @@ class Connection(asyncio.Protocol):
     # ---- asyncio's side ------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has come (and its TLS handshake is over)."""
-        # By what it is for, and not by its class: uvloop's transports are no subclasses of asyncio's.
+        """Set up the connection; its TLS handshake, if any, is over."""
+        # A cast and no isinstance: uvloop's transports are no subclasses of asyncio's.
         self.sender.transport = cast("asyncio.Transport", transport)
         self.peer = peer.name(transport)
         peer.set_no_delay(transport)
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
             return
         self.shared.connections[self] = None
         if self.shared.checks_callers and is_resumed(transport):
-            # Its certificate was looked at when the session began, by the roots of that time.
+            # The client's certificate was verified when the session began, against the roots of that time.
             self.abort()
             return
         limits = self.shared.limits
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         )
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """It is gone, and with it every call."""
+        """End every call: the connection is gone."""
         self.is_closed = True
         self.shared.connections.pop(self, None)
         for stream in list(self.streams.values()):
@@ -129,21 +129,21 @@ class Connection(asyncio.Protocol):
         self._on_gone()
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full."""
+        """Stop sending: the transport's buffer is full."""
         self.sender.pause()
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room again."""
+        """Send on: the transport's buffer has room again."""
         self.sender.resume()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of frames, cut anywhere."""
+        """Read the frames in ``data``, which may begin and end within one."""
         if self.is_closed:
             return
         if self._unread:
             data = self._unread + data
             self._unread = b""
-        if self._waits_for_turn:  # TLS may have had some of it already
+        if self._waits_for_turn:  # TLS may have buffered this before reading was paused
             self._unread = data
             return
         self._take_turn(data)
@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
             self._read(data)
         except ConnectionFailure as failure:
             self.give_up(failure.code, failure.reason)
-        except Exception:  # noqa: BLE001 - a defect, which is this connection's alone
+        except Exception:  # noqa: BLE001 - a defect, which ends this connection only
             _log.exception("unexpected error on a connection", extra={"peer": self.peer})
             self.give_up(ErrorCode.INTERNAL_ERROR, "internal error")
 
@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
                     continue
             handler = self._handlers.get(kind)
             if handler is None:
-                self.idle_frames.count(self.heard_s)  # Unknown types are ignored (section 5.5), but not for ever.
+                self.idle_frames.count(self.heard_s)  # Unknown types are ignored (section 5.5), up to a limit.
                 continue
             try:
                 handler(stream_id, flags, data[start:position])
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._unread = data[position:]
 
     def _yield_turn(self) -> None:
-        """Frames are left that would keep others waiting."""
+        """Pause reading, and leave the remaining frames for a later step of the loop."""
         transport = self.sender.transport
         if transport is not None and not transport.is_closing():
             if transport.is_reading():
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
             self.loop.call_soon(self._next_turn)
 
     def _take_whole(self, data: bytes, position: int, kind: int, stream_id: int) -> int:
-        """What can be taken at a glance from ``position`` on; returns where that ends."""
+        """Take the common frames that start at ``position`` by the shortcut; return where they end."""
         if kind == frames.HEADERS:
             return self._whole.take_calls(data, position)
         stream = self.streams.get(stream_id)
@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
             if self.receive_window < 0:
                 raise ConnectionFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the connection's window")
             if self.receive_window < self.least_window:
-                # Given back at once: what is held is bounded stream by stream, and for all of them together.
+                # Given back at once: buffered requests are bounded for each stream, and for all of them together.
                 self.write(frames.window_update(0, _CONNECTION_WINDOW - self.receive_window))
                 self.receive_window = _CONNECTION_WINDOW
         if flags == frames.END_STREAM and stream is not None and stream.receive_whole(payload):
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
     # ---- streams -------------------------------------------------------------------------------------------------
 
     def _fail_stream(self, stream_id: int, failure: StreamFailure) -> None:
-        """Reset a stream for what the peer did. It counts like a reset by the peer: CVE-2025-8671."""
+        """Reset a stream for an error of the peer. It counts like a reset by the peer (CVE-2025-8671)."""
         self.counted.count_reset(self.heard_s, len(self.streams))
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
             self.emptied()
 
     def reset(self, stream: Stream, code: ErrorCode) -> None:
-        """Give a stream up, for a reason of our own."""
+        """Reset a stream for a reason that is not the peer's error."""
         self.streams.pop(stream.id, None)
         self.sender.forget(stream)
         stream.abandon()
@@ -335,7 +335,7 @@ class Connection(asyncio.Protocol):
         self.emptied()
 
     def ended(self, stream: Stream) -> None:
-        """A stream's response is complete."""
+        """Forget a stream whose response is complete."""
         self.streams.pop(stream.id, None)
         if not stream.is_remote_closed:
             # Section 8.1: the rest of the request is not needed.
@@ -344,7 +344,7 @@ class Connection(asyncio.Protocol):
         self.emptied()
 
     def emptied(self) -> None:
-        """Look whether the last stream has gone."""
+        """Note the time if no stream is left, and close the connection if it is draining."""
         if not self.streams:
             self.idle_since_s = self.loop.time()
             if self.draining.refuses_streams:
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
     # ---- the end -------------------------------------------------------------------------------------------------
 
     def give_up(self, code: ErrorCode, reason: str) -> None:
-        """GOAWAY for a fault of the peer, and the end of every call."""
+        """Send GOAWAY for a fault of the peer or a defect, end every call and close."""
         if self.is_closed:
             return
         self.shared.note_failure(self.peer, code, reason)
@@ -361,8 +361,8 @@ class Connection(asyncio.Protocol):
         self._end()
         transport = self.sender.transport
         if transport is not None and not transport.is_closing():
-            # What it has sent meanwhile is taken and dropped: closing a socket with unread bytes in it resets the
-            # connection, and the peer would not see why.
+            # Read and drop what the peer sends meanwhile: closing a socket with unread bytes in it resets the
+            # connection, and the peer would not see the GOAWAY.
             if not transport.is_reading():
                 transport.resume_reading()
             self.loop.call_later(_LAST_WORDS_S, self._close_transport)
@@ -384,10 +384,10 @@ class Connection(asyncio.Protocol):
     def _close_transport(self) -> None:
         if self.sender.transport is not None:
             self.sender.transport.close()
-            # A peer that does not read would keep it open; what it has not read by then it will not read.
+            # A peer that does not read would keep the connection open.
             self.loop.call_later(_CLOSE_S, self.abort)
 
     def abort(self) -> None:
-        """Close without waiting for anything."""
+        """Close at once and discard unsent data."""
         if self.sender.transport is not None:
             self.sender.transport.abort()

@@ -1,4 +1,4 @@
-"""Frames about the connection itself: SETTINGS, PING, GOAWAY, and those that a client has no use for (section 6)."""
+"""Frames about the connection itself: SETTINGS, PING, GOAWAY, PRIORITY, PUSH_PROMISE (RFC 9113, section 6)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PING_STRIKES: Final = 2
 
 
 class ControlFrames:
-    """What one connection's peer says of itself, and how often."""
+    """Handles the control frames of one connection and limits how many its peer may send."""
 
     def __init__(self, connection: Connection) -> None:
         self.peer = PeerSettings()
         self.pinged_s: float | None = None
-        """When a PING of ours went out that is not answered."""
+        """When our unanswered keepalive PING was sent, on the loop's clock; None if there is none."""
         self.handlers = {
             frames.PRIORITY: self._on_priority,
             frames.SETTINGS: self._on_settings,
@@ -85,21 +85,21 @@ class ControlFrames:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has at least 8 bytes")
-        # It concerns streams that we would begin, and there are none. The client closes when it is done.
+        # GOAWAY concerns streams that the server begins, and there are none. The client closes when it is done.
 
     def _on_priority(self, stream_id: int, _flags: int, payload: bytes) -> None:
         if not stream_id:
             raise ConnectionFailure(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         self._priorities += 1
-        if self._priorities > self._connection.counted.begun:  # clients by RFC 7540 send one with each call
+        if self._priorities > self._connection.counted.begun:  # clients of RFC 7540 send one with each call
             self._connection.idle_frames.count(self._connection.heard_s)
         if len(payload) != 5:
             if stream_id > self._connection.last_stream_id or not stream_id & 1:
-                # No RST_STREAM for a stream that was never opened (section 6.4): the client would not know what to do.
+                # RST_STREAM must not be sent for a stream that was never opened (section 6.4).
                 raise ConnectionFailure(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
             raise StreamFailure(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has 5 bytes")
 
     def ping(self) -> None:
-        """Ask whether the peer is alive."""
+        """Send a keepalive PING."""
         self.pinged_s = self._connection.loop.time()
         self._sender.write(frames.ping(_ALIVE_PING))

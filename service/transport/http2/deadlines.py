@@ -1,4 +1,4 @@
-"""Deadlines of many calls with one timer: being on time costs two dict operations instead of a timer of one's own."""
+"""Deadlines of many calls with one timer: a call that ends in time costs two dict operations instead of a timer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import asyncio
 
 GRAIN_S: Final = 0.005
-"""Deadlines closer together than this share a bucket. None is told early, and late by no more than this; by a tenth of
-a second where it was ten or more away, so that hours of deadlines are not millions of buckets.
+"""Width of a bucket of deadlines. None expires early, or late by more than this; those ten or more seconds away may be
+late by a tenth of a second, so that hours of deadlines are not millions of buckets.
 """
 _FAR_S: Final = 10.0
 _FAR_GRAINS: Final = 20
@@ -18,10 +18,10 @@ _TIDY_KEYS: Final = 256
 
 
 class Expires(Protocol):
-    """Whatever has a deadline."""
+    """An object with a deadline."""
 
     def expire(self) -> None:
-        """The deadline has passed. May remove entries of `Deadlines`, its own among them."""
+        """Handle the passed deadline. May remove entries of `Deadlines`, including this one."""
         ...
 
 
@@ -37,7 +37,7 @@ class Deadlines:
         self._timer_for = 0
 
     def add(self, entry: Expires, now_s: float, timeout_s: float) -> int:
-        """Call ``entry.expire()`` so many seconds after now, by the loop's clock; returns what `remove` needs."""
+        """Call ``entry.expire()`` at ``now_s + timeout_s`` on the loop's clock; return the key for `remove`."""
         key = int((now_s + timeout_s) / GRAIN_S) + 1
         if timeout_s >= _FAR_S:
             key += -key % _FAR_GRAINS
@@ -53,13 +53,13 @@ class Deadlines:
         return key
 
     def remove(self, entry: Expires, key: int) -> None:
-        """Forget it; also if it has expired."""
+        """Forget an entry; do nothing if it has expired."""
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.pop(entry, None)  # An empty one stays until its time comes, or until there are too many.
+            bucket.pop(entry, None)  # An empty bucket stays until it is due or `_tidy` drops it.
 
     def stop(self) -> None:
-        """Forget everything."""
+        """Forget all deadlines."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -67,9 +67,9 @@ class Deadlines:
         self._order.clear()
 
     def _tidy(self) -> None:
-        """Drop empty buckets: hours of deadlines whose calls have long been answered."""
+        """Drop empty buckets, which far deadlines of calls that have ended leave behind."""
         self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket}
-        self._order = sorted(self._buckets)  # which is a heap
+        self._order = sorted(self._buckets)  # a sorted list is a heap
         self._most_keys = max(_TIDY_KEYS, 2 * len(self._order))
 
     def _arm(self) -> None:

@@ -1,4 +1,4 @@
-"""The kind end of a connection (RFC 9113, section 6.8): first the peer hears, then it is held to it."""
+"""Graceful shutdown of a connection (RFC 9113, section 6.8): one GOAWAY warns the peer, a second refuses streams."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Draining:
     def __init__(self, connection: Connection) -> None:
         self.is_under_way = False
         self.since_s = 0.0
-        """When it began, on the loop's clock."""
+        """When draining began, on the loop's clock."""
         self.final_stream_id = frames.LARGEST_STREAM_ID
-        """Streams above it are refused."""
+        """Streams with higher numbers are refused."""
         self._connection = connection
         self._reason = "server stopping"
         self._on_acknowledged: Callable[[], None] | None = None
 
     @property
     def refuses_streams(self) -> bool:
-        """Whether the peer has been told a final number."""
+        """Whether the second GOAWAY, with the last stream that is served, was sent."""
         return self.final_stream_id != frames.LARGEST_STREAM_ID
 
     def begin(self, reason: str, on_acknowledged: Callable[[], None] | None = None) -> None:
-        """Tell the peer to use other connections for what it begins from now on. What is on its way is still served:
-        from which number on streams are refused is told when the peer is known to have heard.
+        """Tell the peer to use other connections for new calls. Calls on their way are still served: streams are
+        refused only after the peer has acknowledged the GOAWAY.
 
-        ``on_acknowledged`` is called then, or when the connection is gone; at once if it drains already.
+        ``on_acknowledged`` is called then, or when the connection is gone; at once if it is draining already.
         """
         if self.is_under_way or self._connection.is_closed:
             if on_acknowledged is not None:
@@ -50,7 +50,7 @@ class Draining:
         self._connection.write(frames.goaway(frames.LARGEST_STREAM_ID, ErrorCode.NO_ERROR, reason) + frames.ping(PING))
 
     def acknowledged(self) -> None:
-        """The peer has heard, or is gone."""
+        """Refuse further streams: the peer has acknowledged the GOAWAY, or is gone."""
         if self.is_under_way:
             self.refuse_streams()
         on_acknowledged, self._on_acknowledged = self._on_acknowledged, None
@@ -58,7 +58,7 @@ class Draining:
             on_acknowledged()
 
     def refuse_streams(self) -> None:
-        """Take no stream beyond those that there are; the connection closes once they are done."""
+        """Refuse streams beyond the present ones; the connection closes once they are done."""
         connection = self._connection
         if connection.is_closed or self.refuses_streams:
             return

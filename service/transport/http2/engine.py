@@ -1,7 +1,7 @@
-"""The fast engine: runs the method table on HTTP/2 connections of its own.
+"""The fast engine: runs the method table on an HTTP/2 implementation written for it.
 
-Made for small messages at a high rate, where grpcio spends most of its time in itself: frames are cut by hand, a call
-needs neither a task nor a future, and whatever is answered in one tick of the loop goes out in one write.
+It is made for small messages at a high rate, where grpcio's overhead dominates: frames are parsed by hand, a call needs
+neither a task nor a future, and all responses of one iteration of the event loop go out in one write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 1024
 _FLUSH_S: Final = 0.05
-"""For last answers to leave before their connections are cut."""
+"""Time for the last responses to be sent before their connections are aborted."""
 _STOPPING: Final = Status(Code.UNAVAILABLE, "Server exiting")
 
 
@@ -50,9 +50,9 @@ class Http2Engine:
         check_access: CheckAccess | None = None,
         is_shared: bool = False,
     ) -> None:
-        """``bind_hint`` says, for the message of a BindError, how to choose another address.
+        """``bind_hint`` is added to the message of a BindError and says how to choose another address.
 
-        ``is_shared``: somebody else listens there, for this engine and others, and `adopt` is how connections come.
+        ``is_shared``: another process listens on the address for several engines, and connections come by `adopt`.
         """
         self._is_shared = is_shared
         self._methods = tuple(methods)
@@ -75,7 +75,7 @@ class Http2Engine:
 
     @property
     def adopts(self) -> bool:
-        """Always."""
+        """Always True: the engine can serve connections that another process has accepted."""
         return True
 
     @property
@@ -110,17 +110,17 @@ class Http2Engine:
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def adopt(self, connection: socket.socket, on_gone: Callable[[], None] = lambda: None) -> None:
-        """Serve a connection that somebody else has accepted, and call ``on_gone`` when it is closed.
+        """Serve a connection that was accepted elsewhere, and call ``on_gone`` when it is closed.
 
-        The engine needs no `start` for it. Raises OSError where no connection can be established, for TLS, say.
+        It works without `start`. Raises OSError if the connection cannot be established, for example for TLS.
         """
         shared = self._open()
         await shared.loop.connect_accepted_socket(lambda: Connection(shared, on_gone), connection, **self._encryption)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Tell every client to use other connections from now on, and wait until they have heard, or until
-        ``timeout_s`` seconds have passed. What they have begun by then is served; new connections still are, too.
-        Returns whether all have heard.
+        """Tell every client to use other connections from now on, and wait until all have acknowledged it or
+        ``timeout_s`` seconds have passed. Calls that they begin before that are served, and so are new connections.
+        Returns whether all acknowledged.
         """
         shared = self._shared
         unheard = dict(shared.connections) if shared is not None else {}
@@ -200,6 +200,6 @@ async def _wait(event: asyncio.Event, timeout_s: float) -> None:
 
 
 def _split(address: str) -> tuple[str, int]:
-    """``host:port``, the host in brackets where it is an IPv6 address."""
+    """Split ``host:port``; an IPv6 host is in brackets."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,4 +1,4 @@
-"""The answers of one run on their way out: what is the same for all of them is done once."""
+"""Send the answers of one model run: work that is the same for all of them is done once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
-    """Respond to calls of one method's express lane, and send what that makes: there is nothing to wait for.
+    """Respond to calls of one method's express lane, and send the responses at once.
 
-    Never raises. Returns the streams that were not answered: their clients read too little, or it raised and they are
-    ended as INTERNAL.
+    Never raises. Returns the streams that were not answered: their clients read too little, or an exception ended them
+    with INTERNAL.
     """
     now_s = time.perf_counter()
     connection = answers[0][0].connection
@@ -45,7 +45,7 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
                 runner.express_ended(path, Code.OK, took_s)
                 took_s.clear()
                 runner = connection.shared.runner
-        # What cancels it knows whom to answer, which is this: a ring, unless it is opened here.
+        # `entered` refers back to its responder, the stream: break the reference cycle.
         stream.entered = stream.asked = None
         try:
             body_bytes = len(message) + PREFIX_BYTES
@@ -65,10 +65,10 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
                     runner.express_ended(path, refusal.code, (now_s - stream.began_s,))
                 continue
             if body_bytes != size:
-                # Only here: a message above the largest frame has no such pieces.
+                # Not before the checks: a message above the largest frame has no such pieces.
                 before, prefix = responses.WHOLE.pieces(len(message))
                 size = body_bytes
-            # What `Stream.respond` comes to for nearly every call.
+            # `Stream.respond` inlined for the common case.
             sender.window -= body_bytes
             number = stream.id.to_bytes(4, "big")
             parts += (
@@ -84,7 +84,7 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
                 _write(sender, parts)
                 connection.emptied()
             took_s.append(now_s - stream.began_s)
-        except Exception:  # noqa: BLE001 - a defect, which fails this call alone
+        except Exception:  # noqa: BLE001 - a defect, which fails this call only
             _write(sender, parts)
             end_in_error(stream)
             failed.append(stream)
@@ -96,13 +96,13 @@ def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
 
 
 def end_in_error(stream: Stream) -> None:
-    """End a call that could not be answered, while the reason is handled: with a status or, if that raises, too, by a
-    reset.
+    """End a call that could not be answered: with a status or, if that raises too, by a reset. Called in the handler of
+    the exception, which is logged.
     """
     _log.exception("unexpected error while a call was answered", extra={"method": stream.path})
     try:
         stream.fail(DEFECT)
-    except Exception:  # noqa: BLE001 - whatever it is, the call must end
+    except Exception:  # noqa: BLE001 - the call must end in any case
         _log.exception("unexpected error while a call was ended")
         stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
 

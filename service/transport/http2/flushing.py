@@ -1,4 +1,4 @@
-"""When what is written goes out: at the end of a tick of the loop, or at once where its work is done."""
+"""Batches writes: data go to the transports once per iteration of the event loop, or at once on request."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 class Flushing:
-    """The connections of one engine that have something to send."""
+    """The connections of one engine that have data to send."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: list[Sender] = []
 
     def later(self, sender: Sender) -> None:
-        """At the end of this tick, or when somebody asks for it."""
+        """Flush ``sender`` in the loop's next iteration, or in the next call of `now`."""
         if not self._due:
             self._loop.call_soon(self.now)
         self._due.append(sender)
 
     def now(self) -> None:
-        """All of them."""
+        """Flush all senders that are due."""
         due, self._due = self._due, []
         for sender in due:
             sender.flush()

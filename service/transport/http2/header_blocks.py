@@ -1,9 +1,9 @@
-"""Header blocks to calls. The ``hpack`` library decodes; a block that has been seen is not decoded again.
+"""Decodes header blocks into calls. The ``hpack`` library decodes; a block that has been seen is not decoded again.
 
-A client's calls mostly differ in nothing, and HPACK writes equal header lists as equal bytes for as long as the
-connection's table stays as it is. So a block that left the table unchanged is remembered whole, and all are forgotten
-when the table changes. Only ``grpc-timeout`` differs from call to call with clients that set deadlines: where it is
-written as a literal outside the table, the block is remembered without it and the literal is read by hand.
+Most calls of a client have the same header list, which HPACK encodes to the same bytes until the connection's table
+changes. So blocks that left the table unchanged are cached, and the cache is cleared when the table changes.
+With clients that set deadlines only ``grpc-timeout`` differs from call to call: if it is a literal outside the table,
+the block is cached without it and the literal is parsed here.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from service.rpc.methods import Method
     from service.transport.http2.request_head import Fields, RequestHead
 
-# At debug level it writes every header field, callers' tokens among them.
+# At debug level hpack logs every header field, including callers' tokens.
 logging.getLogger("hpack").setLevel(logging.INFO)
 
 _TIMEOUT: Final = b"grpc-timeout"
 _TIMEOUT_HUFFMAN: Final = bytes.fromhex("9acac8b24d494f6a7f")
 _STATIC_ENTRIES: Final = 61
 _REMEMBERED: Final = 64
-"""Blocks a connection; then all are forgotten, since a client whose blocks are all different gains nothing."""
+"""Blocks cached for a connection. A full cache is cleared: a client whose blocks all differ gains nothing by it."""
 _LARGEST_REMEMBERED: Final = 4096
 _LARGEST_TIMEOUT: Final = 16
-"""Bytes of a timeout's literal: eight digits and a unit, and some for the Huffman code."""
+"""Bytes of a timeout's literal: eight digits and a unit, and a margin for the Huffman code."""
 
 
 class HeaderBlocks:
@@ -44,20 +44,20 @@ class HeaderBlocks:
     def __init__(self, methods: Mapping[bytes, Method], max_metadata_bytes: int) -> None:
         self._methods = methods
         self._max_metadata_bytes = max_metadata_bytes
-        # Up to here a call is refused in words; more than this and the connection is given up, since what a few bytes
-        # of indices unfold to must not be put together at all.
+        # Up to this size a call is refused with a status; a larger list fails the connection before it is decoded
+        # completely, since a few bytes of indices can expand to very much.
         self._decoder = Decoder(max_header_list_size=4 * max_metadata_bytes + 65_536)
         self.known: dict[bytes, RequestHead] = {}
-        """Calls by the blocks that begin them."""
+        """Cached calls by the blocks that begin them."""
         self._known_but_timeout: dict[tuple[bytes, bytes], RequestHead] = {}
 
     @property
     def max_block_bytes(self) -> int:
-        """A longer block cannot be within the limits, whatever is in it."""
+        """Length above which no block can be within the limits."""
         return 4 * self._max_metadata_bytes + 65_536
 
     def plain(self, block: bytes) -> tuple[RequestHead, float | None] | None:
-        """The call that a block begins and its timeout in seconds, if it is one to be recognised at a glance."""
+        """The call that a block begins and its timeout in seconds, if the block is cached and the call is plain."""
         head = self.known.get(block)
         if head is not None:
             return (head, head.timeout_s) if head.is_plain else None
@@ -66,7 +66,7 @@ class HeaderBlocks:
                 continue
             start = len(before) + 1
             end = len(block) - len(after)
-            # A length of one byte, seven bits of it, and then just so many octets that are not Huffman's.
+            # The length must be one byte without the Huffman bit, and match the octets that follow.
             if 0 < end - start == block[start - 1] and block.endswith(after):
                 timeout_s = metadata.timeout_s(block[start:end])
                 if timeout_s and head.is_plain:
@@ -79,12 +79,12 @@ class HeaderBlocks:
         return head if head is not None else self._request(block)
 
     def trailers(self, block: bytes) -> None:
-        """Read a block that ends a request."""
-        self._forget()  # It may change the table; few clients ever send one.
+        """Decode and check a block that ends a request."""
+        self._forget()  # It may change the table; few clients send trailers.
         request_head.check_trailers(self._decode(block))
 
     def skip(self, block: bytes) -> None:
-        """Read a block that nobody asks for, since every block counts for the table."""
+        """Decode a block that is not used: every block may change the table."""
         self._forget()
         self._decode(block)
 
@@ -134,16 +134,16 @@ class HeaderBlocks:
             raise ConnectionFailure(ErrorCode.COMPRESSION_ERROR, "a header block cannot be decoded") from error
 
     def _table_state(self) -> tuple[object, int, int]:
-        """Another one whenever an entry has come or the size has changed: what comes, comes first. The first entry is
-        compared as an object: an equal one that has come since is another one.
+        """A value that changes with every new entry, which comes first in the table, and every change of size. Compare
+        its first item by identity, since an equal entry may have been added.
         """
         table = self._decoder.header_table
         entries = table.dynamic_entries
         return (entries[0] if entries else None, len(entries), table.maxsize)
 
     def _timeout_span(self, block: bytes) -> tuple[int, int] | None:
-        """Where the value of ``grpc-timeout`` is, its length included; None unless it is a literal outside the table,
-        and if anything in the block changes the table.
+        """Start and end of the value of ``grpc-timeout``, including its length; None if it is not a literal outside the
+        table, or if the block changes the table.
         """
         position, span = 0, None
         try:
@@ -176,7 +176,7 @@ class HeaderBlocks:
 
 
 def _integer(block: bytes, position: int, mask: int) -> tuple[int, int]:
-    """RFC 7541, section 5.1: the value, and where the next thing begins."""
+    """Decode an integer (RFC 7541, section 5.1): the value, and the position after it."""
     value = block[position] & mask
     position += 1
     if value < mask:
@@ -201,7 +201,7 @@ def _skip_string(block: bytes, position: int) -> int:
 
 
 def _string(block: bytes, position: int, *, is_name: bool = False) -> tuple[bytes, int]:
-    """RFC 7541, section 5.2: the octets, and where the next thing begins. A name is left in its Huffman code."""
+    """Decode a string (RFC 7541, section 5.2): the octets, and the position after it. A name stays Huffman-coded."""
     is_huffman = bool(block[position] & 0x80)
     start = _integer(block, position, 0x7F)[1]
     end = _skip_string(block, position)

@@ -1,4 +1,4 @@
-"""HEADERS and CONTINUATION (RFC 9113, 6.2, 6.10, 8): calls that begin, and trailers that end their requests."""
+"""HEADERS and CONTINUATION frames (RFC 9113, 6.2, 6.10, 8): they begin calls, and end requests as trailers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class HeaderFrames:
-    """The header frames of one connection."""
+    """Handles the header frames of one connection."""
 
     def __init__(self, connection: Connection) -> None:
         shared = connection.shared
@@ -29,7 +29,7 @@ class HeaderFrames:
 
     @property
     def interrupted(self) -> int | None:
-        """The stream whose header block must go on; None if there is none."""
+        """The stream of the unfinished header block; None if there is none."""
         return self._assembly.stream_id
 
     def _on_headers(self, stream_id: int, flags: int, payload: bytes) -> None:
@@ -40,7 +40,7 @@ class HeaderFrames:
             and stream_id & 1
             and len(connection.streams) < self._max_streams
         ):
-            # A block that has been seen, for a method that waits for its request, which is not here yet.
+            # The shortcut for a cached block of a method with one request, which comes in later frames.
             plain = self.blocks.plain(payload)
             if plain is not None:
                 connection.last_stream_id = stream_id
@@ -87,7 +87,7 @@ class HeaderFrames:
         self._begin(stream_id, head, is_end=is_end)
 
     def _takes(self, stream_id: int) -> bool:
-        """Whether there is room for another stream, and it comes before the end that was announced."""
+        """Whether the stream is within the limit of concurrent streams and not refused by a GOAWAY."""
         connection = self._connection
         return len(connection.streams) < self._max_streams and stream_id <= connection.draining.final_stream_id
 

@@ -1,4 +1,4 @@
-"""A call with a stream of requests that is run without a task: messages from frames to whoever takes them, and back."""
+"""A call with a stream of requests that runs without a task: callbacks take its requests and send its responses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class OpenedStream:
-    """A `service.rpc.methods.Replies`. Requests stay the bytes that they came as until they are taken: what is
-    held is bounded by the stream's receive window, however small they are or well compressed.
+    """The engine's side of an opened stream, a `service.rpc.methods.Replies`. Requests stay in the buffer as received
+    until they are taken, so that the stream's receive window bounds the memory, however small or compressed they are.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class OpenedStream:
         self.stream = stream
         self._open = method.open
         self._call = Call(method, stream, observer, check_access)
-        # What observers set in it is there for all that is logged of this call, and for no other.
+        # Context variables that observers set apply to the log lines of this call only.
         self._about = contextvars.copy_context()
         self._reader = stream.reader()
         self._taker: OpenStream | None = None
@@ -43,7 +43,7 @@ class OpenedStream:
         self._unpacking: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Start it."""
+        """Start the call."""
         self.stream.cancel_run = self._cancel
         self._about.run(self._begin)
 
@@ -59,7 +59,7 @@ class OpenedStream:
 
     @property
     def takes_at_once(self) -> bool:
-        """Whether the next message need not wait, nor be put together."""
+        """Whether the next message can be taken directly from its frame, without waiting or buffering."""
         taker = self._taker
         return (
             taker is not None
@@ -70,17 +70,17 @@ class OpenedStream:
         )
 
     def take(self, message: bytes) -> None:
-        """A message, while `takes_at_once`."""
+        """Pass on a whole message; only while `takes_at_once`."""
         try:
             if self._taker is not None:
                 self._taker.take(message)
-        except Exception as error:  # noqa: BLE001 - a defect, which is this call's alone
+        except Exception as error:  # noqa: BLE001 - a defect, which ends this call only
             self.end(error)
 
     def arrived(self) -> None:
-        """There is more to read."""
+        """Pass on the buffered messages while the taker has room."""
         taker = self._taker
-        if taker is None or self._is_feeding:  # The one that feeds goes on.
+        if taker is None or self._is_feeding:  # An outer call of this method, or `_unpack`, goes on.
             return
         self._is_feeding = True
         is_unpacking = False
@@ -102,7 +102,7 @@ class OpenedStream:
             self._is_feeding = is_unpacking
 
     async def _unpack(self, packed: Packed) -> None:
-        """A long message, and then what has come after it."""
+        """Decompress and pass on a long message, then those that arrived after it."""
         try:
             message = await self.stream.connection.shared.runner.unpacked(packed)
         except MessageError as error:
@@ -114,7 +114,7 @@ class OpenedStream:
             self.arrived()
 
     def end_of_requests(self) -> None:
-        """No more will come."""
+        """Note that the request stream has ended."""
         self._has_ended = True
         self.arrived()
 
@@ -130,28 +130,28 @@ class OpenedStream:
 
     @property
     def is_full(self) -> bool:
-        """Whether the client does not read what was sent."""
+        """Whether more than SEND_AHEAD bytes of responses wait for the client to read."""
         return self.stream.pending_bytes > SEND_AHEAD
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Responses."""
+        """Send responses."""
         self.stream.put(messages)
 
     def flush(self) -> None:
-        """For now that was all."""
+        """Flush written responses to the transport now."""
         self.stream.connection.shared.flushing.now()
 
     def more(self) -> None:
-        """Requests are taken again."""
+        """Pass on requests again: the taker has room."""
         self.arrived()
 
     def drained(self) -> None:
-        """The client reads again."""
+        """Let the taker send again: the client has read enough."""
         if self._taker is not None and not self.stream.is_over:
             self._taker.resume()
 
     def end(self, error: Exception | None = None) -> None:
-        """The last response was sent; or the stream has failed."""
+        """End the call: after the last response, or with the error that failed it."""
         stream, self._taker = self.stream, None
         stream.cancel_run = None
         if error is None:
@@ -161,7 +161,7 @@ class OpenedStream:
             stream.fail(self._about.copy().run(self._call.failed, error).status)
 
     def _cancel(self) -> None:
-        """The caller has gone, or its deadline has passed."""
+        """Cancel the call: the caller has gone, or its deadline has passed."""
         taker, self._taker = self._taker, None
         if self._unpacking is not None:
             self._unpacking.cancel()

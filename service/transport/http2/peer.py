@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, and whether it means to speak HTTP/2."""
+"""The peer of a connection: its address, TCP_NODELAY, and whether it negotiated HTTP/2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def name(transport: asyncio.BaseTransport) -> str:
-    """The peer's address, as gRPC writes it."""
+    """The peer's address as gRPC writes it, for example ``ipv4:127.0.0.1:5000``."""
     address = transport.get_extra_info("peername")
     if isinstance(address, tuple) and len(address) >= 2:
         host, port = str(address[0]), address[1]
@@ -19,8 +19,8 @@ def name(transport: asyncio.BaseTransport) -> str:
 
 
 def set_no_delay(transport: asyncio.BaseTransport) -> None:
-    """Have small answers sent at once. asyncio does so only where a socket says that it is TCP, which sockets made by
-    others may not.
+    """Set TCP_NODELAY, so that small responses are sent at once. asyncio sets it only if the socket object's ``proto``
+    is TCP, which sockets from another process may lack.
     """
     plain = transport.get_extra_info("socket")
     if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
@@ -28,8 +28,8 @@ def set_no_delay(transport: asyncio.BaseTransport) -> None:
 
 
 def has_agreed(transport: asyncio.BaseTransport) -> bool:
-    """Whether it has asked for HTTP/2, where TLS lets it (RFC 9113, section 3.2). OpenSSL itself goes on where client
-    and server have no protocol in common.
+    """Whether the peer negotiated ``h2`` by ALPN; always True without TLS (RFC 9113, section 3.2). OpenSSL does not
+    fail the handshake if client and server have no protocol in common.
     """
     secured = transport.get_extra_info("ssl_object")
     return secured is None or secured.selected_alpn_protocol() == "h2"

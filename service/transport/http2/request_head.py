@@ -1,4 +1,4 @@
-"""What the header fields of a call say (RFC 9113, section 8; gRPC over HTTP/2), checked once for each header block."""
+"""Parses and checks the header fields of a call (RFC 9113, section 8; gRPC over HTTP/2), once per header block."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_A_CONNECTION: Final = frozenset(
 _NOT_METADATA: Final = frozenset(
     (b"content-type", b"content-length", b"te", b"host", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding")
 )
-"""What the transport deals with itself, and what handlers are therefore not told; as in grpcio."""
+"""Fields that the transport handles itself and that handlers therefore do not see as metadata; as in grpcio."""
 _CONTENT_TYPE: Final = b"application/grpc"
 _NAME_BYTES: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _FORBIDDEN_IN_VALUES: Final = (b"\0", b"\r", b"\n")
@@ -33,20 +33,20 @@ Fields = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """One call's header fields."""
+    """The parsed header fields of a call."""
 
     method: Method | None
-    """The row that is asked for; None where ``refusal`` or ``http_status`` say why there is none."""
+    """The method that is called; None if ``refusal`` or ``http_status`` say why it is not."""
     metadata: tuple[tuple[str, str | bytes], ...]
     timeout_s: float | None = None
     encoding: bytes = b"identity"
     content_length: int | None = None
     refusal: Status | None = None
-    """The call is well-formed and cannot be served."""
+    """The status of a well-formed call that cannot be served."""
     http_status: int = 200
-    """Another one where this is no gRPC call at all."""
+    """The HTTP status to answer; not 200 if this is no gRPC call."""
     is_plain: bool = False
-    """It begins a call that waits for its request and for nothing else."""
+    """Whether the call takes one request, has no content-length and is not refused, so that shortcuts may serve it."""
 
 
 def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: int) -> RequestHead:
@@ -92,7 +92,7 @@ def parse(fields: Fields, methods: Mapping[bytes, Method], max_metadata_bytes: i
 
 
 def with_timeout(head: RequestHead, value: bytes) -> RequestHead:
-    """A copy of the head with this ``grpc-timeout``; an unreadable one fails the call as gRPC's servers do."""
+    """A copy of the head with this ``grpc-timeout``; a malformed value fails the call, as in gRPC's servers."""
     timeout_s = metadata.timeout_s(value)
     if timeout_s is not None:
         return replace(head, timeout_s=timeout_s, is_plain=head.is_plain and timeout_s > 0)
@@ -102,7 +102,7 @@ def with_timeout(head: RequestHead, value: bytes) -> RequestHead:
 
 
 def check_trailers(fields: Fields) -> None:
-    """The fields after a request's body: nobody reads them, but they must be well-formed. Raises StreamFailure."""
+    """Check the fields after a request's body, which are not used; raises StreamFailure if they are malformed."""
     pseudo, _ = _split(fields)
     if pseudo:
         raise _malformed("a pseudo-header field among the trailers")

@@ -1,4 +1,4 @@
-"""The messages of a streaming request, between the connection that they come from and the handler that reads them."""
+"""The messages of a streaming request, queued between the connection and the handler that reads them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class RequestQueue:
-    """An async iterator with one reader. Messages stay the bytes that they came as until they are taken: what is held
-    is bounded by the stream's receive window, however small they are or well compressed.
+    """An async iterator with one reader. Messages stay in the buffer as received until they are taken, so that the
+    stream's receive window bounds the memory, however small or compressed they are.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -25,16 +25,16 @@ class RequestQueue:
         self._waiter: asyncio.Future[None] | None = None
 
     def drained(self) -> None:
-        """Nobody waits for it here: see `Stream.send`."""
+        """Do nothing: a handler that waits for the client to read waits in `Stream.send`."""
 
     def arrived(self) -> None:
-        """There is more to read."""
+        """Wake the reader: data have arrived or the requests have ended."""
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def end_of_requests(self) -> None:
-        """No more will come."""
+        """Note that the request stream has ended."""
         self._has_ended = True
         self.arrived()
 
@@ -61,6 +61,6 @@ class RequestQueue:
             await self._waiter
 
     async def _fail(self, status: Status) -> None:
-        """End the call. Its handler, which is the one that waits here, is cancelled by that."""
+        """End the call with ``status``; this cancels the handler, which is the caller."""
         self._stream.fail(status)
         await asyncio.sleep(0)

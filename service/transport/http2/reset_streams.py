@@ -1,4 +1,4 @@
-"""The streams of a connection that were reset from our side: what the peer sent before it knew is no fault of its."""
+"""The streams of a connection that the server reset: frames that the peer sent before it knew are no errors."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ _MOST: Final = 1000
 
 
 class ResetStreams:
-    """The latest of them, by number."""
+    """The numbers of the streams that were reset last, up to 1000 of them."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, None] = {}
 
     def add(self, stream_id: int) -> None:
-        """One more."""
+        """Add a stream, and forget the oldest one if there are too many."""
         self._numbers[stream_id] = None
         if len(self._numbers) > _MOST:
             del self._numbers[next(iter(self._numbers))]
 
     def discard(self, stream_id: int) -> None:
-        """The peer has reset it, too: nothing more will come."""
+        """Forget a stream that the peer has reset too: no more frames will come."""
         self._numbers.pop(stream_id, None)
 
     def __contains__(self, stream_id: int) -> bool:

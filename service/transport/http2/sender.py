@@ -1,4 +1,4 @@
-"""The way out of a connection: one write for all that one tick brings, and responses wait for the peer's windows."""
+"""The sending side of a connection: one write per iteration of the event loop, and flow control of responses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from service.transport.http2.stream import Stream
 
 _FLUSH_FRAMES: Final = 16
-"""So many DATA frames of blocked responses are handed to the transport at once: it then says when it has enough."""
+"""DATA frames of blocked responses that are handed to the transport at once; it can then pause the writing."""
 
 
 class Unread:
-    """Responses that wait for their peers, on all connections of an engine."""
+    """Counts the bytes of responses that wait for their peers, on all connections of an engine."""
 
     bytes = 0
 
@@ -32,28 +32,28 @@ class Sender:
     def __init__(self, loop: asyncio.AbstractEventLoop, flushing: Flushing, unread: Unread) -> None:
         self.transport: asyncio.Transport | None = None
         self.window = frames.DEFAULT_WINDOW
-        """Bytes of DATA that the peer takes on the whole connection."""
+        """Bytes of DATA that may still be sent on the whole connection."""
         self.max_frame_bytes = frames.DEFAULT_MAX_FRAME_SIZE
         self.is_paused = False
-        """The transport's buffer is full: the peer does not read."""
+        """Whether the transport's buffer is full because the peer does not read."""
         self.paused_since_s = 0.0
         self.pending_bytes = 0
         """Bytes of all streams' responses that wait for flow control."""
         self.has_sent_since_ping = False
-        """Anything but answers that the peer can ask for as often as it likes."""
+        """Whether anything was sent since the peer's last PING, apart from `reply` frames."""
         self._loop = loop
         self._flushing = flushing
         self._unread = unread
         self._out: list[bytes] = []
         self._is_flush_due = False
         self._blocked: dict[Stream, None] = {}
-        """By the connection's window, or by a transport that is full."""
+        """Streams that wait for the connection's window or for a full transport."""
         self._shut: dict[Stream, None] = {}
-        """By their own windows: nothing else helps them."""
+        """Streams that wait for the stream's window; opening the connection's does not help them."""
         self._unread_replies = 0
 
     def hold(self, count: int) -> None:
-        """Keep the account of what waits: so many bytes more, or fewer."""
+        """Add ``count`` bytes, which may be negative, to the responses that wait."""
         self.pending_bytes += count
         self._unread.bytes += count
 
@@ -63,18 +63,18 @@ class Sender:
         return self.pending_bytes > abuse.UNREAD_BYTES or self._unread.bytes > abuse.MAX_UNREAD_BYTES
 
     def pause(self) -> None:
-        """The transport's buffer is full."""
+        """Stop sending: the transport's buffer is full."""
         self.is_paused = True
         self.paused_since_s = self._loop.time()
 
     def resume(self) -> None:
-        """The transport's buffer has room again."""
+        """Send on: the transport's buffer has room again."""
         self.is_paused = False
         self._unread_replies = 0
         self.pump_all()
 
     def write(self, data: bytes) -> None:
-        """Send, with whatever else is sent in this tick of the loop."""
+        """Send ``data`` with the next flush, together with all that is written until then."""
         self._out.append(data)
         self.has_sent_since_ping = True
         if not self._is_flush_due:
@@ -82,7 +82,9 @@ class Sender:
             self._flushing.later(self)
 
     def reply(self, data: bytes) -> None:
-        """Send what the peer can make us send for nothing; raises ConnectionFailure if it does not read that."""
+        """Send an acknowledgement or a reset, which cost the peer nothing to cause; raises ConnectionFailure if it
+        leaves too many of them unread.
+        """
         if self.is_paused:
             self._unread_replies += 1
             if self._unread_replies > abuse.MAX_UNREAD_REPLIES:
@@ -92,15 +94,15 @@ class Sender:
         self.has_sent_since_ping = before
 
     def flush(self) -> None:
-        """Hand what is written to the transport."""
+        """Hand the written data to the transport."""
         self._is_flush_due = False
         if self._out and self.transport is not None and not self.transport.is_closing():
             self.transport.write(b"".join(self._out))
         self._out.clear()
 
     def write_messages(self, stream: Stream, messages: Sequence[bytes]) -> int:
-        """Send some messages of several, as far as the windows allow it at once and nothing comes before them; returns
-        how many.
+        """Send the first of ``messages`` that fit into the windows now, if nothing of the stream waits before them;
+        return how many were sent.
         """
         if self.is_paused or stream.is_head_due or stream.pending or not stream.has_begun_response:
             return 0
@@ -140,7 +142,7 @@ class Sender:
             written += 1
             if written % _FLUSH_FRAMES == 0:
                 self.flush()
-        # A peer that does not read gets no ends of responses either: they would let it begin as many calls as it likes.
+        # A peer that does not read gets no ends of responses either: they would let it begin any number of calls.
         if stream.pending and not self.is_paused and stream.send_window <= 0:
             self._blocked.pop(stream, None)
             self._shut[stream] = None
@@ -153,7 +155,7 @@ class Sender:
         stream.complete()
 
     def pump_all(self) -> None:
-        """Each blocked stream in turn; whoever is still blocked goes to the end of the row."""
+        """Send for each blocked stream in turn; those that are still blocked go to the end of the queue."""
         for stream in list(self._blocked):
             if self.is_paused:
                 return
@@ -162,8 +164,8 @@ class Sender:
             self._pump_blocked(stream)
 
     def window_opened(self) -> None:
-        """The connection's: the same as far as it goes. A peer may open it byte by byte, so nobody else is looked at,
-        and not those that wait for their own windows.
+        """Send for blocked streams until the connection's window is used up. Streams that wait for their own windows
+        are not looked at, since a peer may open the connection's window byte by byte.
         """
         for _ in range(len(self._blocked)):
             stream = next(iter(self._blocked), None)
@@ -177,24 +179,24 @@ class Sender:
             self.pump(stream)
 
     def windows_changed(self) -> None:
-        """SETTINGS changed the windows of all streams."""
+        """Send for all waiting streams: SETTINGS changed their windows."""
         for stream in list(self._shut):
             if not stream.is_over:
                 self.pump(stream)
         self.pump_all()
 
     def window_grew(self, stream: Stream) -> None:
-        """The window of one stream grew."""
+        """Send for a waiting stream whose window grew."""
         if stream in self._shut or stream in self._blocked:
             self.pump(stream)
 
     def forget(self, stream: Stream) -> None:
-        """It is over, sent or not."""
+        """Remove a stream from those that wait."""
         self._blocked.pop(stream, None)
         self._shut.pop(stream, None)
 
     def close(self) -> None:
-        """Nothing more is sent; what is written and not handed over is lost."""
+        """Discard data that were not flushed, and forget all waiting streams."""
         self._out.clear()
         self._blocked.clear()
         self._shut.clear()

@@ -1,4 +1,4 @@
-"""What the peer has told of itself with SETTINGS (RFC 9113, section 6.5)."""
+"""The settings that the peer has sent in SETTINGS frames (RFC 9113, section 6.5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from service.wire.errors import ConnectionFailure, ErrorCode
 
 
 class PeerSettings:
-    """The values that matter to a server that sends no HPACK entries, no pushes and no large header lists."""
+    """The peer's settings that matter to a server without dynamic HPACK entries, pushes and large header lists."""
 
     def __init__(self) -> None:
         self.initial_window = frames.DEFAULT_WINDOW
@@ -15,7 +15,7 @@ class PeerSettings:
         self.max_frame_bytes = frames.DEFAULT_MAX_FRAME_SIZE
 
     def apply(self, payload: bytes) -> int:
-        """Take over one frame's values; returns by how much windows of present streams change.
+        """Apply one frame's values; return by how many bytes the windows of open streams change.
 
         Raises ConnectionFailure for values out of range. Unknown settings are ignored.
         """

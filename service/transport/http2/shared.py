@@ -1,4 +1,4 @@
-"""What the connections of one engine have in common."""
+"""State that the connections of one engine share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Shared:
-    """What all connections share. Belongs to one event loop."""
+    """State that all connections of an engine share. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -48,16 +48,16 @@ class Shared:
         self.connections: dict[Connection, None] = {}
         self.max_buffered_bytes = max_buffered_bytes
         self.buffered_bytes = 0
-        """Bytes of requests that are not complete, or not read by their handlers."""
+        """Bytes of requests that are not complete, or not yet read by their handlers."""
         self.on_connection_gone: Callable[[], None] | None = None
         self.is_stopping = False
-        """Whoever comes now is sent away: a TLS handshake may end long after its connection was accepted."""
+        """Whether new connections are aborted: a TLS handshake may end long after its connection was accepted."""
 
     def connection_gone(self) -> None:
-        """Tell whoever waits for the last one."""
+        """Call ``on_connection_gone``, if it is set."""
         if self.on_connection_gone is not None:
             self.on_connection_gone()
 
     def note_failure(self, peer: str, code: ErrorCode, reason: str) -> None:
-        """A connection was given up for what its peer did: at info level, since anybody can cause it."""
+        """Log that a connection was given up; at info level, since any client can cause it."""
         _log.info("connection given up", extra={"peer": peer, "code": code.name, "reason": reason})

@@ -1,6 +1,6 @@
-"""One call on one connection: what has come of its request, what is to be sent of its response, and who runs it.
+"""One call on one connection: the received part of its request, the unsent part of its response, and what runs it.
 
-It is the `CallContext` of its handler, too, and a `Responder` on the express lane.
+It is also the `CallContext` of its handler, and a `Responder` on the express lane.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ if TYPE_CHECKING:
 RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""
 SEND_AHEAD: Final = 64 * 1024
-"""A handler that streams waits while more than this is unsent."""
+"""A handler that streams responses waits while more bytes than this are unsent."""
 
 
 class Stream:
-    """One call. Made when its header fields are complete; gone when both sides have ended or one has given up."""
+    """One call. Made when its header fields are complete; removed when both sides have ended or one has reset it."""
 
-    # Class attributes are what most calls never set: a stream is made for each of them.
+    # Attributes that most calls never set are class attributes, which makes a stream cheaper to create.
     receive_window = RECEIVE_WINDOW
     is_remote_closed = False
     is_over = False
-    """Nothing is sent or received any more, and nobody runs it."""
+    """Whether the call has ended: nothing is sent or received any more, and nothing runs it."""
     requests: RequestQueue | OpenedStream | None = None
-    """Where the messages of a stream of requests go; None for one request."""
+    """Receives the messages of a stream of requests; None for methods with one request."""
     opened: OpenedStream | None = None
-    """Where the messages of a stream of requests go if the call is run without a task."""
+    """Equal to ``requests`` if the call runs without a task, else None."""
     cancel_run: Callable[[], object] | None = None
-    """Stops whoever runs it."""
+    """Cancels the task or the callbacks that run the call."""
     entered: Entered | None = None
-    """What runs it, if it is on the express lane."""
+    """The running call, if it is on the express lane."""
     asked: bytes | None = None
-    """The request of a call on the express lane, until it is answered."""
+    """The request of a call on the express lane; None once it is answered."""
     began_s = 0.0
-    """When it came there, on the clock of ``time.perf_counter``."""
+    """When the call entered the express lane, on the clock of ``time.perf_counter``."""
     heard_s = 0.0
-    """When the last of an incomplete request came, on the loop's clock; 0 once it is complete."""
+    """When the last part of an incomplete request came, on the loop's clock; 0 once it is complete."""
     stalled_s = 0.0
-    """When the client last let some of a complete response go, on the loop's clock; 0 if nothing of one waits."""
+    """When a complete response that waits for flow control last made progress, on the loop's clock; 0 if none waits."""
     pending: deque[memoryview] | None = None
-    """What must wait for the peer's flow control."""
+    """Response data that wait for the peer's flow control."""
     pending_bytes = 0
     is_head_due = False
-    """The response begins with HEADERS that are not sent yet."""
+    """Whether the response begins with HEADERS that are not sent yet."""
     _message: bytes | Packed | None = None
     _reader: MessageReader | None = None
     _body_bytes = 0
@@ -79,12 +79,12 @@ class Stream:
     _sent_ahead = 0
     _deadline_s: float | None = None
     deadline_key = 0
-    """0 without a deadline."""
+    """The key of the deadline in `Deadlines`; 0 without a deadline."""
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, timeout_s: float | None, send_window: int
     ) -> None:
-        """``timeout_s`` is this call's own; that of the head is of the first call that had this head."""
+        """``timeout_s`` is that of this call, whereas the cached head has that of the first call with this head."""
         self.connection = connection
         self.id = stream_id
         self.head = head
@@ -118,7 +118,7 @@ class Stream:
     # ---- the request ---------------------------------------------------------------------------------------------
 
     def receive_whole(self, data: bytes) -> bool:
-        """The only DATA frame of nearly every call: one message, whole. False where it is not that."""
+        """Take the only DATA frame of a call if it is one whole, uncompressed message; return False if it is not."""
         size = len(data) - PREFIX_BYTES
         if (
             size < 0
@@ -138,11 +138,11 @@ class Stream:
         return True
 
     def receive(self, data: bytes, flow_bytes: int, *, is_end: bool) -> None:
-        """One DATA frame: its contents, and what it counts for flow control. Raises StreamFailure."""
+        """Take one DATA frame: its contents, and its size for flow control. Raises StreamFailure."""
         self.receive_window -= flow_bytes
         if self.receive_window < 0:
             raise StreamFailure(ErrorCode.FLOW_CONTROL_ERROR, "more than the stream's window")
-        if self._trailers is not None:  # It is answered, though the answer is not sent yet.
+        if self._trailers is not None:  # The call is answered, though not all of the response is sent.
             self.is_remote_closed = is_end
             return
         self._body_bytes += len(data)
@@ -154,7 +154,7 @@ class Stream:
             self._credit()
 
     def end_of_request(self) -> None:
-        """The client has sent all it will. Raises StreamFailure."""
+        """Handle the end of the request. Raises StreamFailure."""
         self.is_remote_closed = True
         self.heard_s = 0.0
         expected = self.head.content_length
@@ -178,20 +178,20 @@ class Stream:
                 runner.run(self, message)
 
     def spend(self, flow_bytes: int) -> None:
-        """So many bytes of DATA, for which there was room, have come and gone."""
+        """Count DATA that were within the window and are already consumed."""
         self.receive_window -= flow_bytes
         self._body_bytes += flow_bytes
         self._uncredited += flow_bytes
         self._credit()
 
     def consumed(self) -> None:
-        """A handler has taken a message from the queue."""
+        """Update the accounts after a handler has taken a message."""
         if not self.is_over:
             self._account()
             self._credit()
 
     def reader(self) -> MessageReader:
-        """What has come and is not taken."""
+        """The reader of the call's request messages, made when it is first needed."""
         if self._reader is None:
             self._reader = MessageReader(self.head.encoding, self.connection.shared.limits.max_message_bytes)
         return self._reader
@@ -213,7 +213,7 @@ class Stream:
             self.fail(error.status)
 
     def _account(self) -> None:
-        """Say what is held; nothing is, once it is over."""
+        """Update the count of buffered request bytes; an ended call holds none."""
         if self.is_over:
             return
         reader = self.reader()
@@ -225,7 +225,7 @@ class Stream:
             self._hold(held)
 
     def _hold(self, count: int) -> None:
-        """Keep the account of what is buffered for requests everywhere."""
+        """Set this call's buffered bytes, and fail the call if those of all connections exceed the limit."""
         shared = self.connection.shared
         shared.buffered_bytes += count - self._buffered
         self._buffered = count
@@ -233,7 +233,7 @@ class Stream:
             self.fail(Status(Code.RESOURCE_EXHAUSTED, "the server holds too many incomplete requests"))
 
     def _credit(self) -> None:
-        """Let the client send on: what has come, except for whole messages that nobody has taken yet."""
+        """Give the client a new window for received data, except for whole messages that are not taken yet."""
         if self.is_remote_closed or self.is_over:
             return
         credit = self._uncredited - self._queued
@@ -245,17 +245,17 @@ class Stream:
     # ---- the response --------------------------------------------------------------------------------------------
 
     answer_all = staticmethod(answer_all)
-    """Answers several calls at once, as `service.rpc.methods.Responder` describes."""
+    """Answers several calls at once; implements `service.rpc.methods.Responder`."""
 
     def retry(self) -> None:
-        """It cannot be answered on the express lane. Never raises."""
+        """Run the call in the general way: the express lane cannot answer it. Never raises."""
         try:
             self.connection.shared.runner.leave_express(self)
-        except Exception:  # noqa: BLE001 - a defect, which fails this call alone
+        except Exception:  # noqa: BLE001 - a defect, which fails this call only
             end_in_error(self)
 
     def respond(self, message: bytes) -> Status | None:
-        """The only response, and the end. Returns the status that the client is told instead, if it is not sent."""
+        """Send the only response and end the call. Return the status that the client gets instead, if any."""
         if self.is_over:
             return None
         sender = self.connection.sender
@@ -270,7 +270,7 @@ class Stream:
         sender.window -= size
         sender.write(responses.WHOLE.response(self.id, message))
         if self.is_remote_closed and not self._buffered:
-            # What `_end` comes to for nearly every call.
+            # `_end` inlined for the common case.
             self.is_over = True
             if self._deadline_s is not None:
                 self.connection.shared.deadlines.remove(self, self.deadline_key)
@@ -283,15 +283,15 @@ class Stream:
         return None
 
     async def send(self, message: bytes) -> None:
-        """One of several responses; waits while the client does not read."""
+        """Send one of several responses; wait while the client does not read."""
         if self.put((message,)):
-            await asyncio.sleep(0)  # Others have their turn.
+            await asyncio.sleep(0)  # Let other tasks run.
         while self.pending_bytes > SEND_AHEAD and not self.is_over:
             self._sent = self.connection.loop.create_future()
             await self._sent
 
     def put(self, messages: Sequence[bytes]) -> bool:
-        """Some of several responses; whether much has been sent since that was last said."""
+        """Send some of several responses; return True each time more than SEND_AHEAD bytes have been sent."""
         if self.is_over or self._trailers is not None:
             return False
         sender = self.connection.sender
@@ -303,19 +303,19 @@ class Stream:
         self._sent_ahead += sum(map(len, messages))
         if self._sent_ahead <= SEND_AHEAD:
             return False
-        # Handed over, so that the transport can say that it has enough.
+        # Flush, so that the transport can pause the writing.
         self._sent_ahead = 0
         sender.flush()
         return True
 
     def finish(self) -> None:
-        """The end of several responses, or of none."""
+        """End a stream of responses, which may be empty, with OK."""
         if not self.is_over:
             self._begin_response()
             self._finish_with(responses.ok(self.id))
 
     def fail(self, status: Status, *, accept_encoding: bytes = b"") -> None:
-        """The end, whatever was sent before; stops whoever runs it."""
+        """End the call with an error status and cancel what runs it; responses may have been sent before."""
         if self.is_over or self._trailers is not None:
             return
         self._stop_run()
@@ -333,22 +333,22 @@ class Stream:
             self.fail(head.refusal)
 
     def abandon(self) -> None:
-        """The peer has reset it, or we have, or the connection is gone: nothing is sent any more."""
+        """End the call without sending anything: it was reset by either side, or the connection is gone."""
         if not self.is_over:
             self._close()
             self._stop_run()
 
     def expire(self) -> None:
-        """The call's deadline has passed."""
+        """End the call because its deadline has passed."""
         if self.is_over:
             return
-        if self._trailers is not None or self.pending:  # The client did not read in time what there was to say.
+        if self._trailers is not None or self.pending:  # The client did not read the response in time.
             self.connection.reset(self, ErrorCode.CANCEL)
         else:
             self.fail(LATE)
 
     def take(self, most_bytes: int) -> bytes:
-        """The next bytes for a DATA frame, from `pending`, which has some."""
+        """Take up to ``most_bytes`` from `pending` for a DATA frame."""
         if self.pending is None:
             return b""
         if self.stalled_s:
@@ -361,13 +361,13 @@ class Stream:
         self.pending_bytes -= len(taken)
         self.connection.sender.hold(-len(taken))
         if self.pending_bytes <= SEND_AHEAD < self.pending_bytes + len(taken) and self.requests is not None:
-            self.connection.loop.call_soon(self.requests.drained)  # Not now: what it sends comes after this.
+            self.connection.loop.call_soon(self.requests.drained)  # Not now: what it sends must come after `taken`.
         if self._sent is not None and self.pending_bytes <= SEND_AHEAD:
             self._wake()
         return taken
 
     def complete(self) -> None:
-        """Send what ends the response, if nothing comes before it any more."""
+        """Send the trailers, if there are any and nothing waits before them."""
         if self._trailers is not None and not self.pending and not self.is_over:
             self.connection.write(self._trailers)
             self._end()
@@ -385,7 +385,7 @@ class Stream:
         self.connection.sender.hold(len(data))
 
     def _finish_with(self, trailers: bytes) -> None:
-        """What ends the response; sent when all before it is."""
+        """End the response with ``trailers``, which are sent after all pending data."""
         self.has_begun_response = True
         self._trailers = trailers
         self.heard_s = 0.0
@@ -394,7 +394,7 @@ class Stream:
             self.stalled_s = self.connection.loop.time()
 
     def _end(self) -> None:
-        """The response is complete."""
+        """Close the stream after a complete response."""
         self._close()
         self.connection.ended(self)
 

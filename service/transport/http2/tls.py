@@ -1,4 +1,4 @@
-"""TLS for the engine: a context that offers HTTP/2 and takes over renewed certificates at the next handshake."""
+"""TLS for the engine: a context that offers HTTP/2 and uses renewed certificates from the next handshake on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def server_context(files: CertificateFiles) -> ssl.SSLContext:
-    """For connections from now on; asks ``files`` at each handshake whether there are newer certificates."""
+    """A TLS context that asks ``files`` at each handshake whether there are newer certificates."""
     shown = files.current
     context = current = _context(shown)
 
     def renew(connection: ssl.SSLObject, _name: str | None, _context_of_listener: ssl.SSLContext) -> None:
         nonlocal shown, current
         files.renewed()
-        if files.current is not shown:  # another listener may have been the one to notice
+        if files.current is not shown:  # another listener may have noticed the change
             shown = files.current
             current = _context(shown)
-        # OpenSSL asks here before it chooses a certificate, whether or not the client names a server.
+        # OpenSSL calls this before it chooses a certificate, whether or not the client sends a server name.
         connection.context = current
 
     context.sni_callback = renew
@@ -33,7 +33,7 @@ def server_context(files: CertificateFiles) -> ssl.SSLContext:
 
 
 def is_resumed(transport: asyncio.BaseTransport) -> bool:
-    """Whether a connection goes on with a session from before, so that its peer has shown no certificate."""
+    """Whether a connection resumed a TLS session, so that its peer has shown no certificate."""
     connection = transport.get_extra_info("ssl_object")
     return connection is not None and bool(connection.session_reused)
 
@@ -47,7 +47,7 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
         context.load_cert_chain(chain, key)
     if certificates.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        # A session that is taken up again shows no certificate, and the roots may have changed since it did.
+        # The client shows no certificate in a resumed session, and the roots may have changed meanwhile.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
         context.load_verify_locations(cadata=certificates.client_ca.decode("ascii"))
@@ -56,7 +56,7 @@ def _context(certificates: Certificates) -> ssl.SSLContext:
 
 @contextmanager
 def _as_file(contents: bytes) -> Iterator[str]:
-    """A file with these bytes that lives in memory: `ssl` reads keys from files alone."""
+    """The path of an in-memory file with these bytes: `ssl` reads keys from files only."""
     descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, contents)

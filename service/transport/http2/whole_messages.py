@@ -1,8 +1,8 @@
-"""What nearly everything is: calls whose HEADERS were seen before and whose request is one DATA frame, and DATA frames
-that are one message of a stream.
+"""The shortcut for the common case: calls whose HEADERS were seen before and whose request is one DATA frame, and DATA
+frames that are one message of a stream.
 
-They are cut out of what was read, as many as there are, in one go. Whatever is anything else is left to `Connection`,
-which knows all the rules; what is taken here breaks none.
+All that follow each other in the received bytes are taken in one go. All other frames are left to `Connection`, which
+implements all of RFC 9113; the frames taken here need no further checks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
 """Largest DATA frame that is taken here."""
 MOST_AT_ONCE: Final = 128
-"""Calls or messages, before `Connection` looks whether others must have their turn."""
+"""Calls or messages that are taken before `Connection` checks whether to let other work run."""
 
 
 class WholeMessages:
@@ -37,11 +37,11 @@ class WholeMessages:
         self._most_bytes = min(PREFIX_BYTES + limits.max_message_bytes, LARGEST_BYTES)
 
     def take_calls(self, data: bytes, position: int) -> int:
-        """Begin the calls that ``data`` has from ``position`` on; returns where the first other thing is."""
+        """Begin the calls that ``data`` has from ``position`` on; return the position of the first other frame."""
         connection, known = self._connection, self._blocks.known
         streams, runner = connection.streams, connection.shared.runner
         send_window = connection.control.peer.initial_window
-        # The general way gives the client new room.
+        # Only the general way sends WINDOW_UPDATE, so that this one must not use up the window.
         room = connection.receive_window - connection.least_window
         unpack, unpack_message = frames.FRAME_HEADER.unpack_from, frames.MESSAGE_HEADER.unpack_from
         last_message_header = len(data) - _MESSAGE_AT
@@ -108,7 +108,7 @@ class WholeMessages:
         return position
 
     def take_streamed(self, data: bytes, position: int, opened: OpenedStream) -> int:
-        """Hand on the messages of one stream that ``data`` has from ``position`` on; returns as the other does."""
+        """Pass on the messages of one stream that ``data`` has from ``position`` on; return the position after them."""
         connection, stream = self._connection, opened.stream
         stream_id, room = stream.id, min(connection.receive_window - connection.least_window, stream.receive_window)
         unpack = frames.MESSAGE_HEADER.unpack_from
