@@ -1,1 +1,1 @@
-"""Serving (and later training) as gRPC services. Never imports torch."""
+"""Serving and training as gRPC services. The server process never imports torch."""

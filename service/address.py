@@ -1,14 +1,14 @@
-"""``host:port``, as people write it."""
+"""Parsing of ``host:port`` addresses."""
 
 from __future__ import annotations
 
 MAIN_PORT, CONTROL_PORT = 8001, 8003
-"""Where a server with default settings answers, and where it is controlled."""
+"""Default ports of a server for inference and for control."""
 _HIGHEST_PORT = 65535
 
 
 def split_address(address: str, usual_port: int = MAIN_PORT) -> tuple[str, int]:
-    """Host, without the brackets of IPv6, and port; ValueError, with ``usual_port`` in its example, for no address."""
+    """Split into host, without the brackets of IPv6, and port; raises ValueError with ``usual_port`` in its example."""
     host, _, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= _HIGHEST_PORT

@@ -1,4 +1,4 @@
-"""How a server is set up: one frozen value, checked when it is made.
+"""The configuration of a server, as one frozen value that is validated when it is made.
 
 Each setting is declared once, here: its type, default, bounds and meaning. The command line makes its options and
 environment variables from this table (`service.cli.options`), and ``--print-config`` prints it.
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 _LONGEST_S = 86400.0 * 24
-"""gRPC counts milliseconds in 32 bits."""
+"""Longest duration in seconds, since gRPC counts milliseconds in 32 bits."""
 
 MAIN_HINT = "choose another --host or --port"
-"""What to say of a main address that cannot be had; and of the address of control:"""
+"""Hint in the error for a main address that cannot be bound; `CONTROL_HINT` is the one for the control port."""
 CONTROL_HINT = "choose another --control-port for control, or --no-control"
 
 
 TRAINING_MODULES = ("torch", "onnxscript")
-"""What the process of a training run imports, and this one never does."""
+"""Modules that only the process of a training run imports."""
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; names the field, the value and the bound."""
+    """A setting is invalid; the message names the field, the value and the bound."""
 
 
 def setting(
@@ -42,8 +42,8 @@ def setting(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     metavar: str | None = None,
-) -> Any:  # noqa: ANN401 - what dataclasses.field returns, too
-    """A field with its help and bounds (both inclusive)."""
+) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A dataclass field with its help text and bounds (both inclusive)."""
     metadata = {"help": help_text, "low": low, "high": high, "choices": choices, "metavar": metavar}
     return field(default=default, metadata=metadata)
 
@@ -53,7 +53,7 @@ class ServerConfig:
     """Every setting of a server."""
 
     repository: Path
-    """Directory with one folder a model. Must exist, may be empty."""
+    """Directory with one folder per model. Must exist, may be empty."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or :: for every interface.")
     transport: str = setting(
@@ -221,17 +221,17 @@ class ServerConfig:
 
     @property
     def control_address(self) -> str:
-        """The control port's address."""
+        """The control port's address as ``host:port``, with the brackets that IPv6 needs."""
         return join_address(self.control_host, self.control_port)
 
     def to_dict(self) -> Mapping[str, Any]:
-        """For ``--print-config`` and logs: plain values only."""
+        """The settings as plain values, for ``--print-config`` and logs."""
         values = {declared.name: getattr(self, declared.name) for declared in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ServerConfig:
-        """The reverse of `to_dict`."""
+        """Make a configuration from the result of `to_dict`."""
         paths = {declared.name for declared in fields(cls) if "Path" in str(declared.type)}
         given: dict[str, Any] = {
             name: Path(value) if name in paths and value is not None else value for name, value in values.items()

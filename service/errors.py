@@ -1,25 +1,25 @@
-"""What a client can be told, and the one place where an exception becomes a status.
+"""Errors that are reported to clients, and the one place where an exception becomes a status.
 
     ServiceError                expected: a status and its message for the client, a debug line in the log
     ├── InvalidRequest          INVALID_ARGUMENT     the request can never be answered as it is
     ├── ModelNotFound           NOT_FOUND            no such model, or no such version of it
     ├── ModelNotReady           UNAVAILABLE          it exists and may become ready: try again
     ├── ServerStopping          UNAVAILABLE          try another server, or later
-    ├── ServiceUnknown          NOT_FOUND            a health check for a name nobody registered
+    ├── ServiceUnknown          NOT_FOUND            a health check for a name that is not registered
     ├── QueueFull               UNAVAILABLE          too many requests wait for the model: try again
     ├── QueueTimeout            UNAVAILABLE          its own timeout passed in the queue: try again
     ├── DeadlineExceeded        DEADLINE_EXCEEDED    the caller's deadline passed in the queue
     ├── ControlNotAllowed       UNAVAILABLE          models are not loaded by request here; Triton's code and words
     ├── LoadFailed              INTERNAL             a model that was to be loaded is not there, or cannot be opened
-    ├── LoadRefused             FAILED_PRECONDITION  the same, since its proof failed
-    ├── OperationNotFound       NOT_FOUND            no training run of that name, or none any more
-    ├── OperationNotDone        FAILED_PRECONDITION  it runs, and what was asked is for those that are done
+    ├── LoadRefused             FAILED_PRECONDITION  a model that was to be loaded failed its proof
+    ├── OperationNotFound       NOT_FOUND            no training run of that name, or it was deleted
+    ├── OperationNotDone        FAILED_PRECONDITION  the call is only for runs that are done
     ├── RequestIdReused         ALREADY_EXISTS       the same request_id came with another request before
-    ├── TrainingQueueFull       RESOURCE_EXHAUSTED   as many training runs wait as may
-    ├── TrainingStoreFull       RESOURCE_EXHAUSTED   the disk has no room for what has to be kept of a run
+    ├── TrainingQueueFull       RESOURCE_EXHAUSTED   the queue of training runs is full
+    ├── TrainingStoreFull       RESOURCE_EXHAUSTED   the disk has no room for the data of a run
     ├── TrainingStoreBusy       UNAVAILABLE          another process keeps the file of runs locked: try again
-    ├── Unauthenticated         UNAUTHENTICATED      no token, or one that is not known
-    ├── PermissionDenied        PERMISSION_DENIED    the caller is known, and may not do this, or not on this port
+    ├── Unauthenticated         UNAUTHENTICATED      no token, or an unknown one
+    ├── PermissionDenied        PERMISSION_DENIED    the caller is known, but may not do this, or not on this port
     ├── Unsupported             UNIMPLEMENTED        a part of the protocol that this server does not have
     ├── WorkerSilent            UNAVAILABLE          another process of this server did not answer in time: try again
     ├── WorkerFailed            INTERNAL             another process of this server could not do what this one could
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_MESSAGE_BYTES = 1024
-"""A message may quote the request, and travels in the trailers, whose size clients limit to 8 KiB: percent-encoded, so
-three times as long at worst, and again in the details, once or twice."""
+"""Longest message in bytes. It may quote the request and travels in the trailers, which clients limit to 8 KiB:
+percent-encoded, up to three times as long, and once or twice more in the details."""
 MAX_DETAIL_BYTES = 256
-"""Largest size of each value among the details."""
+"""Longest value in the details, in bytes."""
 MAX_VIOLATIONS = 10
-"""So many fields at fault are named at most, for the same reason."""
+"""The most invalid fields that the details name, also because of the limit on trailers."""
 
 
 class Code(IntEnum):
-    """gRPC status codes. Our own, so that only the transport knows grpcio."""
+    """gRPC status codes, defined here so that only the transport depends on grpcio."""
 
     OK = 0
     CANCELLED = 1
@@ -70,7 +70,7 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a call ends."""
+    """The status with which a call ends."""
 
     code: Code
     message: str = ""
@@ -79,17 +79,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What a program may want to know of an error beyond its code."""
+    """Machine-readable details of an error beyond its code."""
 
     reason: str
     """UPPER_SNAKE_CASE, one for each kind of error."""
     field: str = ""
-    """Path of the request's field at fault, for example ``inputs[0].shape``; empty if it is none, or several."""
+    """Path of the invalid field of the request, such as ``inputs[0].shape``; empty for none or several."""
     retry_after_s: float | None = None
-    """When to try again, in seconds; None where that does not help."""
+    """When to retry, in seconds; None where a retry does not help."""
     metadata: tuple[tuple[str, str], ...] = ()
     violations: tuple[tuple[str, str], ...] = ()
-    """Where several fields are at fault: the path of each and what is wrong with it."""
+    """If several fields are invalid: the path of each and its problem."""
 
 
 class ServiceError(Exception):
@@ -109,10 +109,10 @@ class ServiceError(Exception):
         may_pass: bool = True,
         **metadata: str,
     ) -> None:
-        """``field`` is the path of the request's field at fault; ``metadata`` goes into the error's details.
+        """``field`` is the path of the invalid field of the request; ``metadata`` goes into the error's details.
 
-        ``violations`` are for requests with several fields at fault: each path, and what is wrong. ``reason`` says more
-        than the class does; ``may_pass`` is false where trying again does not help for all that.
+        ``violations`` lists several invalid fields: the path of each and its problem. ``reason`` replaces the one of
+        the class; ``may_pass`` is false where a retry does not help although the class suggests one.
         """
         retry_after_s = self.retry_after_s if may_pass else None
         about = tuple((key, _cut(value, MAX_DETAIL_BYTES)) for key, value in metadata.items())
@@ -124,21 +124,21 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    """The message names the tensor or field, what was expected and what came."""
+    """The request is invalid; the message names the tensor or field, the expected value and the actual one."""
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_REQUEST"
 
 
 class ModelNotFound(ServiceError):
-    """Unknown model, or unknown version of a known one."""
+    """The model is unknown, or has no such version."""
 
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
 
 
 class ModelNotReady(ServiceError):
-    """Known, but not (or no longer) ready. UNAVAILABLE is the code that clients retry."""
+    """The model is not (or no longer) ready. UNAVAILABLE is the code that clients retry."""
 
     code = Code.UNAVAILABLE
     reason = "MODEL_NOT_READY"
@@ -161,7 +161,7 @@ class ServiceUnknown(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """UNAVAILABLE as Triton answers it, not RESOURCE_EXHAUSTED: trying again helps, and clients retry this code."""
+    """The model's queue is full: UNAVAILABLE as in Triton, since a retry helps and clients retry this code."""
 
     code = Code.UNAVAILABLE
     reason = "QUEUE_FULL"
@@ -169,7 +169,7 @@ class QueueFull(ServiceError):
 
 
 class QueueTimeout(ServiceError):
-    """The request's ``timeout`` parameter; the caller may still be waiting."""
+    """The request's ``timeout`` parameter passed in the queue; the caller may still be waiting."""
 
     code = Code.UNAVAILABLE
     reason = "QUEUE_TIMEOUT"
@@ -177,70 +177,70 @@ class QueueTimeout(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The deadline of the call; most callers have given up by now."""
+    """The deadline of the call passed in the queue; most callers have given up by then."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
 
 
 class ControlNotAllowed(ServiceError):
-    """The control mode is not ``explicit``. Triton's code, which tools compare, though trying again does not help."""
+    """The control mode is not ``explicit``. The code is Triton's, which tools check, though a retry does not help."""
 
     code = Code.UNAVAILABLE
     reason = "CONTROL_NOT_ALLOWED"
 
 
 class LoadFailed(ServiceError):
-    """No such model, or no version of it can be opened. INTERNAL as Triton answers it; what was ready goes on."""
+    """There is no such model, or no version of it opens. INTERNAL as in Triton; ready versions keep serving."""
 
     code = Code.INTERNAL
     reason = "LOAD_FAILED"
 
 
 class LoadRefused(ServiceError):
-    """The parity gate: its goldens do not replay here, or it has none and must. What was ready goes on."""
+    """The proof failed: goldens do not replay here, or required ones are missing. Ready versions keep serving."""
 
     code = Code.FAILED_PRECONDITION
     reason = "GOLDEN_MISMATCH"
 
 
 class OperationNotFound(ServiceError):
-    """Never there, deleted, or forgotten since so many others came after it."""
+    """The training run never existed, was deleted, or was dropped as one of the oldest."""
 
     code = Code.NOT_FOUND
     reason = "OPERATION_NOT_FOUND"
 
 
 class OperationNotDone(ServiceError):
-    """Cancel it first, or wait."""
+    """The training run is not done: cancel it first, or wait."""
 
     code = Code.FAILED_PRECONDITION
     reason = "OPERATION_NOT_DONE"
 
 
 class RequestIdReused(ServiceError):
-    """A request_id stands for one request, which can be repeated and not replaced."""
+    """The request_id was used for a different request; only the same request may be repeated with it."""
 
     code = Code.ALREADY_EXISTS
     reason = "REQUEST_ID_REUSED"
 
 
 class TrainingQueueFull(ServiceError):
-    """Not UNAVAILABLE, which clients retry in moments: runs take minutes."""
+    """The queue of training runs is full. Not UNAVAILABLE, which clients retry at once: runs take minutes."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "TRAINING_QUEUE_FULL"
 
 
 class TrainingStoreFull(ServiceError):
-    """What cannot be kept is not begun."""
+    """The disk has no room for the data of a run, so it is not begun."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "DISK_FULL"
 
 
 class TrainingStoreBusy(ServiceError):
-    """SQLite waits for some seconds first."""
+    """The file of runs stayed locked, although SQLite waits for some seconds first."""
 
     code = Code.UNAVAILABLE
     reason = "TRAINING_STORE_BUSY"
@@ -248,28 +248,28 @@ class TrainingStoreBusy(ServiceError):
 
 
 class Unauthenticated(ServiceError):
-    """The message says which kind of token is wanted, and nothing of the one that came."""
+    """There is no valid token; the message says which kind is expected, and nothing about the one received."""
 
     code = Code.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
 
 
 class PermissionDenied(ServiceError):
-    """The message says what would be needed."""
+    """The caller lacks a permission; the message names it."""
 
     code = Code.PERMISSION_DENIED
     reason = "PERMISSION_DENIED"
 
 
 class Unsupported(ServiceError):
-    """Answering as if the part were not there would be a wrong answer."""
+    """The request needs a part of the protocol that is not supported, so that ignoring it would be wrong."""
 
     code = Code.UNIMPLEMENTED
     reason = "UNSUPPORTED"
 
 
 class WorkerSilent(ServiceError):
-    """What concerns all workers was not answered by all of them in time; what they were asked to do may be done."""
+    """Not all workers answered in time; the requested change may have been made."""
 
     code = Code.UNAVAILABLE
     reason = "WORKER_SILENT"
@@ -277,25 +277,25 @@ class WorkerSilent(ServiceError):
 
 
 class WorkerFailed(ServiceError):
-    """A defect in another worker; its own log has the traceback."""
+    """Another worker has a defect; its log has the traceback."""
 
     code = Code.INTERNAL
     reason = "WORKER_FAILED"
 
 
 class InferenceFailed(ServiceError):
-    """The runtime refused or failed; its own words are in the log, since they may name files of this machine."""
+    """The runtime refused or failed; its message is only in the log, since it may name files of this machine."""
 
     code = Code.INTERNAL
     reason = "INFERENCE_FAILED"
 
 
 class BindError(Exception):
-    """An address that cannot be listened on. Not for clients: there are none yet."""
+    """An address cannot be listened on. Never sent to clients, since there are none yet."""
 
 
 class WorkersFailed(Exception):
-    """The processes of a server cannot go on, or have not ended well. Not for clients."""
+    """The processes of a server cannot go on, or have failed. Never sent to clients."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
         self.exit_code = exit_code
@@ -303,17 +303,17 @@ class WorkersFailed(Exception):
 
 
 def status_of(error: BaseException) -> Status:
-    """The status for whatever a handler raised."""
+    """The status for an exception that a handler raised."""
     if isinstance(error, ServiceError):
         return Status(error.code, _cut(str(error), MAX_MESSAGE_BYTES), error.details)
     return Status(Code.INTERNAL, "internal error; the server's log has the details")
 
 
 def release(error: BaseException) -> None:
-    """Let go of what a handled error saw: its frames hold whatever the failed call worked on, a model's runner too.
+    """Drop the traceback of a handled error: its frames hold the objects of the failed call, a model's runner included.
 
-    Transports keep the last error of a call in reference cycles, and what is in those lives until the collector comes
-    by: a version that nobody uses any more would stay in memory as long.
+    Transports keep the last error of a call in reference cycles, which live until the garbage collector runs: an unused
+    version would stay in memory until then.
     """
     chain: BaseException | None = error
     while chain is not None and chain.__traceback__ is not None:
@@ -326,6 +326,6 @@ def _cut(text: str, most_bytes: int) -> str:
     if len(encoded) <= most_bytes:
         return text
     half = most_bytes // 2
-    # Both ends, since what was expected often stands behind what came.
+    # Keep both ends, since the expected value often follows the actual one.
     start, end = encoded[:half].decode(errors="ignore"), encoded[-half:].decode(errors="ignore")
     return f"{start} ... ({len(text) - len(start) - len(end)} characters left out) ... {end}"

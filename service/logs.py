@@ -1,7 +1,7 @@
-"""Structured logs: one JSON object a line, or the same fields as text for a terminal.
+"""Structured logs: one JSON object per line, or the same fields as text for a terminal.
 
-Whatever is logged while a call runs carries the call's ids. Values come from callers too, so nothing in them can end a
-line, begin another or move a terminal's cursor.
+Every line that is logged during a call carries the call's ids. Values may come from callers and are escaped, so that
+they cannot break lines or move a terminal's cursor.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LONGEST = 4096
-"""Characters of one value: a caller may send megabytes as the name of a model."""
+"""Longest value in characters: a caller may send megabytes as the name of a model."""
 _LONGEST_TRACEBACK = 64 * 1024
 
 call_fields: contextvars.ContextVar[Callable[[], Mapping[str, object]] | None] = contextvars.ContextVar(
     "call_fields", default=None
 )
-"""What every line of the call that runs now shall say. A function, asked only where a line is really written."""
+"""The log fields of the current call, as a function that is called only when a line is really written."""
 
 
 def context_with(**fields: object) -> contextvars.Context:
-    """A copy of the current context whose lines say ``fields`` too; empty ones are left out."""
+    """A copy of the current context that adds ``fields`` to its log lines; empty ones are left out."""
     outer = call_fields.get()
     given = {name: value for name, value in fields.items() if value}
     context = contextvars.copy_context()
@@ -41,17 +41,17 @@ def context_with(**fields: object) -> contextvars.Context:
 
 @dataclass(frozen=True)
 class Switches:
-    """Which lines are written, as Triton's log settings tell it."""
+    """Which lines are written, in the form of Triton's log settings."""
 
     info: bool = True
     warning: bool = True
     error: bool = True
     verbose_level: int = 0
-    """From 1 on, a line for each request."""
+    """A line for each request is written if this is 1 or more."""
 
     @classmethod
     def of_level(cls, level: int) -> Switches:
-        """Everything from a level of `logging` up."""
+        """Switches that write lines from a level of `logging` up."""
         return cls(
             info=level <= logging.INFO,
             warning=level <= logging.WARNING,
@@ -69,21 +69,21 @@ class Switches:
 
     @property
     def lowest_level(self) -> int:
-        """Below this nothing is written at all."""
+        """The lowest level of `logging` that is written."""
         levels = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
         return next((level for level in levels if self.allow(level)), logging.CRITICAL + 1)
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller passed as ``extra``, and what the call adds."""
+    """The fields that were passed as ``extra``, and those of the call."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record, in ASCII: time, level, logger, message, then the record's own fields."""
+    """One JSON object per record, in ASCII: time, level, logger, message, then the record's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The record as one line of JSON."""
         line: dict[str, object] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
@@ -100,7 +100,7 @@ class TextFormatter(logging.Formatter):
     """Lines for people: message first, fields as ``key=value``, a traceback indented below."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and a traceback below it where there is one."""
+        """The record as one line of text, with the traceback below it if there is one."""
         fields = " ".join(f"{key}={_word(value)}" for key, value in fields_of(record).items() if value is not None)
         message = _printable(_cut(record.getMessage()))
         text = f"{_timestamp(record)} {record.levelname:<7} {message}{'  ' if fields else ''}{fields}"
@@ -111,18 +111,18 @@ class TextFormatter(logging.Formatter):
 
 
 class LogOutput(logging.StreamHandler[TextIO]):
-    """Where every line of the process goes; its switches can be changed while it runs."""
+    """The handler of all log lines of the process; its switches can be changed while it runs."""
 
     def __init__(self, stream: TextIO, switches: Switches) -> None:
         super().__init__(stream)
         self._switches = switches
         self.fields: Mapping[str, object] = {}
-        """What every line says."""
+        """Fields that are added to every line."""
         self.lock_fd: int | None = None
-        """A file that is locked while a line is written; for processes that write to one place."""
+        """A file that is locked while a line is written, for processes that share one output."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the line, as a whole: what goes into a pipe in several pieces could be taken apart by others."""
+        """Write the line under the lock: a pipe may interleave the writes of several processes."""
         if self.lock_fd is None:
             super().emit(record)
             return
@@ -140,11 +140,11 @@ class LogOutput(logging.StreamHandler[TextIO]):
     @switches.setter
     def switches(self, switches: Switches) -> None:
         self._switches = switches
-        # So that what nobody will read is not even put together.
+        # So that lines that are not written are not formatted.
         logging.getLogger().setLevel(switches.lowest_level)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written; if so, it gets the fields of the call that runs."""
+        """Whether the record is written; if so, the fields of the current call are added to it."""
         if not (self._switches.allow(record.levelno) and super().filter(record)):
             return False
         for name, value in self.fields.items():
@@ -153,7 +153,7 @@ class LogOutput(logging.StreamHandler[TextIO]):
         if fields_of_call is not None:
             try:
                 fields = fields_of_call()
-            except Exception:  # noqa: BLE001 - whatever is wrong with a call, a line about it must not fail the caller
+            except Exception:  # noqa: BLE001 - logging must never fail the caller
                 fields = {}
             for name, value in fields.items():
                 vars(record).setdefault(name, value)
@@ -166,14 +166,14 @@ def set_up(level: str, *, as_json: bool, stream: TextIO | None = None) -> LogOut
     output = LogOutput(stream if stream is not None else sys.stderr, Switches.of_level(number))
     output.setFormatter(JsonFormatter() if as_json else TextFormatter())
     logging.basicConfig(level=number, handlers=[output], force=True)
-    # What these two tell at debug level is about themselves, a line a call.
+    # At debug level these two log a line about themselves for each call.
     for library in ("asyncio", "grpc"):
         logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))
     return output
 
 
 def current_output() -> LogOutput | None:
-    """What `set_up` made; None in a program that does its own logging."""
+    """The handler that `set_up` made; None in a program that does its own logging."""
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, LogOutput)), None)
 
 
@@ -188,12 +188,12 @@ def _cut(text: str, longest: int = _LONGEST) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, str):
         return _cut(value)
-    # JSON has no word for these, and most readers refuse the one that Python writes.
+    # JSON has no NaN or infinity, and most parsers reject what Python writes for them.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _word(value: object) -> str:
-    """A value from which the next ``key=`` can be told apart."""
+    """Format a value so that it cannot be confused with the next ``key=``."""
     text = _cut(str(value))
     if isinstance(value, str) and (not text or any(character in ' "=' for character in text)):
         text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

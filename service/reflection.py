@@ -1,8 +1,8 @@
 """Server reflection, v1 and v1alpha, so that grpcurl and other generic clients need no proto files.
 
-Both versions have the same messages under two package names, hence one handler under two paths; it is asked about our
-own descriptor pool. Of the package grpcio-reflection only the messages are used: its servicer would import grpcio,
-which a server on connections of its own does not need.
+Both versions have the same messages under two package names, hence one handler under two paths; it answers from the
+project's descriptor pool. Only the messages of the package grpcio-reflection are used: its servicer would import
+grpcio, which a server with the native transport does not need.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def methods(served: Sequence[str]) -> tuple[Bidi, ...]:
 def _answered(
     request: reflection_pb2.ServerReflectionRequest, names: Sequence[str]
 ) -> reflection_pb2.ServerReflectionResponse:
-    """One answer. What is unknown or not asked rightly is an error in the stream, which goes on."""
+    """The answer to one request. Unknown or invalid requests get an error message, and the stream goes on."""
     response = reflection_pb2.ServerReflectionResponse(valid_host=request.host, original_request=request)
     kind = request.WhichOneof("message_request")
     try:
@@ -77,7 +77,7 @@ def _answered(
 
 
 def _file(request: reflection_pb2.ServerReflectionRequest, kind: str) -> FileDescriptor:
-    """The file that is asked for; raises KeyError."""
+    """The requested file; raises KeyError for an unknown one."""
     if kind == "file_by_filename":
         return POOL.FindFileByName(request.file_by_filename)
     if kind == "file_containing_symbol":
@@ -89,7 +89,7 @@ def _file(request: reflection_pb2.ServerReflectionRequest, kind: str) -> FileDes
 
 
 def _with_imports(file: FileDescriptor) -> list[bytes]:
-    """A file and whatever it imports, each once, itself first: a client need not ask again."""
+    """A file and its imports, each once and the file first, so that one request is enough."""
     found: dict[str, bytes] = {}
     waiting = [file]
     while waiting:
@@ -110,9 +110,9 @@ def _asked(request: reflection_pb2.ServerReflectionRequest) -> str:
 
 
 def _describe_reflection() -> None:
-    """Put reflection's own descriptors into the pool, under both names: clients ask about whatever is listed."""
+    """Add reflection's descriptors to the pool under both names, since clients ask about every listed service."""
     v1alpha = reflection_pb2.DESCRIPTOR.serialized_pb
-    # The two differ in the package alone, and the names have other lengths: edit the descriptor, not its bytes.
+    # The two differ only in the package, whose names differ in length: edit the descriptor, not its bytes.
     v1 = descriptor_pb2.FileDescriptorProto.FromString(v1alpha)
     v1.name, v1.package = "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1"
     for message in v1.message_type:
@@ -125,5 +125,5 @@ def _describe_reflection() -> None:
     # Adding the same file again changes nothing.
     POOL.AddSerializedFile(v1alpha)
     POOL.Add(v1)
-    # What errors carry, of calls and of operations, for clients that show it.
+    # Error details of calls and of operations, for clients that decode them.
     add(error_details_pb2.DESCRIPTOR)

@@ -1,4 +1,4 @@
-"""What signals ask of a server: SIGTERM and SIGINT to stop, SIGHUP to look at its models again."""
+"""Signal handling of a server: SIGTERM and SIGINT stop it, SIGHUP rescans its models."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 _IMPATIENCE_S = 0.5
-"""A second signal means more than the first, unless it comes this soon: supervisors and shells send signals twice."""
+"""A second signal within this many seconds is ignored, since supervisors and shells send signals twice."""
 
 
 class Stopping:
-    """Whether the server shall stop: asked once, it drains; insisted on, the task that made this is cancelled."""
+    """A request to stop: `ask` lets the server drain, `insist` cancels the task that created this object."""
 
     def __init__(
         self, on_asked: Callable[[], None] = lambda: None, *, on_hurried: Callable[[], None] = lambda: None
@@ -32,33 +32,33 @@ class Stopping:
 
     @property
     def is_asked(self) -> bool:
-        """Whether somebody has asked."""
+        """Whether a stop was requested."""
         return self._asked.is_set()
 
     async def wait(self) -> None:
-        """Wait until somebody asks."""
+        """Wait until a stop is requested."""
         await self._asked.wait()
 
     def ask(self) -> None:
-        """Stop and let finish what runs."""
+        """Request a stop that lets running calls finish."""
         if not self._asked.is_set():
             self._asked.set()
             self._asked_at_s = self._loop.time()
             self._on_asked()
 
     def hurry(self) -> None:
-        """Be asked no longer to serve on first."""
+        """End the lame-duck time, in which the server still accepts calls before it drains."""
         self._on_hurried()
 
     def insist(self) -> None:
-        """Stop now."""
+        """Stop now: cancel the task that created this object."""
         self.ask()
         if self._task is not None:
             self._task.cancel()
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """While the block runs, SIGTERM and SIGINT ask, a second SIGTERM hurries, and a second Ctrl-C insists."""
+        """While the block runs, SIGTERM and SIGINT call `ask`, a second SIGTERM `hurry`, a second Ctrl-C `insist`."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._signal, signum)
         try:
@@ -79,7 +79,7 @@ class Stopping:
 
 @contextlib.asynccontextmanager
 async def rescan_on_hangup(rescan: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Rescan on SIGHUP, as daemons do. With a terminal the signal keeps its meaning: it is gone, and so are we."""
+    """Rescan on SIGHUP, as daemons do. With a controlling terminal SIGHUP ends the process, as usual."""
     if _has_terminal() or signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
         yield
         return

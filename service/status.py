@@ -1,4 +1,4 @@
-"""How a server stands when its first look at the models is over: what whoever started it wants to know."""
+"""The state of a server after its first load of the models, as reported to the process that started it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Standing:
-    """Told once, by a server or by one of several workers."""
+    """The state that a server, or one of several workers, reports once after loading its models."""
 
     port: int
-    """The main port, as it is really listened on."""
+    """The main port that is really listened on."""
     is_ready: bool
     models: Mapping[str, int]
     """Every model that is known, with the number of its ready versions."""
     serving: tuple[str, ...]
-    """Each ready version, and whether it is proven, in words."""
+    """A text for each ready version that says whether it is proven."""
     problems: tuple[str, ...]
-    """Each model without a ready version, and why."""
+    """A text for each model without a ready version that says why."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """The state as plain values, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Standing:
-        """The reverse."""
+        """Make a state from the result of `to_dict`."""
         return cls(**{**values, "serving": tuple(values["serving"]), "problems": tuple(values["problems"])})

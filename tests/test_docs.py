@@ -23,7 +23,7 @@ from service.client import InferenceClient
 from service.client.connection import ConnectionOptions
 from service.config import ServerConfig
 from service.training import failures
-from service.transport.http2 import abuse, connection, header_blocks, stream
+from service.transport.http2 import abuse, connection, request_heads, stream
 from tests.reflected import Reflected
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +112,7 @@ def test_the_examples_of_a_gate_publish_under_a_name_that_up_does_not_serve() ->
 def test_the_limits_of_a_connection_are_as_they_are_described() -> None:
     rows = [line.split(" | ") for line in TRANSPORT.partition("## Limits")[2].splitlines() if line.startswith("| ")]
     settings = {each.name: each.default for each in dataclasses.fields(ServerConfig)}
-    modules = {"abuse": abuse, "connection": connection, "header_blocks": header_blocks, "stream": stream}
+    modules = {"abuse": abuse, "connection": connection, "request_heads": request_heads, "stream": stream}
     named = set()
     for _, default, where, _ in rows[1:]:
         if option := re.fullmatch(r"`--([a-z-]+)`", where):

@@ -1,6 +1,6 @@
-"""Whether an answer is right: its shapes always, its bytes if asked.
+"""Check answers: their shapes always, their contents on request.
 
-Nearly every answer to the same input is, byte for byte, the first one; that comparison is all they cost.
+Most answers to the same input are byte for byte equal to the first one, so that one comparison is enough.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Shapes = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Right:
-    """What the answers to each of some inputs are, where that is known beforehand. One entry an input, or none."""
+    """The expected answers, if they are known in advance, with one entry per input or none."""
 
     bodies: tuple[bytes, ...] = ()
-    """Serialised answers. An answer with other bytes is looked at further."""
+    """Serialised answers. An answer with other bytes is parsed and checked."""
     outputs: tuple[Mapping[str, np.ndarray], ...] = ()
-    """Outputs by name."""
+    """Outputs by name, for each input."""
     tolerance: float = 0.0
-    """By how much a number of an output may be off; 0: the same numbers."""
+    """Largest absolute difference of a value; 0 for equal values."""
 
 
 class AnswerCheck:
@@ -48,7 +48,7 @@ class AnswerCheck:
     ) -> None:
         """``expected`` has -1 for a free axis; ``contents``: one version's answers to an input must have the same bits.
 
-        ``streamed``: answers come as messages of ModelStreamInfer. With ``right`` they are compared with that, too.
+        ``streamed``: answers are messages of ModelStreamInfer. With ``right`` they are also compared with that.
         """
         self._expected = {name: (datatype, shape) for name, datatype, shape in expected}
         self._contents = contents
@@ -56,10 +56,10 @@ class AnswerCheck:
         self._right = right or Right()
         self._bodies: list[bytes | None] = list(self._right.bodies) or [None] * inputs
         self._first: list[dict[str, tuple[Shapes, tuple[bytes, ...]]]] = [{} for _ in range(inputs)]
-        """By the version that gave it: a server may switch to another one meanwhile."""
+        """First answer to each input by version, since the server may switch versions during the load."""
 
     def problem(self, index: int, body: bytes) -> str | None:
-        """What is wrong with an answer to the input of that index; None if nothing is."""
+        """The problem of an answer to the input with this index; None if it is right."""
         if body == self._bodies[index]:
             return None
         try:
@@ -125,4 +125,4 @@ class AnswerCheck:
 
 
 class _InStream(Exception):
-    """The server told an error in the place of an answer."""
+    """The server sent an error message in place of an answer on the stream."""

@@ -1,4 +1,4 @@
-"""The headers of the calls that a plan asks for."""
+"""The headers of the calls of a plan."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SERVICE = b"/inference.GRPCInferenceService/"
 _USER_AGENT = b"mnist1d-bench"
 _TIMEOUT = b"grpc-timeout"
 _MOST_DIGITS = 8
-"""That the gRPC specification allows a timeout."""
+"""Most digits of a timeout in the gRPC specification."""
 
 
 def call_headers(plan: Plan) -> list[hpack.Field]:
-    """Every header of a call, but for a timeout that varies. A stream has none: it lasts as long as the load."""
+    """The headers of a call, except a varying timeout. A stream has no timeout, since it lasts as long as the load."""
     host = f"[{plan.host}]" if ":" in plan.host else plan.host
     name = plan.tls.server_name if plan.tls is not None and plan.tls.server_name else f"{host}:{plan.port}"
     fields = [
@@ -38,10 +38,10 @@ def call_headers(plan: Plan) -> list[hpack.Field]:
 
 
 def varying_timeouts(deadline_s: float) -> Iterator[bytes]:
-    """Encoded grpc-timeout fields without end, each another: from ``deadline_s`` down to nine tenths of it, and again.
+    """Yield different encoded grpc-timeout fields without end, cycling from ``deadline_s`` down to nine tenths of it.
 
-    Clients send what is left until their deadline, and that is another number in each call. The field is a literal
-    that enters no table, as grpcio's clients and most others send it.
+    Clients send the time left until their deadline, which differs from call to call. The field is a literal that is
+    not added to the HPACK table, as grpcio's clients and most others send it.
     """
     longest, unit = round(deadline_s * 1e6), b"u"
     if longest >= 10**_MOST_DIGITS:

@@ -1,4 +1,4 @@
-"""The few marks that pictures here are made of, as SVG."""
+"""SVG elements for the pictures of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to pixels, linearly or by the logarithm."""
+    """An axis that maps values to pixels, linear or logarithmic."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Axis:
 
 
 def document(width: int, height: int, body: Iterable[str]) -> str:
-    """A whole picture of so many pixels."""
+    """An SVG document of ``width`` by ``height`` pixels."""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"',
@@ -62,7 +62,7 @@ def path(points: Sequence[Point], colour: str) -> str:
 def text(
     x: float, y: float, words: str, *, size: float, colour: str = INK, anchor: str = "start", weight: int = 400
 ) -> str:
-    """Words; ``anchor``: start, middle or end."""
+    """A text; ``anchor`` is start, middle or end."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{colour}" text-anchor="{anchor}" '
         f'font-weight="{weight}">{escape(words)}</text>'

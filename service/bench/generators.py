@@ -1,6 +1,6 @@
-"""The generator processes: started, watched and stopped from one place.
+"""Start, watch and stop the generator processes.
 
-The load has a process of its own so that drawing progress never delays a request, and so that there can be several.
+The load runs in separate processes, so that drawing progress never delays a request and several cores can be used.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ASK_S = 0.02
 
 
 class GeneratorFailed(RuntimeError):
-    """A generator process ended without a result: a defect of the generator."""
+    """A generator process ended without a result, which is a defect of the generator."""
 
 
 def run(plan: Plan, workers: int, on_interval: Callable[[Interval], None], should_stop: Callable[[], bool]) -> Result:
-    """Run a plan, its connections and rate shared out among ``workers`` processes.
+    """Run a plan, with its connections and rate divided among ``workers`` processes.
 
-    ``on_interval`` is told each generator's intervals as they end; ``should_stop`` is asked ten times a second.
+    ``on_interval`` is called with each generator's intervals as they end, ``should_stop`` ten times a second.
     Raises Unreachable, GeneratorFailed.
     """
     context = multiprocessing.get_context("spawn")
@@ -124,9 +124,9 @@ def _receive(pipe: Connection) -> Any:  # noqa: ANN401 - one of several
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Ctrl-C reaches the whole group; a process that is started in here does not hear it, even while it imports. This
-    one hears it at the end of the block."""
-    resource_tracker.ensure_running()  # else the first start would do it, and unblock SIGINT
+    """Block SIGINT for processes that are started in the block, even while they import, since Ctrl-C reaches the whole
+    process group. This process receives it at the end of the block."""
+    resource_tracker.ensure_running()  # else starting the first process would run it, and unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -135,14 +135,14 @@ def _deaf() -> Iterator[None]:
 
 
 def _generate(plan: Plan, pipe: Connection) -> None:
-    # The parent says when to stop, so that what was measured is not lost.
+    # The parent decides when to stop, so that the results are not lost.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _run_loop(_talk(plan, pipe))
 
 
 async def _talk(plan: Plan, pipe: Connection) -> None:
     def tell(what: object) -> None:
-        # A parent that is gone hears nothing, and the load stops: see _told.
+        # If the parent is gone, _told stops the load.
         with contextlib.suppress(OSError):
             pipe.send(what)
 
@@ -166,9 +166,9 @@ async def _talk(plan: Plan, pipe: Connection) -> None:
 
 
 async def _told(pipe: Connection) -> str:
-    """What the parent says next. Asked now and then: watched by the event loop the pipe would no longer block."""
+    """The next command of the parent. Polled, since the event loop would make the pipe non-blocking."""
     try:
-        while not pipe.poll():  # noqa: ASYNC110 - nobody in this process could set an event
+        while not pipe.poll():  # noqa: ASYNC110 - the pipe cannot set an event
             await asyncio.sleep(_ASK_S)
         return str(pipe.recv())
     except (EOFError, OSError):
@@ -177,7 +177,7 @@ async def _told(pipe: Connection) -> str:
 
 
 def _run_loop(main: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - what main returns
-    """On uvloop where it is installed: it makes the event loop cheaper."""
+    """Run on uvloop if it is installed, which makes the event loop cheaper."""
     if find_spec("uvloop") is None:
         return asyncio.run(main)
     import uvloop

@@ -1,4 +1,4 @@
-"""Latencies, counted in buckets of equal relative width: any number of them in fixed memory, to 0.2 per cent."""
+"""A latency histogram with buckets of equal relative width, in bounded memory and accurate to 0.2 per cent."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 _SUB_BUCKETS = 512
 _LOWEST = -30
-"""Exponent of two: everything below a nanosecond is one bucket."""
+"""Exponent of two of the lowest bucket, which counts everything below a nanosecond."""
 _HIGHEST = 14
-"""Everything above four and a half hours is one bucket."""
+"""Exponent of two of the highest bucket, which counts everything above four and a half hours."""
 _SMALLEST_S = math.ldexp(0.5, _LOWEST)
 _BUCKETS = (_HIGHEST - _LOWEST) * _SUB_BUCKETS
 
 
 class Histogram:
-    """Durations in seconds. Quantiles are right to 0.2 per cent; smallest, largest and mean are exact."""
+    """Durations in seconds. Quantiles are accurate to 0.2 per cent; smallest, largest and mean are exact."""
 
     def __init__(self) -> None:
-        # Of the thousands of buckets only those that are used, in order.
+        # Only the used ones of thousands of buckets, in order.
         self._buckets: NDArray[np.int64] = np.zeros(0, np.int64)
         self._counts: NDArray[np.int64] = np.zeros(0, np.int64)
         self.count = 0
@@ -36,7 +36,7 @@ class Histogram:
         values = np.maximum(np.asarray(durations_s, np.float64), 0.0)
         if not values.size:
             return
-        # Zero has an exponent of its own in floating point; here it belongs below everything.
+        # frexp gives zero the exponent 0; here it belongs into the lowest bucket.
         mantissa, exponent = np.frexp(np.maximum(values, _SMALLEST_S))
         index = (exponent.astype(np.int64) - _LOWEST) * _SUB_BUCKETS + ((mantissa - 0.5) * 2 * _SUB_BUCKETS).astype(
             np.int64
@@ -48,7 +48,7 @@ class Histogram:
         self.max_s = max(self.max_s, float(values.max()))
 
     def merge(self, other: Histogram) -> None:
-        """Count what the other has counted, too."""
+        """Add the counts of another histogram."""
         self._count(other._buckets, other._counts)
         self.count += other.count
         self.total_s += other.total_s
@@ -57,11 +57,11 @@ class Histogram:
 
     @property
     def mean_s(self) -> float:
-        """0 where nothing was counted."""
+        """Mean duration in seconds; 0 if nothing was counted."""
         return self.total_s / self.count if self.count else 0.0
 
     def quantile_s(self, q: float) -> float:
-        """The duration that a share ``q`` (0 to 1) of all did not exceed; 0 where nothing was counted."""
+        """The duration that a share ``q`` (0 to 1) of all did not exceed; 0 if nothing was counted."""
         if not 0 <= q <= 1:
             raise ValueError(f"q: got {q}, expected 0 to 1")
         if not self.count:

@@ -1,8 +1,8 @@
-"""gRPC's unary calls over one HTTP/2 connection, as cheap as Python allows; `http2_stream` has those on a stream.
+"""gRPC's unary calls over one HTTP/2 connection, as cheap as Python allows; `http2_stream` has calls on a stream.
 
-What a request costs here is one tuple of ready-made pieces; frames of one turn of the event loop leave in one write; a
-header block that came before is looked up. The rest of HTTP/2 (windows, settings, pings, padding, continuations,
-GOAWAY) is there because servers use it. Knows bytes and status codes, not models; knows no clock.
+A request is one tuple of prepared pieces, frames of one tick of the event loop are sent in one write, and repeated
+header blocks are cached. The rest of HTTP/2 that servers use is supported (windows, settings, pings, padding,
+continuations, GOAWAY). This module handles bytes and status codes, not models, and measures no time.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _MAX_HEADER_BYTES = 2**20
 
 
 class Caller(Protocol):
-    """Who uses a connection. Called from within the event loop; must not raise."""
+    """Callbacks of the user of a connection. Called on the event loop; must not raise."""
 
     def replied(self, token: Any, code: int, message: str, body: bytes) -> None:  # noqa: ANN401 - the caller's own
-        """A call ended; ``body`` is the response message when ``code`` is 0."""
+        """A call has ended; ``body`` is the response message if ``code`` is 0."""
 
     def refused(self, token: Any) -> None:  # noqa: ANN401 - the caller's own
-        """The server says that it never looked at this call: it may be sent again."""
+        """The server has not processed this call, so that it may be sent again."""
 
     def woken(self, connection: Http2Connection) -> None:
-        """After input: there may be room for more calls. What is requested now leaves in one write."""
+        """Data was received, so that there may be room for more calls. Requests made now are sent in one write."""
 
     def lost(self, connection: Http2Connection) -> None:
-        """The connection is gone; its calls have been told UNAVAILABLE before."""
+        """The connection is closed; its calls were ended with UNAVAILABLE before."""
 
 
 class Stream:
-    """What is under way under one number."""
+    """The state of one open HTTP/2 stream."""
 
     __slots__ = ("body", "goes_on", "headers", "token", "unsent", "window")
 
     def __init__(self, token: Any) -> None:  # noqa: ANN401 - the caller's own
         self.token = token
         self.goes_on = False
-        """Whether more is to follow what is unsent."""
+        """Whether more data follows the unsent part."""
         self.headers: Headers | None = None
         self.body = b""
         self.unsent: memoryview | None = None
@@ -60,7 +60,7 @@ class Stream:
 
 
 class Http2Connection(asyncio.Protocol):
-    """One connection. Give it to ``loop.create_connection``; then `request` and `flush`."""
+    """A connection for ``loop.create_connection``; use `request` and `flush` to send calls."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -72,7 +72,7 @@ class Http2Connection(asyncio.Protocol):
         self._rest = b""
         self._block = b""
         self._block_of: tuple[int, int] | None = None
-        """Stream and flags of a header block whose continuation must follow."""
+        """Stream and flags of an unfinished header block, which a CONTINUATION frame must follow."""
         self._received_bytes = 0
         self._window = frames.DEFAULT_WINDOW
         self._stream_window = frames.DEFAULT_WINDOW
@@ -82,25 +82,25 @@ class Http2Connection(asyncio.Protocol):
         self._going_away = False
         self._reason = ""
         self.max_streams = 2**31
-        """How many calls the server takes at a time; it may change its mind."""
+        """Most concurrent calls that the server allows; it may change the number."""
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the server's first SETTINGS are here; fails when the connection is lost before."""
+        """Done when the server's first SETTINGS have arrived; fails if the connection is lost before."""
 
     @property
     def room(self) -> int:
-        """How many calls can be requested now."""
+        """Number of calls that can be requested now."""
         return max(0, self.max_streams - len(self._streams)) if self._can_send else 0
 
     @property
     def oldest(self) -> tuple[int, Any] | None:
-        """The number and token of the call that was started first of those without an answer."""
+        """Number and token of the oldest call without an answer."""
         for number, stream in self._streams.items():
             return number, stream.token
         return None
 
     @property
     def open_calls(self) -> int:
-        """Calls without an answer."""
+        """Number of calls without an answer."""
         return len(self._streams)
 
     @property
@@ -109,11 +109,11 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def is_leaving(self) -> bool:
-        """Whether no more calls can be requested, ever."""
+        """Whether the connection takes no more calls."""
         return self._going_away
 
     def request(self, prepared: Prepared, token: Any) -> int:  # noqa: ANN401 - the caller's own
-        """Start a call and return its number on this connection. Nothing leaves before `flush`."""
+        """Start a call and return its number on this connection. Nothing is sent before `flush`."""
         number = self._next_stream
         self._next_stream = number + 2
         if number + 2 > frames.LARGEST_STREAM_ID:
@@ -134,19 +134,19 @@ class Http2Connection(asyncio.Protocol):
         return number
 
     def flush(self) -> None:
-        """Send what was requested since the last time, in one write."""
+        """Send all requests since the last flush in one write."""
         if self._out and self._transport is not None:
             self._transport.write(b"".join(self._out))
             self._out.clear()
 
     def cancel(self, number: int) -> None:
-        """Give a call up; its caller is told nothing more of it."""
+        """Cancel a call; there are no more callbacks for it."""
         if self._streams.pop(number, None) is not None:
             self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
             self._send_blocked()
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """Send GOAWAY and close."""
         self._going_away = True
         if self._transport is not None:
             self._out.append(frames.frame(frames.GOAWAY, 0, 0, bytes(4) + UINT32.pack(ErrorCode.NO_ERROR)))
@@ -154,13 +154,13 @@ class Http2Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once, and send nothing more."""
+        """Close at once without sending anything more."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        # uvloop's transports have the methods and not the class.
+        # uvloop's transports have these methods, but are not of this class.
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
         tcp = transport.get_extra_info("socket")
@@ -186,7 +186,7 @@ class Http2Connection(asyncio.Protocol):
         self._caller.lost(self)
 
     def pause_writing(self) -> None:
-        """Called by asyncio: the server reads more slowly than we write."""
+        """Called by asyncio when the server reads more slowly than this client writes."""
         self._writable = False
 
     def resume_writing(self) -> None:
@@ -209,7 +209,7 @@ class Http2Connection(asyncio.Protocol):
         self.flush()
 
     def _read(self, data: bytes) -> int:
-        """Take the complete frames; returns where the rest begins. Raises ValueError for what no server may send."""
+        """Process the complete frames; returns where the rest begins. Raises ValueError for a protocol error."""
         at, end = 0, len(data)
         while end - at >= frames.HEADER_BYTES:
             word, flags, number = COMPACT_HEADER.unpack_from(data, at)
@@ -252,7 +252,7 @@ class Http2Connection(asyncio.Protocol):
         if not flags & frames.END_HEADERS:
             self._block, self._block_of = payload, (number, flags)
             return
-        # Decoded even for a call that is over: the table must follow.
+        # Decoded even for a call that is over, to keep the HPACK table in sync.
         headers = self._decoder.decode(payload)
         stream = self._streams.get(number)
         if stream is None:
@@ -267,7 +267,7 @@ class Http2Connection(asyncio.Protocol):
     def _end(self, number: int, stream: Stream, headers: Headers | None) -> None:
         del self._streams[number]
         if stream.unsent is not None:
-            # Answered before all of the request was sent.
+            # The answer came before all of the request was sent.
             self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
         code, message = outcome(headers, stream.headers)
         body = stream.body
@@ -312,7 +312,7 @@ class Http2Connection(asyncio.Protocol):
                 self._headers(number, first & frames.END_STREAM | frames.END_HEADERS, block)
         elif kind == frames.PUSH_PROMISE:
             raise ValueError("a pushed stream")
-        # Everything else, PRIORITY among it, is to be ignored.
+        # Everything else, including PRIORITY, is ignored.
 
     def _apply(self, values: dict[int, int]) -> None:
         self.max_streams = values.get(frames.MAX_CONCURRENT_STREAMS, self.max_streams)
@@ -337,7 +337,7 @@ class Http2Connection(asyncio.Protocol):
             self._send_blocked()
 
     def _send_blocked(self) -> None:
-        """Send what the windows allow, in turns, so that one stream's window does not hold up the others."""
+        """Send what the windows allow, in turns, so that one stream's window does not block the others."""
         for _ in range(len(self._blocked)):
             number = self._blocked.popleft()
             stream = self._streams.get(number)
@@ -382,7 +382,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 def _content(payload: bytes, flags: int) -> bytes:
-    """The header block of a HEADERS frame."""
+    """The header block in the payload of a HEADERS frame."""
     if flags & frames.PADDED:
         payload = frames.unpadded(payload)
     return frames.without_priority(payload) if flags & frames.HAS_PRIORITY else payload

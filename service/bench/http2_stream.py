@@ -1,7 +1,7 @@
-"""Requests as the messages of one bidirectional gRPC stream a connection, answered in their order.
+"""Requests as messages of one bidirectional gRPC stream per connection, answered in order.
 
-The same calls, seen from the caller, as those of `http2_client`: each message is a call with a token of its own. A
-stream that ends is opened again by the next request; what was under way on it gets its status.
+For the caller they are calls like those of `http2_client`: each message is a call with its token. If a stream ends,
+its open calls get its status, and the next request opens another stream.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
     from service.bench.prepared import Prepared
 
 _PLENTY = 2**31
-"""One stream has no number of messages that it may carry; the windows bound their bytes."""
+"""Stands for no limit: a stream may carry any number of messages, and only the windows limit their bytes."""
 
 
 class StreamConnection(Http2Connection):
-    """One connection with one stream on it."""
+    """A connection with one stream that carries all calls."""
 
     def __init__(self, caller: Caller) -> None:
         super().__init__(caller)
         self._number = 0
         """Number of the open stream; 0 while there is none."""
         self._waiting: dict[int, Any] = {}
-        """The tokens of the calls without an answer, by their place in the stream."""
+        """Tokens of the calls without an answer, by their number in the stream."""
         self._asked = 0
         self._answered = 0
 
     @property
     def room(self) -> int:
-        """How many calls can be requested now."""
+        """Number of calls that can be requested now."""
         return _PLENTY if self._can_send and (self._number or self.max_streams) else 0
 
     @property
     def oldest(self) -> tuple[int, Any] | None:
-        """The number and token of the call that was started first of those without an answer."""
+        """Number and token of the oldest call without an answer."""
         for place, token in self._waiting.items():
             return place, token
         return None
 
     @property
     def open_calls(self) -> int:
-        """Calls without an answer."""
+        """Number of calls without an answer."""
         return len(self._waiting)
 
     def request(self, prepared: Prepared, token: Any) -> int:  # noqa: ANN401 - the caller's own
-        """Send a message, on a new stream if there is none; its number. Nothing leaves before `flush`."""
+        """Send a message, on a new stream if there is none, and return its number. Nothing is sent before `flush`."""
         if not self._number:
             self._open(prepared)
         self._asked += 1
@@ -72,11 +72,11 @@ class StreamConnection(Http2Connection):
         return self._asked
 
     def cancel(self, number: int) -> None:
-        """Give a call up; its caller is told nothing more of it. Its answer keeps its place in the stream."""
+        """Cancel a call; there are no more callbacks for it. Its answer still arrives in its turn and is dropped."""
         self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """Say goodbye and close."""
+        """End the stream, send GOAWAY and close."""
         self._finish()
         super().close()
 
@@ -96,7 +96,7 @@ class StreamConnection(Http2Connection):
             self._cut(stream)
 
     def _cut(self, stream: Stream) -> None:
-        """Hand out the complete messages."""
+        """Pass the complete messages to the caller."""
         body, at = stream.body, 0
         while len(body) - at >= GRPC_PREFIX_BYTES:
             end = at + GRPC_PREFIX_BYTES + int.from_bytes(body[at + 1 : at + GRPC_PREFIX_BYTES], "big")
@@ -111,7 +111,7 @@ class StreamConnection(Http2Connection):
         if self._answered > self._asked:
             raise ValueError("a message on a stream that answers no request")
         if self._answered not in self._waiting:
-            # Given up.
+            # The call was cancelled.
             return
         token = self._waiting.pop(self._answered)
         if compressed:
@@ -122,7 +122,7 @@ class StreamConnection(Http2Connection):
     def _end(self, number: int, stream: Stream, headers: Headers | None) -> None:
         del self._streams[number]
         if stream.goes_on or stream.unsent is not None:
-            # Our half is still open.
+            # This side of the stream is still open.
             self._out.append(frames.frame(frames.RST_STREAM, 0, number, UINT32.pack(ErrorCode.CANCEL)))
         code, message = outcome(headers, stream.headers)
         self._replied(stream, code or Code.UNAVAILABLE, message or "the server ended the stream")
@@ -136,18 +136,18 @@ class StreamConnection(Http2Connection):
             self._caller.refused(token)
 
     def _closed(self) -> list[Any]:
-        """The stream is over: the calls that it leaves without an answer."""
+        """Forget the stream, which has ended; returns the tokens of its calls without an answer."""
         self._number = 0
         waiting, self._waiting = self._waiting, {}
         return list(waiting.values())
 
     def _leave(self, last: int, error: int, text: bytes) -> None:
         super()._leave(last, error, text)
-        # The server finishes what it has; no more will come.
+        # The server finishes the calls that it has.
         self._finish()
 
     def _finish(self) -> None:
-        """Close our half of the stream."""
+        """Close this side of the stream."""
         stream = self._streams.get(self._number)
         if stream is not None and stream.goes_on:
             stream.goes_on = False

@@ -1,4 +1,4 @@
-"""Inputs for a model that is known only by what its server says of it."""
+"""Make inputs for a model from its server's description."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _TEXT_CHARACTERS = 8
 _HIGHEST_INTEGER = 10
-"""Integers are 0 to 9: indices, as most integer inputs are, that fit most tables."""
+"""Integers are 0 to 9, since most integer inputs are indices, and these fit most tables."""
 
 
 class InputsError(ValueError):
-    """The model's inputs cannot be made from what was given; the message says what to add."""
+    """The model's inputs cannot be made from the arguments; the message says what to add."""
 
 
 def made_inputs(
@@ -33,13 +33,13 @@ def made_inputs(
     shapes: Mapping[str, Sequence[int]],
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    """``count`` different random inputs: standard normal numbers, integers from 0 to 9, short words.
+    """Make ``count`` different random inputs: standard normal numbers, integers from 0 to 9, short words.
 
-    A free first axis gets the length ``batch``; ``shapes`` gives the other axes where the model leaves them free.
+    A free first axis gets the length ``batch``; ``shapes`` gives the other free axes.
     Raises InputsError.
     """
     if not model.inputs and not model.outputs:
-        # KServe and MLServer do so where their models do not say what they take.
+        # KServe and MLServer answer this for models that do not declare their inputs.
         raise InputsError(f"the server describes neither inputs nor outputs of model {model.name!r}")
     unknown = shapes.keys() - {tensor.name for tensor in model.inputs}
     if unknown:
@@ -55,7 +55,7 @@ def made_inputs(
 def given_inputs(
     model: ModelInfo, arrays: Mapping[str, np.ndarray], *, batch: int, count: int
 ) -> list[dict[str, np.ndarray]]:
-    """At most ``count`` inputs of ``batch`` rows each from arrays of rows, used from the first and over again.
+    """Make at most ``count`` inputs of ``batch`` rows each from arrays of rows, which are repeated as needed.
 
     Raises InputsError: an array is missing, unknown or empty, or has the wrong rank.
     """
@@ -74,7 +74,7 @@ def given_inputs(
 
 
 def samples_of(model: ModelInfo, inputs: Mapping[str, np.ndarray]) -> int:
-    """How many examples one request holds: the length of the first axis where the model leaves it free."""
+    """Number of examples in one request: the length of the first axis if the model leaves it free."""
     for tensor in model.inputs:
         if tensor.shape and tensor.shape[0] == -1:
             return len(inputs[tensor.name])
@@ -82,7 +82,7 @@ def samples_of(model: ModelInfo, inputs: Mapping[str, np.ndarray]) -> int:
 
 
 def messages(model: str, version: str, inputs: Sequence[Mapping[str, np.ndarray]], *, typed: bool) -> tuple[bytes, ...]:
-    """Serialised requests; ContentsError where a datatype has no typed contents."""
+    """Serialise requests; raises ContentsError if a datatype has no typed contents."""
     return tuple(infer(model, each, version=version, typed=typed).request.SerializeToString() for each in inputs)
 
 
@@ -93,7 +93,7 @@ def _shape(tensor: TensorInfo, batch: int, given: Sequence[int] | None) -> tuple
     elif batch != 1 and axes:
         raise InputsError(f"input {tensor.name!r} {list(tensor.shape)} has no free first axis; use batch 1")
     if given is not None:
-        # With or without the batch axis.
+        # The shape may be given with or without the batch axis.
         axes = list(given) if len(given) == len(axes) else [*axes[: len(axes) - len(given)], *given]
         fits = len(axes) == len(tensor.shape) and all(
             wanted in (-1, length) for wanted, length in zip(tensor.shape, axes, strict=True)

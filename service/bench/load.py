@@ -1,8 +1,8 @@
-"""When requests are sent: the two kinds of load.
+"""Schedule requests, as a closed or an open loop.
 
-A closed loop keeps a fixed number of calls under way and sends the next when one is answered; a slow server is asked
-less. An open loop sends by the clock, whatever the server does, and counts each latency from the time at which the
-request was due: a request that had to wait, for a connection or for this generator, has that wait in its latency.
+A closed loop keeps a fixed number of calls running and sends the next when one is answered; a slow server gets fewer
+requests. An open loop sends by the clock, regardless of the server, and counts each latency from the time at which the
+request was due: waiting for a connection or for this generator is included in the latency.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 _SWEEP_S = 0.05
 _TICK_S = 0.0001
-"""Requests that are due within a tenth of a millisecond leave together."""
+"""Requests that are due within this time, a tenth of a millisecond, are sent together."""
 _RECONNECT_S = (0.02, 1.0)
 _CONNECT_TIMEOUT_S = 10.0
 
 Token = tuple[float, float, int, bool]
-"""When a call was due, when it was sent, the index of its message, and whether it is measured."""
+"""The time when a call was due, when it was sent, the index of its message, and whether it is measured."""
 
 
 class Unreachable(ConnectionError):
-    """The server could not be connected to at all."""
+    """No connection to the server could be made."""
 
 
 class Load:
-    """One generator. `connect`, then `run` once; all within one event loop."""
+    """One generator. Call `connect`, then `run` once, within one event loop."""
 
     def __init__(self, plan: Plan, on_interval: Callable[[Interval], None] = lambda _: None) -> None:
         self._plan = plan
@@ -62,7 +62,7 @@ class Load:
         """Connections that finish their calls and take no new ones."""
         self._connecting: set[asyncio.Task[None]] = set()
         self._again: deque[Token] = deque()
-        """Calls that a server refused unseen."""
+        """Calls that the server refused without processing them, to be sent again."""
         self._issued = 0
         self._next_connection = 0
         self._open = 0
@@ -75,7 +75,7 @@ class Load:
         self._alone_s = 0.0
         """Seconds of the measured part without any connection."""
         self._failing = False
-        """The last try to connect failed. As in gRPC calls wait for a connection in the making, not for one in vain."""
+        """Whether the last try to connect failed. As in gRPC, calls wait while connecting and fail after a failure."""
         self._reconnects = 0
         self._stopped = ""
 
@@ -90,7 +90,7 @@ class Load:
             raise Unreachable(str(error) or f"no answer within {_CONNECT_TIMEOUT_S:g} s") from error
 
     async def run(self) -> Result:
-        """Warm up, measure, wait for what is under way, and tell."""
+        """Warm up, measure, wait for open calls, and return the result."""
         plan = self._plan
         self._begin = time.monotonic()
         self._measure = self._begin + plan.warm_up_s
@@ -114,7 +114,7 @@ class Load:
             for connection in (*self._connections, *self._leaving):
                 connection.close()
         now = time.monotonic()
-        # What was answered after the end is in the latencies, and not in the rate.
+        # Answers after the end count in the latencies, but not in the rate.
         result = self._recorder.result(now - self._measure, min(self._end, now) - self._measure, self._in_time)
         result.cpu_share = cpu_s / wall_s if wall_s else 0.0
         result.reconnects = self._reconnects
@@ -124,14 +124,14 @@ class Load:
         return result
 
     def stop(self, why: str = "interrupted") -> None:
-        """Send nothing more; `run` returns when what is under way is answered."""
+        """Send no more requests; `run` returns when the open calls are answered."""
         self._stopped = self._stopped or why
         self._finish()
 
-    # What a connection tells: see http2_client.Caller.
+    # Callbacks of a connection, as http2_client.Caller describes them.
 
     def replied(self, token: Token, code: int, message: str, body: bytes) -> None:
-        """A call ended."""
+        """Record a call that has ended."""
         now = time.monotonic()
         self._open -= 1
         due, _, index, measured = token
@@ -150,12 +150,12 @@ class Load:
             self._drained.set()
 
     def refused(self, token: Token) -> None:
-        """The server never looked at a call."""
+        """Queue a call to be sent again that the server has not processed."""
         self._open -= 1
         self._again.append(token)
 
     def woken(self, connection: Http2Connection) -> None:
-        """Something came on a connection."""
+        """Send more calls after a connection has received data."""
         if not self._running:
             return
         if connection.is_leaving:
@@ -170,7 +170,7 @@ class Load:
             self._send_due()
 
     def lost(self, connection: Http2Connection) -> None:
-        """A connection is gone."""
+        """Replace a connection that was closed."""
         self._leaving.discard(connection)
         if self._running:
             self._replace(connection)
@@ -178,7 +178,7 @@ class Load:
     # Sending.
 
     def _tick(self) -> None:
-        """Send what is due, and set the timer for what is due next."""
+        """Send the requests that are due, and set the timer for the next one."""
         if self._stopping:
             return
         if self._plan.rate is None:
@@ -198,7 +198,7 @@ class Load:
         self._loop.call_later(max(0.0, when - time.monotonic()), self._finish)
 
     def _fill(self, connection: Http2Connection) -> None:
-        """Closed loop: as many calls as there should be under way."""
+        """Closed loop: send calls until ``in_flight`` are open on the connection."""
         for _ in range(min(self._plan.in_flight - connection.open_calls, connection.room)):
             now = time.monotonic()
             measured = now >= self._measure
@@ -208,7 +208,7 @@ class Load:
             self._send(connection, now, now, measured)
 
     def _send_due(self) -> None:
-        """Open loop: everything that is due, on the connections in turn; what finds no room stays due."""
+        """Open loop: send all due requests, on the connections in turn; those without room stay due."""
         due = self._due()
         while self._issued < due:
             when = self._due_time(self._issued)
@@ -230,7 +230,7 @@ class Load:
                 return
 
     def _due(self) -> int:
-        """Open loop: how many requests should have been sent by now."""
+        """Open loop: number of requests that should have been sent by now."""
         return int((time.monotonic() - self._begin) * (self._plan.rate or 0.0)) + 1
 
     def _due_time(self, number: int) -> float:
@@ -331,7 +331,7 @@ class Load:
                 return
 
     async def _sweep(self) -> None:
-        """End what has taken too long, and every interval."""
+        """End calls that exceed the deadline, and intervals that are over."""
         fold_at = self._measure + self._plan.interval_s
         while True:
             await asyncio.sleep(_SWEEP_S)
@@ -367,7 +367,7 @@ def _tls_context(plan: Plan) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cadata=roots.decode() if roots is not None else None)
     context.set_alpn_protocols(["h2"])
     if plan.tls.certificate is not None and plan.tls.private_key is not None:
-        # OpenSSL's Python binding reads them from files only; this one is ours alone and gone when they are read.
+        # Python's ssl reads them only from files; this one is private and removed after reading.
         with tempfile.NamedTemporaryFile(suffix=".pem") as file:
             file.write(plan.tls.private_key + b"\n" + plan.tls.certificate)
             file.flush()

@@ -1,4 +1,4 @@
-"""How a gRPC call over HTTP/2 ended, from its headers or its reset."""
+"""The status of a gRPC call over HTTP/2, from its headers or its reset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RESET_CODES: Mapping[int, Code] = {
     ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
     ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
 }
-"""The gRPC specification's mapping; every other error is INTERNAL."""
+"""Code for an HTTP/2 error, as the gRPC specification maps them; every other error is INTERNAL."""
 
 _HTTP_CODES = {
     400: Code.INTERNAL,
@@ -31,20 +31,20 @@ _HTTP_CODES = {
     503: Code.UNAVAILABLE,
     504: Code.UNAVAILABLE,
 }
-"""For an answer without a gRPC status: something on the way gave it."""
+"""Code for the HTTP status of an answer without a gRPC status, as from a proxy."""
 
 
 class Headers(NamedTuple):
-    """What counts of a header block."""
+    """The relevant fields of a header block."""
 
     http_status: int
     grpc_status: int
-    """-1 where it has none."""
+    """The gRPC status; -1 if there is none."""
     message: str
 
 
 def outcome(headers: Headers | None, first: Headers | None) -> tuple[int, str]:
-    """Code and message, from a call's last headers and, where those are trailers, its first."""
+    """Code and message of a call, from its last headers and, if those are trailers, its first."""
     if headers is None:
         return Code.INTERNAL, "an answer without headers"
     if headers.grpc_status >= 0:
@@ -54,7 +54,7 @@ def outcome(headers: Headers | None, first: Headers | None) -> tuple[int, str]:
 
 
 def summary(fields: list[Field]) -> Headers:
-    """What counts of a block's fields; ValueError for a status that is no number."""
+    """Read the relevant fields of a header block; raises ValueError for a status that is not a number."""
     http_status, grpc_status, message = 0, -1, ""
     for name, value in fields:
         if name == b":status":

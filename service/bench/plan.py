@@ -1,4 +1,4 @@
-"""What is to be measured, and what came of it. Plain values that travel between processes."""
+"""The plan of a measurement and its result, as plain values that are sent between processes."""
 
 from __future__ import annotations
 
@@ -21,75 +21,75 @@ class Plan:
     port: int
     tls: Tls | None
     headers: tuple[tuple[bytes, bytes], ...]
-    """The caller's header fields; gRPC's own are added."""
+    """Additional header fields of each call."""
     messages: tuple[bytes, ...]
     """Serialised requests, sent in turn."""
     expected: Shapes
-    """The outputs of an answer."""
+    """The expected outputs of an answer."""
     connections: int
     in_flight: int
-    """Closed loop: calls at a time on each connection."""
+    """Closed loop: concurrent calls on each connection."""
     rate: float | None
-    """Open loop: arrivals a second. None: closed loop."""
+    """Open loop: requests per second. None: closed loop."""
     duration_s: float | None
     requests: int | None
-    """The measured part ends with whichever comes first; one of them is given."""
+    """Number of requests. The measured part ends with this or ``duration_s``, whichever comes first; one is set."""
     warm_up_s: float
     deadline_s: float
     check: bool
-    """Answers to the same input must have the same bits."""
+    """Whether answers to the same input must have the same bits."""
     interval_s: float = 0.5
     streaming: bool = False
-    """Each connection has one ModelStreamInfer, and the requests are its messages."""
+    """Whether each connection has one ModelStreamInfer, with the requests as its messages."""
     vary_timeouts: bool = False
-    """Each request has a grpc-timeout of its own. Not with ``streaming``, whose one call lasts."""
+    """Whether the grpc-timeout differs between requests. Not with ``streaming``, which has a single call."""
     right: Right | None = None
-    """What the answers must be, where that is known beforehand."""
+    """The expected answers, if they are known in advance."""
 
 
 @dataclass
 class Interval:
-    """A stretch of the measured part."""
+    """The results of one interval of the measured part."""
 
     start_s: float
-    """Since the measured part began."""
+    """Begin in seconds after the measured part began."""
     seconds: float
     done: int = 0
-    """Answers that were right."""
+    """Number of right answers."""
     errors: Counter[str] = field(default_factory=Counter)
-    """By code."""
+    """Number of errors by code."""
     latency: Histogram = field(default_factory=Histogram)
 
 
 @dataclass
 class Result:
-    """What one or several generators have seen."""
+    """The results of one or several generators."""
 
     seconds: float = 0.0
-    """How long the measured part was."""
+    """Length of the measured part."""
     sent: int = 0
     done: int = 0
-    """Right answers, however late."""
+    """Right answers, including late ones."""
     in_time: int = 0
     """Right answers that came within the measured part; the rate counts these."""
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By code and message."""
+    """Number of errors by code and message."""
     warm_up_errors: int = 0
     latency: Histogram = field(default_factory=Histogram)
     lag: Histogram = field(default_factory=Histogram)
-    """Open loop: how long after its scheduled time each request was sent. Part of the latency."""
+    """Open loop: delay of each request after its scheduled time, which is part of the latency."""
     intervals: list[Interval] = field(default_factory=list)
     cpu_share: float = 0.0
     """Share of one core that the busiest generator process used."""
     reconnects: int = 0
-    """Connections that were opened in the place of others."""
+    """Number of connections that replaced others."""
     unconnected_s: float = 0.0
     """Seconds of the measured part in which a generator had no connection at all."""
     stopped: str = ""
     """Why the load ended early, if it did."""
 
     def merge(self, other: Result) -> None:
-        """Count what another generator has seen at the same time."""
+        """Add the results of another generator that ran at the same time."""
         self.seconds = max(self.seconds, other.seconds)
         self.sent += other.sent
         self.done += other.done
@@ -117,5 +117,5 @@ class Result:
 
     @property
     def rate(self) -> float:
-        """Right answers a second."""
+        """Right answers per second."""
         return self.in_time / self.seconds if self.seconds else 0.0

@@ -1,7 +1,7 @@
-"""The picture of a run: one SVG file that needs nothing else, written by hand so that no plotting package is needed.
+"""The picture of a load test as one self-contained SVG file, made without a plotting package.
 
-Above, the latency at each percentile, on axes that give the tail its room. Below, rate and errors over time, with the
-median and the 99th percentile of each interval.
+The upper chart shows the latency at each percentile, on axes that expand the tail. The lower one shows rate and errors
+over time, with the median and the 99th percentile of each interval.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CURVE_POINTS = 240
 
 
 def svg(setup: Setup, result: Result) -> str:
-    """The whole picture."""
+    """The picture of a load test as an SVG document."""
     version = f", version {setup.version}" if setup.version else ""
     body = [
         text(_LEFT, 34, f"{setup.model}{version} at {setup.server}", size=17, weight=600),
@@ -55,7 +55,7 @@ def _percentiles(result: Result, top: float, bottom: float) -> Iterable[str]:
     if not latency.count:
         yield _nothing(top, bottom)
         return
-    # As many nines as there are answers behind them.
+    # Only percentiles with at least one answer above them.
     nines = [q for q in _NINES if q < 0.9 or (1 - q) * latency.count >= 1]
     most = max(0.5, 1 - max(1 / latency.count, (1 - nines[-1]) / 3))
     x = Axis(1.0, 1 / (1 - most), _LEFT, _RIGHT, log=True)
@@ -72,7 +72,7 @@ def _percentiles(result: Result, top: float, bottom: float) -> Iterable[str]:
             continue
         at, value = x.at(1 / (1 - q)), latency.quantile_s(q)
         yield f'<circle cx="{at:.1f}" cy="{y.at(value):.1f}" r="3.5" fill="{_LATENCY}"/>'
-        # The first is close to the axis: its label goes to the other side of the curve.
+        # The first one is close to the axis, so its label goes to the other side of the curve.
         across, down, anchor = (8, 16, "start") if q == 0.5 else (-6, -8, "end")
         yield text(
             at + across, y.at(value) + down, duration(value), size=11.5, colour=_LATENCY, anchor=anchor, weight=600
@@ -128,7 +128,7 @@ def _log_axis(low: float, high: float, top: float, bottom: float) -> Axis:
 
 
 def _decades(axis: Axis) -> list[float]:
-    """1, 2 and 5 times the powers of ten within the axis; only the powers where those are many."""
+    """Axis marks at 1, 2 and 5 times the powers of ten; only at the powers if those are too many."""
     powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
     for digits in ((1, 2, 5), (1,)):
         marks = [digit * 10.0**power for power in powers for digit in digits]

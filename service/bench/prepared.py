@@ -1,4 +1,4 @@
-"""Requests that are sent many times: everything but the stream number, cut once."""
+"""Requests that are sent many times, with all frames prepared but for the stream number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _END_STREAM = bytes([frames.END_STREAM])
 
 
 class Prepared:
-    """A request, ready to leave on any connection."""
+    """A request that can be sent on any connection."""
 
     __slots__ = ("block", "data", "head", "message", "middle", "size")
 
@@ -19,11 +19,11 @@ class Prepared:
         self.message = b"\0" + UINT32.pack(len(message)) + message
         self.size = len(self.message)
         self.data = ((self.size & 0xFFFFFF) << 8 | frames.DATA).to_bytes(4, "big")
-        """A DATA frame's length and type; flags and stream number are to follow."""
+        """Length and type of the DATA frame, which flags and stream number follow."""
         self._set_block(block)
 
     def with_field(self, field: bytes) -> Prepared:
-        """A copy with one more header field, which is given encoded."""
+        """A copy with one more encoded header field."""
         made = Prepared.__new__(Prepared)
         made.message, made.size, made.data = self.message, self.size, self.data
         made._set_block(self.block + field)

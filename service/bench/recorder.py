@@ -1,4 +1,4 @@
-"""Takes down what happens, cheaply: a number appended for each call, folded into histograms now and then."""
+"""Record calls cheaply: append a number per call, and fold the numbers into histograms per interval."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from service.errors import Code
 
 _WRONG = "WRONG_ANSWER"
 _MAX_MESSAGES = 50
-"""Messages may name what differs each time; beyond this many they are counted under their code."""
+"""Most distinct error messages, since they may differ each time; further ones are counted only by code."""
 
 
 class Recorder:
-    """The measured calls of one generator."""
+    """Records the measured calls of one generator."""
 
     def __init__(self) -> None:
         self._latencies_s = array("d")
@@ -29,16 +29,16 @@ class Recorder:
         self.sent = 0
         self.warm_up_errors = 0
         self.done = self._latencies_s.append
-        """``done(latency_s)`` for each right answer; bound once, since it is called for each call."""
+        """Call ``done(latency_s)`` for each right answer; a bound method, to be cheap."""
         self.sent_late = self._lags_s.append
-        """``sent_late(lag_s)``: how late a request left."""
+        """Call ``sent_late(lag_s)`` with the delay of each request."""
 
     def failed(self, code: int, message: str) -> None:
-        """An error of the server or of the way to it."""
+        """Count an error of the server or of the connection."""
         self._count(Code(code).name if code in Code._value2member_map_ else f"CODE_{code}", message)
 
     def wrong(self, problem: str) -> None:
-        """An answer that is none."""
+        """Count a wrong answer."""
         self._count(_WRONG, problem)
 
     def fold(self, now_s: float) -> Interval:
@@ -49,7 +49,7 @@ class Recorder:
         interval.errors = self._interval_errors
         self._latency.merge(interval.latency)
         self._lag.add(self._lags_s)
-        # The bound methods stay those of these arrays.
+        # Emptied in place, since `done` and `sent_late` are bound to these arrays.
         del self._latencies_s[:], self._lags_s[:]
         self._interval_errors = Counter()
         self._folded_until_s = now_s
@@ -57,7 +57,7 @@ class Recorder:
         return interval
 
     def result(self, now_s: float, seconds: float, in_time: int) -> Result:
-        """All of it, ``now_s`` after the measured part began; ``in_time`` answers came in its ``seconds``."""
+        """The result at ``now_s`` after the measured part began; ``in_time`` answers came in its ``seconds``."""
         self.fold(now_s)
         return Result(
             seconds=seconds,

@@ -1,4 +1,4 @@
-"""What was measured, in words and numbers: the table, the JSON document, and what to be careful about."""
+"""Reports of a load test: the table, the JSON document, and warnings about the measurement."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99_9": 0.999, "max": 1.0}
 
 _BUSY = 0.9
-"""Share of a core above which the generator itself may be what is measured."""
+"""Share of a core above which the generator itself may be the bottleneck."""
 _LATE_SHARE = 0.1
 _LATE_S = 0.002
-"""An open loop whose requests left later than both of these is not the load that was asked for."""
+"""Limits on the delay of requests of an open loop; beyond both the load was not as requested."""
 _MISSED_RATE = 0.98
 _UNCONNECTED_S = 0.1
-"""A server that closes its connections in good order is connected to again in less."""
+"""Seconds without a connection that need a warning; reconnecting after a graceful close takes less."""
 _NOTHING = "-"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What was asked, for the report's head."""
+    """The settings of a load test, for the head of the report."""
 
     server: str
     model: str
     version: str
     batch: int
-    """Examples in one request."""
+    """Number of examples in one request."""
     contents: str
-    """``raw`` or ``typed``."""
+    """Form of the tensor contents, ``raw`` or ``typed``."""
     request_bytes: int
     connections: int
     in_flight: int
@@ -53,7 +53,7 @@ class Setup:
 
 
 def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
-    """For ``--json``. Durations in milliseconds, null where there were no right answers; rates a second."""
+    """The report for ``--json``: durations in milliseconds, null without right answers; rates per second."""
     return {
         "server": setup.server,
         "model": setup.model,
@@ -100,7 +100,7 @@ def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
 
 
 def rows(setup: Setup, result: Result) -> list[tuple[str, str]]:
-    """The final table."""
+    """The rows of the final table."""
     lines = [
         ("requests", f"{result.done:,} right, {result.failed:,} failed, in {result.seconds:.2f} s"),
         ("rate", f"{result.rate:,.0f} requests/s"),
@@ -121,7 +121,7 @@ def errors(result: Result) -> list[tuple[str, str, str]]:
 
 
 def errors_by_code(result: Result) -> Counter[str]:
-    """How many calls ended with each code."""
+    """Number of failed calls by code."""
     counts: Counter[str] = Counter()
     for (code, _), count in result.errors.items():
         counts[code] += count
@@ -129,7 +129,7 @@ def errors_by_code(result: Result) -> Counter[str]:
 
 
 def cautions(setup: Setup, result: Result) -> list[str]:
-    """Why the numbers may not say what they seem to."""
+    """Warnings about why the numbers may be misleading."""
     told = []
     if result.stopped:
         told.append(f"the load ended early: {result.stopped}")
@@ -156,7 +156,7 @@ def cautions(setup: Setup, result: Result) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Three digits and a unit that suits."""
+    """Format a duration with three digits and a suitable unit."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale:
             return f"{seconds / scale:#.3g} {unit}".replace(". ", " ")
@@ -164,7 +164,7 @@ def duration(seconds: float) -> str:
 
 
 def quantile(histogram: Histogram, q: float) -> str:
-    """The duration that a share ``q`` of all did not exceed; a dash where there is none."""
+    """The formatted duration that a share ``q`` of all did not exceed; a dash without any."""
     return duration(histogram.quantile_s(q)) if histogram.count else _NOTHING
 
 

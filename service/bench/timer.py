@@ -1,8 +1,8 @@
-"""A timer for an event loop that fires on time.
+"""A precise timer for event loops.
 
-Event loops sleep in whole milliseconds. An open-loop load at thousands of requests a second would leave in bursts, and
-half a millisecond of each latency would be the generator's own. Linux has timers as files, with nanoseconds; elsewhere
-the loop's own timer is used, and the report's send lag shows the difference.
+Event loops sleep in whole milliseconds. An open-loop load at thousands of requests a second would be sent in bursts,
+and half a millisecond of each latency would be due to the generator. Linux has timerfd with nanoseconds; elsewhere the
+loop's timer is used, and the report's send lag shows the difference.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CLOCK_MONOTONIC = 1
 _ABSOLUTE = 1
 _SPEC = struct.Struct("qqqq")
-"""Seconds and nanoseconds of the interval (none), seconds and nanoseconds of the first expiry."""
+"""``struct itimerspec``: seconds and nanoseconds of the interval (none) and of the first expiry."""
 
 
 class Timer:
@@ -52,7 +52,7 @@ class Timer:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 
     def close(self) -> None:
-        """Never fire again."""
+        """Release the timer; it does not fire any more."""
         if self._handle is not None:
             self._handle.cancel()
         if self._file >= 0:
@@ -64,6 +64,6 @@ class Timer:
         try:
             os.read(self._file, 8)
         except BlockingIOError:
-            # Set again between the expiry and this call.
+            # It was set again between the expiry and this call.
             return
         self._on_time()

@@ -1,6 +1,6 @@
-"""The command line, ``mnist1d``. One file a command; each is imported when it is called for.
+"""The command line, ``mnist1d``. Each command has its file, which is imported on use.
 
-Loading lazily keeps ``mnist1d --help`` and ``mnist1d serve`` free of what only training needs.
+Lazy imports keep ``mnist1d --help`` and ``mnist1d serve`` free of the dependencies of training.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group whose commands are imported on use."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's, whatever it is
-        """Run with streams whose failure is told."""
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as click.Group.main
+        """Run the command line with `guarded` standard streams."""
         with guarded():
             return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
-        """In the order of the table: that of a first visit."""
+        """Command names in the order of the table, which is that of first use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click calls it so
-        """Import ``service.cli.<name>`` and take its ``command``."""
+        """Import the module of a command and return its ``command``."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(COMMANDS[cmd_name][0]).command
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click calls it so
-        """Names and one-liners, without importing the commands."""
+        """Write the names and summaries of all commands, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 

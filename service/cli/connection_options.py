@@ -1,4 +1,4 @@
-"""Where a server is and who asks: the options of every command that is a client."""
+"""Options of the commands that are clients: the server's address, TLS, token and metadata."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from service.client import Tls
 
 MAIN, CONTROL = f"127.0.0.1:{MAIN_PORT}", f"127.0.0.1:{CONTROL_PORT}"
-"""Where a server with default settings answers, and where it is controlled."""
+"""Default addresses of a server for inference and for control."""
 _RESERVED = ("grpc-", ":", "te", "content-type", "host", "connection")
 
 
 def server_address_options(command_name: str, server: str = MAIN) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """``--server`` and the options of TLS.
+    """Add ``--server`` and the options of TLS to a command.
 
-    The variables of the environment are named for ``command_name``, in its subcommands too; ``server`` is the default.
+    Environment variables are named after ``command_name``, in its subcommands too; ``server`` is the default.
     """
     return _adding(*_server_options(command_name, server))
 
@@ -49,7 +49,7 @@ def _server_options(command_name: str, server: str) -> tuple[Callable[[Any], Any
 
 
 def connection_options(command_name: str, server: str = MAIN) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options for TLS, and for the token and metadata of each request; `tls_from` and `headers_from` read them."""
+    """Add ``--server`` and options for TLS, token and metadata, which `tls_from` and `headers_from` read."""
     return _adding(
         *_server_options(command_name, server),
         click.option(
@@ -73,8 +73,8 @@ def _adding(*options: Callable[[Any], Any]) -> Callable[[Callable[..., Any]], Ca
 
 
 def check_server(server: str, usual_port: int = MAIN_PORT) -> None:
-    """Leave with exit code 2 where it is no address."""
-    from service.client.connection import check_address  # and with it grpcio
+    """Exit with code 2 if ``server`` is not an address."""
+    from service.client.connection import check_address  # this imports grpcio
 
     try:
         check_address(server, usual_port)
@@ -83,7 +83,7 @@ def check_server(server: str, usual_port: int = MAIN_PORT) -> None:
 
 
 def host_and_port(server: str) -> tuple[str, int]:
-    """Host and port for commands that open connections themselves and know none of gRPC's other targets."""
+    """Host and port of a server, for commands that connect without grpcio; exits with code 2 for other targets."""
     try:
         return split_address(server)
     except ValueError as error:
@@ -91,7 +91,7 @@ def host_and_port(server: str) -> tuple[str, int]:
 
 
 def tls_from(options: Mapping[str, Any]) -> Tls | None:
-    """What the options of TLS ask for, None for plain text; leaves with exit code 2 where they cannot be used."""
+    """The TLS settings in the options, None for plain text; exits with code 2 if they are invalid."""
     ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
     if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
         return None
@@ -104,7 +104,7 @@ def tls_from(options: Mapping[str, Any]) -> Tls | None:
 
 
 def headers_from(options: Mapping[str, Any]) -> dict[str, str]:
-    """The metadata of each request, the token included; leaves with exit code 2 where it cannot be sent."""
+    """The metadata of each request, including the token; exits with code 2 if it cannot be sent."""
     headers: dict[str, str] = {}
     for entry in options["headers"]:
         name, colon, value = (part.strip() for part in entry.partition(":"))

@@ -28,7 +28,7 @@ _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "Path | None":
 def server_options(**told: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a command every setting of `ServerConfig` as an option; `config_from` reads them.
 
-    ``told`` is what the help says of the default of some, where the command decides by itself.
+    ``told`` maps the name of a setting to what its help says of the default, if the command computes it.
     """
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +40,7 @@ def server_options(**told: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def repository_argument(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """REPOSITORY, which has an environment variable as the options have."""
+    """The argument REPOSITORY, which can also be set by an environment variable."""
     return click.argument(
         "repository",
         type=click.Path(path_type=Path),
@@ -50,7 +50,7 @@ def repository_argument(command: str) -> Callable[[Callable[..., Any]], Callable
 
 
 def config_from(repository: Path, options: dict[str, Any]) -> ServerConfig:
-    """A checked configuration, and logging set up as asked; leaves with exit code 2 if a setting is unusable."""
+    """Make the configuration and set up logging; exits with code 2 if a setting is invalid."""
     try:
         config = ServerConfig(repository=repository, **options)
     except ConfigError as error:
@@ -61,7 +61,7 @@ def config_from(repository: Path, options: dict[str, Any]) -> ServerConfig:
 
 
 def set_up_logs(config: ServerConfig) -> None:
-    """Log as the settings ask for it."""
+    """Set up logging as configured."""
     logs.set_up(
         config.log_level,
         as_json=config.log_format == "json" or (config.log_format == "auto" and not sys.stderr.isatty()),
@@ -69,10 +69,10 @@ def set_up_logs(config: ServerConfig) -> None:
 
 
 def as_flags(message: str) -> str:
-    """A message about settings in the words of a command line.
+    """Rewrite a message about settings with the names of command line options.
 
     ``tls_key: needs tls_cert`` becomes ``--tls-key: needs --tls-cert``. A setting that came from the environment is
-    named by its variable. What is quoted is a value, and stays.
+    named by its variable. Quoted text is a value and stays.
     """
     context = click.get_current_context(silent=True)
     names = {declared.name for declared in _settings()}
@@ -86,7 +86,7 @@ def as_flags(message: str) -> str:
         return f"--{name.replace('_', '-')}"
 
     subject, colon, rest = message.partition(": ")
-    # Only names of several words are told from prose: "port" is a word, too.
+    # Only names with underscores are replaced, since others, like "port", may be ordinary words.
     rest = re.sub(
         r"(?<![\w'/.-])[a-z]+(?:_[a-z0-9]+)+(?![\w'/.-])",
         lambda found: named(found[0]) if found[0] in names else found[0],
@@ -96,7 +96,7 @@ def as_flags(message: str) -> str:
 
 
 def _warn_of_unknown_variables() -> None:
-    """A typo in a variable's name would otherwise be a setting that nobody made."""
+    """Warn of unknown environment variables, since a typo in a name would be ignored silently."""
     context = click.get_current_context(silent=True)
     if context is None or context.auto_envvar_prefix is None:
         return
@@ -117,7 +117,7 @@ def environment_variable(command: str, name: str) -> str:
 
 
 def described(config: ServerConfig, command: str) -> list[dict[str, Any]]:
-    """Each setting with its value, where it came from, its environment variable and its meaning."""
+    """List each setting with its value, source, environment variable and help text."""
     defaults = {declared.name: declared.default for declared in _settings()}
     rows = []
     for declared in _settings():

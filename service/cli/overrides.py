@@ -1,4 +1,4 @@
-"""What ``--set``, and the options that stand for one, say about a recipe."""
+"""Overrides of a recipe from ``--set`` and its shorthand options."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SETTABLE = tuple(field for field in fields() if field != "name")
 
 
 def overrides_from(settings: Iterable[str], shorthands: Mapping[str, object]) -> dict[str, Any]:
-    """Fields and values of every ``--set`` and of the options that stand for one; InvalidRecipe.
+    """Collect the fields and values of every ``--set`` and of its shorthand options; raises InvalidRecipe.
 
-    A field that is given twice must have the same value each time: none is passed over.
+    A field that is given twice must have the same value each time.
     """
     given = [(f"--set {text}", *parse_override(text)) for text in settings]
     given += [(f"--{field} {value}", field, value) for field, value in shorthands.items() if value is not None]

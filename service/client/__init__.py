@@ -4,11 +4,11 @@
 Neither imports the server or onnxruntime, and either can share a process with tritonclient: see `service.pb`.
 
     client             channels, connection      operations            answers, errors
-    what you call  ->  how it gets there     ->  each call's request,  what you get back
+    public methods ->  transport             ->  each call's request,  return values
                                                  and how to read
                                                  its response
 
-`TrainingClient` and `AsyncTrainingClient` are the same for training runs: `training_operations`, `training_run`.
+`TrainingClient` and `AsyncTrainingClient` do this for training runs: `training_operations`, `training_run`.
 """
 
 from .answers import (

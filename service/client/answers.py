@@ -1,4 +1,4 @@
-"""What a server tells, as plain values."""
+"""Answers of a server, as plain values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered."""
+    """The answer of a model to one request."""
 
     model: str
     version: str
@@ -55,7 +55,7 @@ class Answer:
     """The parameters of the response."""
 
     def classes(self, output: str) -> tuple[tuple[Classified, ...], ...]:
-        """The classes of an output that was asked for them, best first: one tuple a row, one in all without a batch.
+        """The classes of an output that was requested as classes, best first: a tuple per row, or one without a batch.
 
         Raises:
             KeyError: the answer has no such output.
@@ -73,7 +73,7 @@ class Classified:
     value: float
     index: int
     label: str
-    """Empty where the model has no labels."""
+    """The class label; empty if the model has none."""
 
 
 def _classified(output: str, element: object) -> Classified:
@@ -87,20 +87,20 @@ def _classified(output: str, element: object) -> Classified:
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """How often something was done and how long that took in all."""
+    """A number of events and their total duration."""
 
     count: int
     total_ns: int
 
     @property
     def mean_us(self) -> float:
-        """Microseconds each; 0 where it was never done."""
+        """Mean duration in microseconds; 0 if the count is 0."""
         return self.total_ns / self.count / 1e3 if self.count else 0.0
 
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """What one version of a model has done since its server started."""
+    """Statistics of one version of a model since its server started."""
 
     name: str
     version: str
@@ -109,7 +109,7 @@ class ModelStatistics:
     executions: int
     """Runs of the model: requests that ran together count 1."""
     last_inference_ms: int
-    """Milliseconds since the epoch; 0 where there was none."""
+    """Milliseconds since the epoch; 0 if there was none."""
     success: TimeSpent
     fail: TimeSpent
     queue: TimeSpent
@@ -132,22 +132,22 @@ class TensorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model as Triton configures it, as far as that concerns a caller."""
+    """The parts of Triton's model configuration that matter to a caller."""
 
     name: str
     platform: str
     backend: str
     max_batch_size: int
-    """0: its first axis is no batch axis, and requests are not run together."""
+    """Most rows of one request; 0 if requests are not batched."""
     inputs: tuple[TensorConfig, ...]
     outputs: tuple[TensorConfig, ...]
     batches_requests: bool
-    """Whether requests that wait together run together."""
+    """Whether the server batches requests."""
     preferred_batch_sizes: tuple[int, ...] = ()
     max_queue_delay_us: int = 0
-    """How long a request may be kept waiting for company."""
+    """How long a request may be held back for others to join its batch."""
     decoupled: bool = False
-    """Whether a request may be answered by any number of responses."""
+    """Whether a request may have any number of responses."""
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -160,4 +160,4 @@ class ModelState:
     state: str
     """UNKNOWN, READY, UNAVAILABLE, LOADING or UNLOADING."""
     reason: str
-    """Why it is not ready."""
+    """Why the version is not ready."""

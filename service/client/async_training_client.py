@@ -43,11 +43,11 @@ class AsyncTrainingClient(AwaitedClient):
         )
 
     async def create(self, **fields: Unpack[RunFields]) -> TrainingRun:
-        """Queue a run; `TrainingClient.create` has the fields, and what is raised."""
+        """Queue a run; `TrainingClient.create` describes the fields and exceptions."""
         return await self._call(operations.create(**fields))
 
     async def get(self, name: str, *, patience_s: float = 0.0) -> TrainingRun:
-        """A run as it is now. A server that is away is looked for for ``patience_s`` seconds. Raises ServerError."""
+        """Return the current state of a run, retrying for ``patience_s`` s if unavailable. Raises ServerError."""
         pauses = Pauses(patience_s)
         while True:
             try:
@@ -58,7 +58,7 @@ class AsyncTrainingClient(AwaitedClient):
             await asyncio.sleep(pauses.next_s())
 
     async def list(self, filter_text: str = "") -> AsyncIterator[TrainingRun]:
-        """Runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
+        """Yield runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
         runs, token = await self._call(operations.page(filter_text, ""))
         for run in runs:
             yield run
@@ -68,7 +68,7 @@ class AsyncTrainingClient(AwaitedClient):
                 yield run
 
     async def wait(self, name: str, timeout_s: float | None = None) -> TrainingRun:
-        """The run when it is done, or as it is after ``timeout_s`` seconds; None waits for ever. Raises ServerError."""
+        """Return the run when it is done or after ``timeout_s`` seconds (None: no limit). Raises ServerError."""
         waiting = Waiting(timeout_s, self._connection.timeout_s)
         while True:
             run = await self._call(operations.wait(name, waiting.next_s()))
@@ -80,7 +80,7 @@ class AsyncTrainingClient(AwaitedClient):
         await self._call(operations.cancel(name))
 
     async def delete(self, name: str) -> None:
-        """Forget a run that is done; raises ServerError."""
+        """Delete a run that is done; raises ServerError."""
         await self._call(operations.delete(name))
 
     async def watch(
@@ -91,10 +91,10 @@ class AsyncTrainingClient(AwaitedClient):
         patience_s: float = 300.0,
         on_gap: Callable[[ServerError], None] = lambda _: None,
     ) -> AsyncIterator[pb.TrainingRunEvent]:
-        """Every event from number ``from_event`` on until the run is done, each once.
+        """Yield every event from number ``from_event`` on until the run is done, each once.
 
-        A server that goes away is looked for again for ``patience_s`` seconds, and nothing that happened meanwhile is
-        missed; ``on_gap`` is told. Raises ServerError when that is over, and for anything that does not pass.
+        If the server becomes unavailable, the call reconnects for ``patience_s`` seconds without missing an event;
+        ``on_gap`` is called with the error. Raises ServerError after that time, and for permanent errors.
         """
         pauses = Pauses(patience_s)
         while True:

@@ -1,4 +1,4 @@
-"""What all clients do with a connection: open it, send calls through it, close it. Once blocking, once awaited."""
+"""Base classes of all clients, blocking and for asyncio: open a channel, send calls, close it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Client:
     def __init__(
         self, target: str | Sequence[str], *, retry: RetryPolicy | None = None, **options: Unpack[ConnectionOptions]
     ) -> None:
-        """Raises ValueError as `connection` does."""
+        """Open a channel; raises ValueError as `service.client.connection.connection` does."""
         self._connection = connection(target, self._usual_port, retry=retry, **options)
         where, settings = self._connection.target, self._connection.options
         if self._connection.credentials is None:
@@ -39,8 +39,8 @@ class _Client:
             self._channel = self._library.secure_channel(where, self._connection.credentials, options=settings)
         self._callables: dict[str, Any] = {}
 
-    def _callable(self, operation: Operation[Any]) -> Any:  # noqa: ANN401 - blocking or awaited, as the library's
-        """What calls the operation's method; made once, since that costs more than a call's bookkeeping."""
+    def _callable(self, operation: Operation[Any]) -> Any:  # noqa: ANN401 - blocking or awaitable
+        """The callable for the operation's method; cached, since making one costs more than a call's bookkeeping."""
         found = self._callables.get(operation.method)
         if found is None:
             found = self._callables[operation.method] = self._channel.unary_unary(
@@ -56,7 +56,7 @@ class _Client:
 
 
 class BlockingClient(_Client):
-    """Calls that block. Thread-safe."""
+    """Base class of blocking clients. Thread-safe."""
 
     _library: ClassVar[Any] = grpc
     _channel: grpc.Channel
@@ -91,7 +91,7 @@ class BlockingClient(_Client):
 
 
 class AwaitedClient(_Client):
-    """Calls that are awaited. Belongs to one event loop; a call whose task is cancelled is cancelled on the server."""
+    """Base class of asyncio clients. Belongs to one event loop; cancelling a task cancels its call on the server."""
 
     _library: ClassVar[Any] = grpc.aio
     _channel: grpc.aio.Channel

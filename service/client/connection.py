@@ -1,6 +1,6 @@
-"""How a client gets to its servers: addresses, encryption, identity, retries.
+"""Connection settings of a client: addresses, encryption, identity, retries.
 
-Everything becomes a target string and channel options for grpcio, which both clients hand to their own kind of channel.
+They become a target string and channel options for grpcio, with which each client opens its kind of channel.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 NONE: Mapping[str, Any] = MappingProxyType({})
-"""The default of arguments that are mappings."""
+"""Default value of arguments that are mappings."""
 
 _SCHEMES = ("dns", "ipv4", "ipv6", "unix", "unix-abstract", "vsock", "xds")
-"""Prefixes of targets that gRPC resolves by itself."""
+"""Schemes of targets that gRPC resolves itself."""
 _SERVICES = ("inference.GRPCInferenceService", "grpc.health.v1.Health")
 _MAX_ATTEMPTS = 5
-"""What gRPC allows a service config to ask for."""
+"""Most attempts that gRPC accepts in a service config."""
 _RECONNECT_MS = (("initial", 100), ("max", 2000), ("min", 5000))
-"""A server that is restarted is back in a second; grpcio's own pause goes up to two minutes. What grpcio calls the
-least pause is how long it waits for a connection to be made: TLS over a long way must fit into it, and the 20 s of its
-own would hide a host that is back."""
+"""A restarted server is back in a second, while grpcio's default pause goes up to two minutes. grpcio uses the minimum
+as the connection timeout: a TLS handshake over a slow network must fit into it, and the default of 20 s would hide a
+host that is back."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """What is tried again, how often, and after which pauses. gRPC retries only calls that brought no answer yet."""
+    """Which codes are retried, how often, and after which pauses. gRPC retries only calls without an answer yet."""
 
     attempts: int = 5
-    """The first one included; 2 to 5."""
+    """Number of attempts, including the first; 2 to 5."""
     initial_backoff_s: float = 0.05
     max_backoff_s: float = 1.0
     multiplier: float = 3.0
     codes: tuple[Code, ...] = (Code.UNAVAILABLE, Code.CANCELLED)
-    """UNAVAILABLE is the code by which servers of this protocol say "try again". CANCELLED by somebody else than the
-    caller is what grpc's servers say to a call that arrives in the moment they close; it has reached no model."""
+    """Codes to retry. UNAVAILABLE means "try again" in this protocol. CANCELLED, if not by the caller, is what grpcio's
+    servers answer to a call that arrives while they close; it has reached no model."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.attempts <= _MAX_ATTEMPTS:
@@ -61,7 +61,7 @@ class RetryPolicy:
             raise ValueError("codes: expected at least one, and not OK")
 
     def to_dict(self) -> dict[str, Any]:
-        """The form of a gRPC service config."""
+        """The policy as a gRPC service config has it."""
         return {
             "maxAttempts": self.attempts,
             "initialBackoff": f"{self.initial_backoff_s:.3f}s",
@@ -72,21 +72,21 @@ class RetryPolicy:
 
 
 RETRIES = RetryPolicy()
-"""The preset: UNAVAILABLE, and CANCELLED by the server, are tried four times more, after about 0.05, 0.15, 0.45 and
-1 s. With two servers or more a restart of one of them costs no call."""
+"""The preset: UNAVAILABLE, and CANCELLED by the server, are retried four times, after about 0.05, 0.15, 0.45 and 1 s.
+With two servers or more no call fails because one of them restarts."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Encryption. PEM, as bytes; `from_files` reads them."""
+    """TLS settings, with certificates and keys as PEM bytes; `from_files` reads them."""
 
     root_certificates: bytes | None = None
-    """Who may have signed the server's certificate; None: those that grpcio brings along."""
+    """Certificate authorities to trust; None for those that come with grpcio."""
     certificate: bytes | None = None
-    """The client's own certificate, where the server asks for one."""
+    """The client's certificate, if the server requires one."""
     private_key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
-    """The name the server's certificate must have; None: that of the address."""
+    """The name that the server's certificate must have; None for that of the address."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
@@ -107,30 +107,30 @@ class Tls:
         return cls(read[0], read[1], read[2], server_name)
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """For grpcio."""
+        """Channel credentials for grpcio."""
         return grpc.ssl_channel_credentials(self.root_certificates, self.private_key, self.certificate)
 
 
 class ConnectionOptions(TypedDict, total=False):
-    """What every client takes by name besides its target."""
+    """Keyword arguments of every client."""
 
     timeout_s: float
-    """Seconds for every call, its retries included, unless the call has its own timeout. Default: 30."""
+    """Timeout of every call in seconds, including retries, unless the call sets one. Default: 30."""
     max_message_bytes: int
-    """Largest request or response. Default: 64 MiB."""
+    """Largest request or response in bytes. Default: 64 MiB."""
     tls: Tls | None
-    """Default: none, plain text."""
+    """TLS settings. Default: None, for plain text."""
     token: str | None
-    """Sent as a bearer token; without ``tls`` only to this machine itself."""
+    """Token that is sent as a bearer token; without ``tls`` only to this machine."""
     token_in_plain_text: bool
-    """Nobody on the way to the server reads along, so that the token may go there without ``tls``."""
+    """Whether the network is trusted, so that the token may be sent without ``tls``."""
     metadata: Mapping[str, str | bytes]
-    """Goes with every call."""
+    """Metadata that is sent with every call."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """What a channel is opened with, and what every call carries."""
+    """The settings of a channel, and the timeout and metadata of its calls."""
 
     target: str
     options: tuple[tuple[str, Any], ...]
@@ -151,13 +151,13 @@ def connection(
     token_in_plain_text: bool = False,
     metadata: Mapping[str, str | bytes] = NONE,
 ) -> Connection:
-    """The connection for a client's arguments: its target, ``retry`` and `ConnectionOptions`.
+    """Make a connection from a client's arguments: its target, ``retry`` and `ConnectionOptions`.
 
-    ``usual_port`` is for the example of an address, where one has none.
+    ``usual_port`` is used in the example of an error for an address without a port.
 
     Raises:
         ValueError: no address; several that cannot be used together; a token that no header can carry, or that
-            anyone on the way could read.
+            would be sent in plain text.
     """
     addresses = [target] if isinstance(target, str) else list(target)
     if not addresses:
@@ -171,12 +171,12 @@ def connection(
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.service_config", json.dumps(config)),
-        # Beyond this size grpcio forgets the request and cannot send it again.
+        # grpcio cannot retry requests beyond this size, since it does not buffer them.
         ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
         *((f"grpc.{name}_reconnect_backoff_ms", value) for name, value in _RECONNECT_MS),
     ]
     if all(_is_local(address) for address in addresses):
-        options.append(("grpc.enable_http_proxy", 0))  # which would look for the server on its own machine
+        options.append(("grpc.enable_http_proxy", 0))  # a proxy would look for the server on the proxy's machine
     name = _server_name(addresses, tls)
     if name is not None:
         options += [("grpc.ssl_target_name_override", name), ("grpc.default_authority", name)]
@@ -201,16 +201,16 @@ def connection(
 
 
 def check_address(address: str, usual_port: int = MAIN_PORT) -> None:
-    """Whether it is ``host:port``, or a target with one of gRPC's schemes; raises ValueError as `split_address` does.
+    """Check for ``host:port`` or a target with one of gRPC's schemes; raises ValueError as `split_address` does.
 
-    gRPC itself takes anything and says of each call that nobody answers.
+    gRPC itself accepts any text, and then every call fails as UNAVAILABLE.
     """
     if address.partition(":")[0] not in _SCHEMES:
         _split(address, usual_port)
 
 
 def server_error(error: grpc.RpcError) -> ServerError:
-    """What grpcio raised, as ours."""
+    """Convert an error of grpcio to a ServerError."""
     details = None
     for entry in error.trailing_metadata() or ():
         # grpcio's types do not say that an entry is a pair.
@@ -233,7 +233,7 @@ def _server_name(addresses: Sequence[str], tls: Tls | None) -> str | None:
 
 
 def _joined(addresses: Sequence[str]) -> str:
-    """One static target. gRPC has such targets for numbers only, so that names are resolved here, once."""
+    """One static target for several addresses. gRPC has these only for IP addresses, so names are resolved here."""
     resolved = [_resolve(address) for address in addresses]
     for scheme, version in (("ipv4", 4), ("ipv6", 6)):
         if all(version in found for found in resolved):
@@ -256,14 +256,14 @@ def _resolve(address: str) -> dict[int, str]:
 
 
 def _is_local(address: str) -> bool:
-    """Whether what is sent there stays on this machine, as far as the address itself says."""
+    """Whether the address is on this machine, as far as the text shows."""
     scheme, colon, rest = address.partition(":")
     if colon and scheme in ("unix", "unix-abstract"):
         return True
     if colon and scheme in ("ipv4", "ipv6"):
         return all(_is_local(each) for each in rest.split(","))
     if colon and scheme == "dns" and rest.startswith("//") and not rest.startswith("///"):
-        return False  # another machine is asked what the name means
+        return False  # the name is resolved by another machine
     host = rest.rpartition("/")[2] if colon and scheme == "dns" else address
     # A port is what follows the last colon, unless the host is an IPv6 address without one.
     host = (host if host.count(":") != 1 and not host.startswith("[") else host.rpartition(":")[0]).strip("[]")

@@ -1,7 +1,7 @@
-"""How a call fails, with what the server says about it for programs.
+"""Errors of calls, with the server's machine-readable details.
 
 google.rpc.Status and its details travel as bytes in the trailing metadata. Three of them matter to a caller and are
-read here, field by field, so that the client needs no further package of generated messages; all are kept as they came.
+parsed here, field by field, so that the client needs no further package of generated messages; all are kept as bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPE_PREFIX = "google.rpc."
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """A part of the request that the server did not take."""
+    """An invalid field of the request."""
 
     field: str
     description: str
@@ -30,27 +30,27 @@ class FieldViolation:
 
 @dataclass(frozen=True)
 class ErrorDetails:
-    """google.rpc's details of an error, as far as the server sent any."""
+    """The google.rpc details of an error that the server sent."""
 
     reason: str = ""
-    """ErrorInfo: upper-case and stable, to be compared by programs; for example ``MODEL_NOT_FOUND``."""
+    """Reason in ErrorInfo, upper-case and stable for programs; for example ``MODEL_NOT_FOUND``."""
     domain: str = ""
-    """ErrorInfo: whose reasons these are."""
+    """Domain in ErrorInfo, which defines the reasons."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """ErrorInfo: what the error is about, for example the model's name."""
+    """Metadata in ErrorInfo, for example the model's name."""
     violations: tuple[FieldViolation, ...] = ()
-    """BadRequest."""
+    """The invalid fields of the request, from BadRequest."""
     retry_after_s: float | None = None
-    """RetryInfo: how long to wait before trying again."""
+    """Seconds to wait before a retry, from RetryInfo; None without one."""
     raw: Mapping[str, bytes] = field(default_factory=dict)
-    """Every detail as it came, by the name of its message."""
+    """The bytes of every detail, by the name of its message."""
 
 
 class ServerError(Exception):
     """The server answered with an error, or did not answer (UNAVAILABLE, DEADLINE_EXCEEDED).
 
-    ``details`` holds what the server says for programs: its reason, the fields at fault, when to try again.
-    ``request_id`` is that of the request at fault, where an error comes within a stream; otherwise empty.
+    ``details`` holds the machine-readable part: the reason, the invalid fields, when to retry. ``request_id`` is the id
+    of the failed request for an error within a stream; otherwise empty.
     """
 
     def __init__(self, code: Code, message: str, details: ErrorDetails | None = None, *, request_id: str = "") -> None:
@@ -62,7 +62,7 @@ class ServerError(Exception):
 
 
 def read_details(status: bytes) -> ErrorDetails:
-    """The details in a serialised google.rpc.Status; what cannot be read is left out, since the error itself counts."""
+    """Read the details in a serialised google.rpc.Status; unreadable ones are left out, to report the error anyway."""
     raw: dict[str, bytes] = {}
     try:
         for number, value in _fields(status):
@@ -114,7 +114,7 @@ def _strings_and_bytes(message: bytes) -> dict[int, bytes]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a serialised message as (number, value); ValueError or IndexError where it is none."""
+    """Yield the fields of a serialised message as (number, value); ValueError or IndexError if it is invalid."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

@@ -1,4 +1,4 @@
-"""Every call once: its method, its request, and how its response is read. Knows no channels and no clients."""
+"""Every call of the protocol: its method, its request, and how its response is read. Independent of channels."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ class Operation(Generic[T]):
     """One call of a unary method."""
 
     method: str
-    """``/package.Service/Method``."""
+    """Path of the method, ``/package.Service/Method``."""
     request: Any
     """The request message."""
     response: type[Message]
     """The type of its response message."""
     read: Callable[[Any], T]
-    """From the response message to what the caller gets; raises ServerError (DATA_LOSS) where it is damaged."""
+    """Converts the response message to the caller's result; raises ServerError (DATA_LOSS) if it is damaged."""
 
 
 def server_live() -> Operation[bool]:
-    """Whether the process answers."""
+    """Ask whether the server is live."""
     return Operation(
         f"{INFERENCE}/ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse, lambda response: bool(response.live)
     )
 
 
 def server_ready() -> Operation[bool]:
-    """Whether the server says that it is ready."""
+    """Ask whether the server is ready."""
     return Operation(
         f"{INFERENCE}/ServerReady",
         pb.ServerReadyRequest(),
@@ -72,7 +72,7 @@ def server_ready() -> Operation[bool]:
 
 
 def model_ready(name: str, version: str) -> Operation[bool]:
-    """Whether a model answers."""
+    """Ask whether a model is ready."""
     _check_texts(name=name, version=version)
     return Operation(
         f"{INFERENCE}/ModelReady",
@@ -83,7 +83,7 @@ def model_ready(name: str, version: str) -> Operation[bool]:
 
 
 def server_metadata() -> Operation[ServerInfo]:
-    """The server's description of itself."""
+    """Ask for the server's description."""
     return Operation(
         f"{INFERENCE}/ServerMetadata",
         pb.ServerMetadataRequest(),
@@ -93,7 +93,7 @@ def server_metadata() -> Operation[ServerInfo]:
 
 
 def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
-    """The description of a model."""
+    """Ask for the description of a model."""
     _check_texts(name=name, version=version)
     return Operation(
         f"{INFERENCE}/ModelMetadata",
@@ -104,14 +104,14 @@ def model_metadata(name: str, version: str) -> Operation[ModelInfo]:
 
 
 def model_config(name: str, version: str) -> Operation[ModelConfig]:
-    """The configuration of a model."""
+    """Ask for the configuration of a model."""
     _check_texts(name=name, version=version)
     request = pb.ModelConfigRequest(name=name, version=version)
     return Operation(f"{INFERENCE}/ModelConfig", request, pb.ModelConfigResponse, lambda r: _model_config(r.config))
 
 
 def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
-    """What models have done."""
+    """Ask for the statistics of models."""
     _check_texts(name=name, version=version)
     request = pb.ModelStatisticsRequest(name=name, version=version)
     return Operation(
@@ -123,7 +123,7 @@ def model_statistics(name: str, version: str) -> Operation[tuple[ModelStatistics
 
 
 def repository_index(*, ready: bool) -> Operation[tuple[ModelState, ...]]:
-    """What lies in the server's repository."""
+    """Ask for the models in the server's repository."""
     return Operation(
         f"{INFERENCE}/RepositoryIndex",
         pb.RepositoryIndexRequest(ready=ready),
@@ -153,7 +153,7 @@ def unload(name: str) -> Operation[None]:
 
 
 def health(service: str) -> Operation[str]:
-    """grpc.health.v1's word for a service."""
+    """Ask for the health status of a service, by grpc.health.v1."""
     statuses = health_pb2.HealthCheckResponse.ServingStatus
     return Operation(
         "/grpc.health.v1.Health/Check",
@@ -176,18 +176,18 @@ def infer(
     priority: int | None = None,
     queue_timeout_s: float | None = None,
 ) -> Operation[Answer]:
-    """One inference.
+    """Ask a model for one inference.
 
-    ``classes`` asks for the best n classes of an output instead of its numbers; such an output is wanted, too, where
-    ``outputs`` does not name it. Where neither names any, all come. ``priority`` 1 goes first. ``queue_timeout_s`` is
-    how long the request may wait in the server's queue.
+    ``classes`` requests the best n classes of an output instead of its numbers; that output need not be in ``outputs``.
+    If neither names an output, all are returned. ``priority`` 1 is served first. ``queue_timeout_s`` is how long the
+    request may wait in the server's queue.
 
     Raises:
-        TypeError: an array or a parameter that the protocol cannot carry, or an argument of another type.
-        ValueError: a bound is crossed, or a parameter is given in two ways.
+        TypeError: an array or a parameter that the protocol cannot carry, or an argument of a wrong type.
+        ValueError: an argument is out of range, or a parameter is given twice.
     """
     _check_texts(model=model, version=version, request_id=request_id)
-    if isinstance(outputs, str):  # which is a sequence of names, too: of its letters
+    if isinstance(outputs, str):  # a str would count as a sequence of one-letter names
         raise TypeError(f"outputs: got {outputs!r}, expected a sequence of names such as [{outputs!r}]")
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
     counts = classes or {}
@@ -201,7 +201,7 @@ def infer(
         _set_parameter(request.parameters[key], key, value)
     for name, array in inputs.items():
         if not isinstance(array, np.ndarray | np.generic):
-            # What dtype a list should have is the model's matter, and only its caller knows it.
+            # The dtype of a list is unknown here: it depends on the model.
             raise TypeError(f"input {name!r}: got a {type(array).__name__}, expected an array: np.asarray(..., dtype)")
         datatype = datatype_of(array)
         tensor = request.inputs.add(name=name, datatype=datatype.name, shape=array.shape)
@@ -213,7 +213,7 @@ def infer(
 
 
 def read_answer(response: pb.ModelInferResponse) -> Answer:
-    """The answer in a response; raises ServerError (DATA_LOSS) where it is damaged."""
+    """The answer in a response; raises ServerError (DATA_LOSS) if it is damaged."""
     return Answer(
         response.model_name,
         response.model_version,
@@ -224,14 +224,14 @@ def read_answer(response: pb.ModelInferResponse) -> Answer:
 
 
 def read_streamed(response: pb.ModelStreamInferResponse) -> Answer | ServerError:
-    """One response of a stream. Its errors come without a code."""
+    """The answer or the error in one response of a stream; such errors have no code."""
     if response.error_message:
         return ServerError(Code.UNKNOWN, response.error_message, request_id=response.infer_response.id)
     return read_answer(response.infer_response)
 
 
 def datatype_of(array: np.ndarray) -> Datatype:
-    """The protocol datatype of an array; raises TypeError where there is none."""
+    """The protocol datatype of an array; raises TypeError if there is none."""
     if array.dtype.kind in "OUS":
         return DATATYPES["BYTES"]
     for datatype in DATATYPES.values():
@@ -241,7 +241,7 @@ def datatype_of(array: np.ndarray) -> Datatype:
 
 
 def _check_texts(**arguments: object) -> None:
-    """Raise TypeError naming an argument that is none: protobuf names neither, and a version is easily a number."""
+    """Raise TypeError naming an argument that is not a str, which protobuf's error does not name."""
     for name, value in arguments.items():
         if not isinstance(value, str):
             raise TypeError(f"{name}: got {value!r}, expected a str")

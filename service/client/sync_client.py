@@ -1,4 +1,4 @@
-"""The client that blocks."""
+"""The blocking inference client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class InferenceClient(BlockingClient):
     """A connection to one server, or to several in turn. Thread-safe; use as a context manager, or call `close`.
 
     ``target`` is an address or a sequence of them; of several each request takes the next one that is up.
-    ``retry=RETRIES`` tries again what a server answered with UNAVAILABLE. The rest is
+    ``retry=RETRIES`` retries calls that failed with UNAVAILABLE. The other arguments are
     `service.client.connection.ConnectionOptions`: ``timeout_s``, ``max_message_bytes``, ``tls``, ``token``,
     ``token_in_plain_text``, ``metadata``.
     """
@@ -49,21 +49,21 @@ class InferenceClient(BlockingClient):
         )
 
     def is_live(self) -> bool:
-        """Whether the server answers at all; False where nobody listens."""
+        """Whether the server answers at all; False if it cannot be reached."""
         try:
             return self._call(operations.server_live())
         except ServerError:
             return False
 
     def is_ready(self) -> bool:
-        """Whether the server says that it is ready; False where nobody listens."""
+        """Whether the server reports that it is ready; False if it cannot be reached."""
         try:
             return self._call(operations.server_ready())
         except ServerError:
             return False
 
     def is_model_ready(self, model: str, version: str = "") -> bool:
-        """Whether the model answers; raises ServerError (NOT_FOUND) where there is none."""
+        """Whether the model is ready; raises ServerError (NOT_FOUND) if there is none."""
         return self._call(operations.model_ready(model, version))
 
     def health(self, service: str = "") -> str:
@@ -82,21 +82,21 @@ class InferenceClient(BlockingClient):
         return self._call(operations.model_metadata(name, version))
 
     def config(self, name: str, version: str = "") -> ModelConfig:
-        """The configuration of a model, in Triton's sense; raises ServerError."""
+        """Return Triton's configuration of a model; raises ServerError."""
         return self._call(operations.model_config(name, version))
 
     def statistics(self, model: str = "", version: str = "") -> tuple[ModelStatistics, ...]:
-        """What the model (default: every one) has done since the server started; raises ServerError."""
+        """Return statistics of a model (default: every one) since the server started; raises ServerError."""
         return self._call(operations.model_statistics(model, version))
 
     def repository_index(self, *, ready: bool = False) -> tuple[ModelState, ...]:
-        """Every model and version in the server's repository, or only those that are ready; raises ServerError."""
+        """List the models and versions in the server's repository, or only ready ones; raises ServerError."""
         return self._call(operations.repository_index(ready=ready))
 
     def load(self, model: str, *, config: Mapping[str, Any] | None = None, files: Mapping[str, bytes] = NONE) -> None:
-        """Load a model, or load it again. Raises ServerError if it does not become ready.
+        """Load or reload a model. Raises ServerError if it does not become ready.
 
-        ``config`` and ``files`` (contents by path, ``1/model.onnx``) replace what lies in the repository, where the
+        ``config`` and ``files`` (contents by path, ``1/model.onnx``) replace those in the repository, where the
         server allows that.
         """
         self._call(operations.load(model, config, files))
@@ -121,19 +121,19 @@ class InferenceClient(BlockingClient):
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = NONE,
     ) -> Answer:
-        """Ask a model.
+        """Send one inference request to a model.
 
         ``inputs`` maps names to arrays whose dtype is the model's (``float32`` for FP32, and so on; ``str`` or
-        ``bytes`` for BYTES). ``outputs`` asks for some only. ``typed`` sends typed contents instead of raw ones,
-        as some servers want. ``classes`` asks for the best n classes of an output instead of its numbers
-        (`Answer.classes` reads them), and for that output if ``outputs`` does not. ``priority`` 1 goes first;
+        ``bytes`` for BYTES). ``outputs`` selects outputs (default: all). ``typed`` sends typed instead of raw
+        contents, which some servers need. ``classes`` requests the best n classes of an output instead of its numbers
+        (`Answer.classes` reads them); that output need not be in ``outputs``. ``priority`` 1 is served first;
         ``queue_timeout_s`` is how long the request may wait in the server's queue. ``timeout_s`` (for the whole call)
         and ``metadata`` are for this call.
 
         Raises:
             ServerError: with the server's code and message.
-            TypeError: an array's dtype is none that the protocol knows.
-            ValueError: a bound is crossed, or a parameter is given in two ways.
+            TypeError: an array's dtype has no datatype in the protocol.
+            ValueError: an argument is out of range, or a parameter is given twice.
         """
         operation = operations.infer(
             model,
@@ -156,12 +156,12 @@ class InferenceClient(BlockingClient):
         timeout_s: float | None = None,
         metadata: Mapping[str, str | bytes] = NONE,
     ) -> Iterator[Answer | ServerError]:
-        """Send requests, made by `service.client.request`, on one stream and give what comes back, in order.
+        """Send requests, made by `service.client.request`, on one stream and yield the answers in order.
 
-        A request that fails gives a ServerError in its place (without a code: UNKNOWN) and the stream goes on.
+        A request that fails yields a ServerError in its place (with code UNKNOWN) and the stream goes on.
         ``requests`` may be a generator that waits; it is read on another thread. ``timeout_s`` is for the stream as a
-        whole; default: none. Raises ServerError where the stream itself ends with an error, and whatever ``requests``
-        raised once the requests before it are answered.
+        whole; default: none. Raises ServerError if the stream itself ends with an error. An exception that ``requests``
+        raised is raised after the requests before it are answered.
         """
         failures: list[Exception] = []
         calls = self._stream(_messages(requests, failures), timeout=timeout_s, metadata=self._metadata(metadata))
@@ -180,5 +180,5 @@ def _messages(requests: Iterable[Operation[Answer]], failures: list[Exception]) 
     try:
         for operation in requests:
             yield operation.request
-    except Exception as error:  # noqa: BLE001 - raised again by the caller; grpcio would only say that there was one
+    except Exception as error:  # noqa: BLE001 - raised again by the caller; grpcio would hide it
         failures.append(error)

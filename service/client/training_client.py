@@ -1,6 +1,6 @@
-"""A client of the training service: runs are created, watched, waited for and cancelled, on the control port.
+"""The blocking client of the training service, which creates, watches, awaits and cancels runs.
 
-Snapshots, events and results are messages of the contract, ``protos/training.proto``.
+Snapshots, events and results are messages of the API in ``protos/training.proto``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TrainingClient(BlockingClient):
     """A connection to a server's control port. Thread-safe; use as a context manager, or call `close`.
 
     The arguments are those of `service.client.InferenceClient`, but for ``retry``. Every call raises ValueError for an
-    argument of another type than its own.
+    argument of a wrong type.
     """
 
     _usual_port = CONTROL_PORT
@@ -52,14 +52,14 @@ class TrainingClient(BlockingClient):
         ``seed``, ``publish_name``, ``engine``, ``gate``, ``request_id``.
 
         Raises:
-            ServerError: INVALID_ARGUMENT with a violation for each field at fault, RESOURCE_EXHAUSTED where the queue
-                is full, and whatever keeps calls from being answered.
-            ValueError: a field that no recipe has, or a value of another type than its field's.
+            ServerError: INVALID_ARGUMENT with a violation for each invalid field, RESOURCE_EXHAUSTED if the queue is
+                full, or another code if the call was not answered.
+            ValueError: a field that no recipe has, or a value of a wrong type.
         """
         return self._call(operations.create(**fields))
 
     def get(self, name: str, *, patience_s: float = 0.0) -> TrainingRun:
-        """A run as it is now. A server that is away is looked for for ``patience_s`` seconds. Raises ServerError."""
+        """Return the current state of a run, retrying for ``patience_s`` s if unavailable. Raises ServerError."""
         pauses = Pauses(patience_s)
         while True:
             try:
@@ -70,7 +70,7 @@ class TrainingClient(BlockingClient):
             time.sleep(pauses.next_s())
 
     def list(self, filter_text: str = "") -> Iterator[TrainingRun]:
-        """Runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
+        """Yield runs, newest first; ``filter_text`` such as ``done = false AND network = conv``. Raises ServerError."""
         runs, token = self._call(operations.page(filter_text, ""))
         yield from runs
         while token:
@@ -78,7 +78,7 @@ class TrainingClient(BlockingClient):
             yield from runs
 
     def wait(self, name: str, timeout_s: float | None = None) -> TrainingRun:
-        """The run when it is done, or as it is after ``timeout_s`` seconds; None waits for ever. Raises ServerError."""
+        """Return the run when it is done or after ``timeout_s`` seconds (None: no limit). Raises ServerError."""
         waiting = Waiting(timeout_s, self._connection.timeout_s)
         while True:
             run = self._call(operations.wait(name, waiting.next_s()))
@@ -90,7 +90,7 @@ class TrainingClient(BlockingClient):
         self._call(operations.cancel(name))
 
     def delete(self, name: str) -> None:
-        """Forget a run that is done; raises ServerError."""
+        """Delete a run that is done; raises ServerError."""
         self._call(operations.delete(name))
 
     def watch(
@@ -101,10 +101,10 @@ class TrainingClient(BlockingClient):
         patience_s: float = 300.0,
         on_gap: Callable[[ServerError], None] = lambda _: None,
     ) -> Iterator[pb.TrainingRunEvent]:
-        """Every event from number ``from_event`` on until the run is done, each once.
+        """Yield every event from number ``from_event`` on until the run is done, each once.
 
-        A server that goes away is looked for again for ``patience_s`` seconds, and nothing that happened meanwhile is
-        missed; ``on_gap`` is told. Raises ServerError when that is over, and for anything that does not pass.
+        If the server becomes unavailable, the call reconnects for ``patience_s`` seconds without missing an event;
+        ``on_gap`` is called with the error. Raises ServerError after that time, and for permanent errors.
         """
         pauses = Pauses(patience_s)
         while True:

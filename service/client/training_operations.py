@@ -1,6 +1,6 @@
-"""Every call of training once, as `service.client.operations` has those of inference. Knows no channels.
+"""Every call of the training service: its method, its request, and how its response is read.
 
-Each raises ValueError for an argument of another type than its own.
+Each function raises ValueError for an argument of a wrong type.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPERATIONS = "/google.longrunning.Operations"
 _TRAINING = "/mnist1d.training.v1.Training"
 WATCH = f"{_TRAINING}/WatchTrainingRun"
 PAGE = 100
-"""Runs that are listed with one call."""
+"""Number of runs that one call lists."""
 
 
 def create(**fields: Unpack[RunFields]) -> Operation[TrainingRun]:
@@ -37,7 +37,7 @@ def create(**fields: Unpack[RunFields]) -> Operation[TrainingRun]:
 
 
 def get(name: str) -> Operation[TrainingRun]:
-    """A run as it is now."""
+    """Ask for the current state of a run."""
     return Operation(
         f"{_OPERATIONS}/GetOperation",
         _named(operations_pb2.GetOperationRequest(), name),
@@ -47,7 +47,7 @@ def get(name: str) -> Operation[TrainingRun]:
 
 
 def page(filter_text: str, token: str) -> Operation[tuple[tuple[TrainingRun, ...], str]]:
-    """Runs, newest first, and the token of the next page, empty on the last one."""
+    """Ask for a page of runs, newest first, and the token of the next page, which is empty on the last one."""
     request = operations_pb2.ListOperationsRequest(page_size=PAGE, page_token=token)
     put(request, "filter", filter_text, "filter_text")
     return Operation(
@@ -59,7 +59,7 @@ def page(filter_text: str, token: str) -> Operation[tuple[tuple[TrainingRun, ...
 
 
 def wait(name: str, timeout_s: float) -> Operation[TrainingRun]:
-    """The run when it is done, or as it is after ``timeout_s`` seconds."""
+    """Ask for a run when it is done, or after ``timeout_s`` seconds."""
     request = _named(operations_pb2.WaitOperationRequest(), name)
     request.timeout.FromNanoseconds(round(1e9 * timeout_s))
     return Operation(f"{_OPERATIONS}/WaitOperation", request, operations_pb2.Operation, read_run)
@@ -76,7 +76,7 @@ def cancel(name: str) -> Operation[None]:
 
 
 def delete(name: str) -> Operation[None]:
-    """Forget a run that is done."""
+    """Delete a run that is done."""
     return Operation(
         f"{_OPERATIONS}/DeleteOperation",
         _named(operations_pb2.DeleteOperationRequest(), name),

@@ -1,4 +1,4 @@
-"""A training run as a client sees it: how it is asked for, and how it is read from its operation."""
+"""Training runs for clients: make the request for a run, and read a run from its operation."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 SERVING = "serving"
-"""The gate against whatever serves."""
+"""Gate that compares the new version with the one that serves."""
 _AUGMENTATION = "augmentation"
 
 
 class RunFields(TypedDict, total=False):
-    """What a run shall be; what is left out is the server's default."""
+    """Fields of a request for a run; the server has defaults for those left out."""
 
     network: str
     recipe: str
     overrides: Mapping[str, Any]
-    """Fields of the recipe, ``augmentation.noise`` and its like among them; ``augmentation`` itself is true or
-    false."""
+    """Changed fields of the recipe, including nested ones like ``augmentation.noise``; ``augmentation`` itself is true
+    or false."""
     seed: int
     publish_name: str
     engine: str
     gate: str
-    """``serving``, ``NAME`` or ``NAME/VERSION``."""
+    """The version to compare with: ``serving``, ``NAME`` or ``NAME/VERSION``."""
     request_id: str
-    """With one, the call can be repeated and makes one run."""
+    """An id with which the call can be repeated and still creates only one run."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run as it was when the server answered."""
+    """The state of a run at the time of the server's answer."""
 
     name: str
-    """``operations/ID``."""
+    """Name of the operation, ``operations/ID``."""
     is_done: bool
     snapshot: pb.TrainingRunMetadata
     result: pb.TrainingRunResult | None
-    """What it published; None unless it has succeeded."""
+    """The published version; None unless the run has succeeded."""
     error: ServerError | None
-    """Why it ended without a version; None unless it has failed or was cancelled."""
+    """Why the run ended without a version; None unless it has failed or was cancelled."""
 
     @property
     def state(self) -> str:
-        """QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED."""
+        """The state: QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED."""
         return pb.RunState.Name(self.snapshot.state)
 
 
@@ -68,7 +68,7 @@ def create_request(
     gate: str = "",
     request_id: str = "",
 ) -> pb.CreateTrainingRunRequest:
-    """The message for `RunFields`; ValueError for a field that no recipe has, or a value of another type than its."""
+    """The request for `RunFields`; raises ValueError for a field that no recipe has, or a value of a wrong type."""
     request = pb.CreateTrainingRunRequest()
     put(request, "network", network)
     put(request, "recipe", recipe)
@@ -103,7 +103,7 @@ def _put_overrides(message: pb.RecipeOverrides, overrides: object) -> None:
 
 
 def read_run(operation: operations_pb2.Operation) -> TrainingRun:
-    """The run that an operation stands for."""
+    """Read a run from its operation."""
     snapshot, result, error = pb.TrainingRunMetadata(), None, None
     operation.metadata.Unpack(snapshot)
     match operation.WhichOneof("result"):

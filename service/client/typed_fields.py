@@ -1,6 +1,6 @@
-"""Values of a caller put into the fields of a message, none of another type than its field's.
+"""Set fields of a message to values of a caller, with type checks.
 
-protobuf itself takes True for 1 and bytes for text, and of what it does not take it does not say which field.
+protobuf itself accepts True for 1 and bytes for text, and its errors do not name the field.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _KINDS: dict[int, tuple[type, str]] = {
     FieldDescriptor.TYPE_DOUBLE: (Real, "a number"),
     FieldDescriptor.TYPE_STRING: (str, "text"),
 }
-"""Accepted Python types, NumPy's numbers included, and their name, by the type of a field."""
+"""The accepted Python types, including NumPy's numbers, and a word for them, by the type of a field."""
 
 
 def put(message: Message, name: str, value: object, path: str = "") -> None:
-    """Set the field ``name``, which errors call ``path``; ValueError for another type than its own, or out of range."""
+    """Set the field ``name``, which errors call ``path``; raises ValueError for a wrong type or range."""
     taken, called = _KINDS[message.DESCRIPTOR.fields_by_name[name].type]
     wrong = f"{path or name}: got {value!r}, expected {called}"
     if not isinstance(value, taken) or (isinstance(value, bool) and taken is not bool):

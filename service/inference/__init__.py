@@ -1,1 +1,1 @@
-"""One inference request, top to bottom: servicer, tensors, repository, runner."""
+"""The path of an inference request: servicer, checks of its tensors, queueing, response."""

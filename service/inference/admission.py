@@ -1,9 +1,9 @@
-"""Who is let in while the server stops: running requests finish, new ones are told to go elsewhere.
+"""Admission control for a graceful stop: running requests finish, new ones are refused with UNAVAILABLE.
 
-A transport that just stops cuts off whatever is already on its way to it; those callers see CANCELLED, which says
-nothing and which few retry. Here they get UNAVAILABLE, the code that clients do retry. While others still run they get
-it at once; in the last moment they are held, and get it when the transport has told its clients to use other
-connections: told before, they would try again on this one, and be cut off with what they sent last.
+A transport that just stops cuts off requests that are already on their way; their callers see CANCELLED, which gives
+no reason and which few clients retry. Here they get UNAVAILABLE, which clients do retry. While other requests still
+run, a new one is refused at once. Shortly before the end refusals are held back until the transport has told
+clients to use other connections: clients refused earlier would retry on the same one, and be cut off again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NoReturn
 from service.errors import ServerStopping
 
 _PATIENT_S = 1.0
-"""Who has less time than this is not kept waiting for an answer that is no."""
+"""Callers whose deadline is nearer than this, in seconds, are refused without being held."""
 
 
 class Admission:
@@ -30,44 +30,44 @@ class Admission:
 
     @property
     def is_closed(self) -> bool:
-        """Whether newcomers are refused."""
+        """Whether new requests are refused."""
         return self._is_closed
 
     def begin(self) -> None:
-        """Take a place, until `end`; raises ServerStopping once closed."""
+        """Count a request as running until `end`; raises ServerStopping once closed."""
         if self._is_closed:
             raise _stopping()
         self._running += 1
 
     def try_begin(self) -> bool:
-        """Take a place, until `end`; False once closed."""
+        """Count a request as running until `end`; returns False once closed."""
         if self._is_closed:
             return False
         self._running += 1
         return True
 
     def end(self, count: int = 1) -> None:
-        """Give the place back, or so many places."""
+        """Count ``count`` requests as finished."""
         self._running -= count
         if not self._running and self._idle is not None:
             self._idle.set()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Refuse new requests from now on."""
         self._is_closed = True
 
     async def refuse(self, time_remaining_s: float | None) -> NoReturn:
-        """Raise ServerStopping; between `hold` and `dismiss`, callers with time for it wait for the latter."""
+        """Raise ServerStopping; after `hold`, callers whose deadline allows it wait for `dismiss` first."""
         if self._is_holding and (time_remaining_s is None or time_remaining_s >= _PATIENT_S):
             await self._is_dismissed.wait()
         raise _stopping()
 
     def hold(self) -> None:
-        """Keep those who are refused from now on waiting, until `dismiss`."""
+        """Hold back refusals from now on, until `dismiss`."""
         self._is_holding = True
 
     def dismiss(self) -> None:
-        """Refuse at once, and whoever was kept waiting."""
+        """Send the refusals that were held back, and refuse at once from now on."""
         self._is_dismissed.set()
 
     async def wait_until_idle(self, timeout_s: float) -> bool:

@@ -1,7 +1,7 @@
-"""Triton's classification extension: an output as its best classes instead of its numbers.
+"""Triton's classification extension: return the top classes of an output instead of its values.
 
-An element is ``value:index`` or ``value:index:label``, best first, as BYTES. It is applied to the values as they are:
-no softmax.
+An element is ``value:index`` or ``value:index:label``, best first, as BYTES. The values are ranked as they are,
+without a softmax.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNRANKED = ("BOOL", "BYTES", "FP16", "BF16")
 
 
 def check_classifiable(spec: TensorSpec) -> None:
-    """Raise InvalidRequest for an output whose values have no order that Triton knows."""
+    """Raise InvalidRequest for an output whose datatype Triton does not rank."""
     if spec.datatype in _UNRANKED:
         raise InvalidRequest(
             f"requested output {spec.name!r}: class result not available for output due to unsupported type "
@@ -35,7 +35,7 @@ def classify(array: np.ndarray, count: int, labels: Sequence[str], *, has_batch_
     best = min(count, rows.shape[1])
     classes = np.empty((len(rows), best), dtype=np.object_)
     for row, values in enumerate(rows):
-        # Stable, so that of equal values the lower index comes first; reversed twice, as unsigned ones have no minus.
+        # Stable: of equal values the lower index comes first. Reversed twice, as unsigned values cannot be negated.
         order = len(values) - 1 - np.argsort(values[::-1], kind="stable")[::-1]
         for rank, index in enumerate(order[:best]):
             classes[row, rank] = _element(values[index], int(index), labels)

@@ -1,7 +1,7 @@
-"""The short way for requests that a plan knows: from their bytes into the queue, from the run to the answer's bytes.
+"""Fast path for requests that have a plan: the request's bytes are queued, and the run yields the response's bytes.
 
-One object a call and no closure, task, future or message. Whatever cannot go this way, or goes wrong on it, is done the
-general way, which tells it properly: errors, log lines and statistics of failures are made in one place only.
+It makes one object per call and no closure, task, future or message. Requests that cannot take this path, or fail on
+it, take the general path, so that errors, log lines and failure statistics are made in one place only.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class ExpressLane:
-    """A `service.rpc.methods.Express` for inference."""
+    """The fast path for inference calls; its `enter` is a `service.rpc.methods.Express`."""
 
     def __init__(self, reader: RequestReader, admission: Admission) -> None:
         self._reader = reader
         self._admission = admission
 
     def enter(self, data: bytes, remaining_s: float | None, responder: Responder) -> ExpressCall | None:
-        """Queue a request; None if it has to go the general way."""
+        """Queue a request; returns None if it has to take the general path."""
         known = self._reader.known(data)
         if known is None:
             return None
@@ -50,7 +50,7 @@ class ExpressLane:
 
 
 class ExpressCall(Waiting):
-    """One of them, while it waits and runs; a `service.rpc.methods.Entered`."""
+    """A call on the fast path while it waits and runs; a `service.rpc.methods.Entered`."""
 
     level = DEFAULT_PRIORITY
     form: Plan
@@ -63,7 +63,7 @@ class ExpressCall(Waiting):
         contents: bytes | memoryview,
         responder: Responder,
     ) -> None:
-        # Not Waiting's own, which is for requests that differ in all that a plan has once for all of them.
+        # Waiting.__init__ is not called: it computes for each request what a plan holds for all of them.
         self.form = plan
         self.contents = contents
         self.outputs = plan.outputs
@@ -73,23 +73,23 @@ class ExpressCall(Waiting):
         self.since_ns = time.perf_counter_ns()
         self.admission = admission
         self.runner: Runner | None = runner
-        """Until it is settled or cancelled."""
+        """The runner, until the call is settled or cancelled; None afterwards."""
         self.responder = responder
 
     @property
     def context(self) -> contextvars.Context:
-        """An empty one: if it fails, it is run again the general way, and the log tells whose it was then."""
+        """An empty context: a failed call is run again on the general path, whose log lines name the caller."""
         return contextvars.Context()
 
     def settle(self, outcome: Answer | Exception) -> None:
-        """Answer, unless it was cancelled."""
+        """Send the answer, unless the call was cancelled."""
         self.settle_all((self,), (outcome,))
 
     @staticmethod
     def settle_all(batch: Sequence[ExpressCall], outcomes: Sequence[Answer | Exception]) -> None:
-        """Answer those that were not cancelled. What is the same for all of them is counted once. Never raises."""
+        """Answer the calls that were not cancelled, and count them in one step. Never raises."""
         run = batch[0].run
-        if len(batch) > 1 and (run is None or batch[-1].run is not run):  # they ran one by one, since some failed
+        if len(batch) > 1 and (run is None or batch[-1].run is not run):  # the joint run failed, so they ran alone
             for call, outcome in zip(batch, outcomes, strict=True):
                 call.settle(outcome)
             return
@@ -128,7 +128,7 @@ class ExpressCall(Waiting):
             responder.retry()
 
     def cancel(self) -> None:
-        """The caller has cancelled the call or has gone."""
+        """Withdraw the call: the caller cancelled it or disconnected."""
         runner, self.runner = self.runner, None
         if runner is not None:
             self.admission.end()
@@ -137,7 +137,7 @@ class ExpressCall(Waiting):
 
 
 def _answer(answers: list[tuple[Responder, bytes]]) -> set[int]:
-    """Send the answers; returns the identities of the responders whose calls failed by that."""
+    """Send the answers; returns the ``id`` of each responder that could not send its answer."""
     failed: set[int] = set()
     kinds = dict.fromkeys([type(responder) for responder, _ in answers])
     for kind in kinds:

@@ -1,4 +1,4 @@
-"""One inference under way, from a request that was read to its response: the steps of the path, and their account."""
+"""The general path of one inference, from a parsed request to its response, with its statistics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Inference:
-    """Holds a place among the running requests from `begin` to its end."""
+    """One inference on the general path; it counts as running from `begin` until it is answered or cancelled."""
 
     __slots__ = (
         "_admission",
@@ -42,7 +42,7 @@ class Inference:
     )
 
     def __init__(self, admission: Admission, model: Runner, done: Done) -> None:
-        """``done`` gets the response or what failed it, unless the inference is cancelled."""
+        """``done`` is called with the response or the exception, unless the inference is cancelled."""
         self._admission = admission
         self.model = model
         self._done: Done | None = done
@@ -62,7 +62,7 @@ class Inference:
         *,
         allow_non_finite: bool,
     ) -> DecodedRequest:
-        """Check, decode and queue any other request; returns what was asked. Raises what fails it at once.
+        """Check, decode and queue a request; returns it decoded. Raises the exception if one of these steps fails.
 
         ``labels`` are the class labels of each output that has some.
         """
@@ -83,7 +83,7 @@ class Inference:
         return asked
 
     def cancel(self) -> None:
-        """The caller has gone: the place in the queue is free at once, and `done` is not called."""
+        """Withdraw the request: its place in the queue is free at once, and `done` is not called."""
         if self._done is None:
             return
         if self._waiting is not None:
@@ -130,7 +130,7 @@ class Inference:
 
     def _end(self) -> None:
         self._done = None
-        # The queue's entry knows this object: neither shall keep the other.
+        # Break the reference cycle with the queue's entry.
         self._waiting = None
         self._admission.end()
 

@@ -1,4 +1,4 @@
-"""Request parameters: what they may hold, and what they mean here."""
+"""Request parameters: which are supported, and which values they may have."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _SHARED_MEMORY = "shared_memory_"
 
 
 def check(parameters: Mapping[str, InferParameter], where: str, owner: str = "") -> None:
-    """Refuse parameters that this server would have to ignore although they change what is asked.
+    """Refuse parameters that would change the answer and that this server does not support.
 
-    ``where`` says whose they are, for the message, and ``owner`` is the field that has them: ``inputs[0].``, or nothing
-    for the request. Others pass: sequence ids among them, since a model without state
-    answers the same whatever sequence it is asked in.
+    ``where`` names their owner in error messages, and ``owner`` is the prefix of its field path: ``inputs[0].``, or
+    empty for the request. Other parameters are ignored, sequence ids among them, since a model without state gives the
+    same answer in any sequence.
     """
     for key in parameters:
         if key.startswith(_SHARED_MEMORY):
@@ -39,9 +39,10 @@ def check(parameters: Mapping[str, InferParameter], where: str, owner: str = "")
 def integer(
     parameters: Mapping[str, InferParameter], key: str, default: int, *, low: int, high: int, owner: str = ""
 ) -> int:
-    """An integer parameter (``int64_param`` or ``uint64_param``) within its bounds; ``default`` where it is absent.
+    """Return an integer parameter (``int64_param`` or ``uint64_param``), or ``default`` where it is absent.
 
-    ``owner`` as for `check`. Raises InvalidRequest naming the parameter, what it holds and the bounds.
+    ``owner`` is the prefix of its field path, as for `check`. Raises InvalidRequest naming the parameter, its value and
+    the bounds.
     """
     if key not in parameters:
         return default

@@ -1,4 +1,4 @@
-"""Requests as they are read: by their bytes where a plan knows them, parsed otherwise."""
+"""Read inference requests: look up a plan by the request's bytes, and parse only those without one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _RAW_INPUT_TAG: Final = b"\x3a"
 _MOST_PLANS: Final = 256
 _LONGEST_KEY: Final = 4096
 _VIEWED_BYTES: Final = 16_384
-"""From here on contents are looked at where they are: a copy would cost more than the view."""
+"""Contents of at least this size are viewed in place, since a copy would cost more than the view."""
 
 
 class ReadRequest:
-    """A ModelInferRequest and the bytes that it was."""
+    """A ModelInferRequest with its serialized bytes, parsed on first use."""
 
     __slots__ = ("_message", "_reader", "data")
 
@@ -36,7 +36,7 @@ class ReadRequest:
 
     @property
     def message(self) -> ModelInferRequest:
-        """The request as a message, parsed on first use; raises InvalidRequest for bytes that are no request."""
+        """The request as a message, parsed on first use; raises InvalidRequest if the bytes cannot be parsed."""
         if self._message is None:
             try:
                 self._message = self.parse()
@@ -53,7 +53,7 @@ class ReadRequest:
 
     @property
     def id(self) -> str:
-        """The caller's; empty for one without, and for one that a plan knows."""
+        """The request id that the caller gave; empty without one, and while the request is not parsed."""
         return self._message.id if self._message is not None else ""
 
     def learn(self, runner: Runner, asked: DecodedRequest) -> None:
@@ -62,18 +62,18 @@ class ReadRequest:
 
 
 class RequestReader:
-    """Reads requests and remembers the plans of those that it has seen. Belongs to one event loop."""
+    """Reads requests and caches a plan for each kind that it has seen. Belongs to one event loop."""
 
     def __init__(self, repository: Repository, *, checks_finite: bool, is_streamed: bool) -> None:
         self._repository = repository
         self._checks_finite = checks_finite
         self._is_streamed = is_streamed
-        # By everything before the contents; and by the length of a whole request, the length of its contents.
+        # Plans by the bytes before the contents, and the length of the contents by the length of the whole request.
         self._plans: dict[bytes, Plan] = {}
         self._contents_bytes: dict[int, int] = {}
 
     def parse(self, data: bytes) -> ReadRequest:
-        """Raises google.protobuf.message.DecodeError for bytes that are no request."""
+        """Parse a request; raises google.protobuf.message.DecodeError for bytes that are no request."""
         request = ReadRequest(self, data)
         request.parse()
         return request
@@ -83,7 +83,7 @@ class RequestReader:
         return ReadRequest(self, data)
 
     def known(self, data: bytes) -> tuple[Plan, Runner, bytes | memoryview] | None:
-        """The plan for a request, who runs it, and the request's contents; None where there is no plan."""
+        """Return the plan for a request, its runner and the request's contents; None where there is no plan."""
         size = self._contents_bytes.get(len(data))
         if size is None:
             return None
@@ -100,14 +100,14 @@ class RequestReader:
         return plan, runner, data[start:] if size < _VIEWED_BYTES else memoryview(data)[start:]
 
     def learn(self, request: ReadRequest, runner: Runner, asked: DecodedRequest) -> None:
-        """Make a plan from a request that was found to be good, if its kind can have one and has none."""
+        """Make a plan from a request that passed all checks, if its kind can have one and has none yet."""
         message, data = request.message, request.data
         if message.id or message.parameters or len(message.raw_input_contents) != 1 or not Plan.fits(runner, asked):
-            return  # an id differs from request to request
+            return  # with an id, the bytes before the contents differ from request to request
         contents = message.raw_input_contents[0]
         start = len(data) - len(contents)
-        # What differs from these bytes in the contents alone is the same request with other contents. Only if they are
-        # the last field, nothing unknown comes with them, and the fields are in their order; others are not planned.
+        # A later request is recognized by the bytes before its contents. That is safe only if the contents are the last
+        # field, there are no unknown fields, and the fields are in canonical order; other requests get no plan.
         rest = ModelInferRequest()
         rest.CopyFrom(message)
         del rest.raw_input_contents[:]

@@ -1,9 +1,9 @@
-"""How to answer requests that differ only in the contents of their one raw input: checked once, then known by bytes.
+"""Plans: cached parsing and checks for requests that differ only in the contents of their one raw input.
 
-A client asks the same question again and again with other numbers in it. The first request is parsed and checked as
-every request is, and a plan is made from it; the next one with the same bytes up to its contents is neither parsed nor
-checked again but for what can differ, the values. Its answer is put together from ready bytes, too. What comes out is
-the same, byte for byte; whatever does not fit a plan goes the general way (`service.inference.tensors`).
+Clients often send the same request with other values. The first one is parsed and checked as usual, and a plan is made
+from it. A later request with the same bytes before its contents is not parsed, and only its values are checked. Its
+response is assembled from prepared bytes and is byte for byte the one of the general path
+(`service.inference.tensors`), which handles all requests that do not fit a plan.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ _RAW_OUTPUT_TAG: Final = b"\x32"
 _INFER_RESPONSE_TAG: Final = b"\x12"
 """Field 2 of ModelStreamInferResponse, length-delimited."""
 _UNPLANNED: Final = ("BYTES", "BOOL")
-"""Datatypes whose bytes must be looked at one by one."""
+"""Datatypes whose contents must be checked element by element."""
 _MOST_SHAPES: Final = 64
 _ALIGNMENT_BYTES: Final = 16
 """Alignment of bytes objects and arrays, hence of all other inputs. onnxruntime's reductions group their sums by
-the alignment of the input, so that a view from the middle of a request would get other bits."""
+the alignment of the input, so that an unaligned view into a request would give results with other bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """A response but for the contents of its outputs: ``head``, then for each output a prefix and so many bytes."""
+    """A response without its contents: ``head``, then for each output the prefix and the size in bytes of its data."""
 
     head: bytes
     parts: tuple[tuple[bytes, int], ...]
 
 
 class Plan:
-    """One plan; a `service.runtime.batch.Form` whose contents are the bytes of the input."""
+    """A plan for one kind of request; a `service.runtime.batch.Form` whose contents are the bytes of the input."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class Plan:
         checks_finite: bool,
         is_streamed: bool,
     ) -> None:
-        """For requests like the one that was decoded to ``asked``, for which `fits` holds.
+        """Make a plan for requests like the one that was decoded to ``asked``, for which `fits` holds.
 
-        ``served`` is what the repository knows of the model: the plan is good as long as it knows just that.
-        ``is_streamed``: responses are those of a stream.
+        ``served`` is the repository's entry of the model: the plan is valid until the repository replaces it.
+        ``is_streamed``: responses are ModelStreamInferResponse messages.
         """
-        # Weakly, all of it: a version that is replaced must go when its last request ends, plans or no plans.
+        # Weak references: a plan must not keep a replaced version in memory after its last request.
         self.served = weakref.ref(served)
-        """What the repository knew when the plan was made: of use only as long as that is what it knows."""
+        """The repository's entry when the plan was made; the plan is valid only while that entry is current."""
         self.runner = weakref.ref(runner)
-        """Who runs it."""
+        """The runner of the version that answers, as a weak reference."""
         self.model_name = served.name
         self._version = runner.version
         self.outputs = tuple(spec.name for spec in asked.outputs)
@@ -113,14 +113,14 @@ class Plan:
         return self.input_elements
 
     def gather(self, batch: Sequence[Waiting]) -> Mapping[str, np.ndarray]:
-        """All contents, one after the other, are the input of the batch; raises as `feeds` does."""
+        """Concatenate the contents of all requests to the input of the batch; raises InvalidRequest as `feeds` does."""
         if len(batch) == 1:
             return self.feeds(batch[0].contents)
         joined = b"".join([cast("bytes", waiting.contents) for waiting in batch])
         return self._checked(np.frombuffer(joined, self._dtype).reshape(self._batch_shape))
 
     def scatter(self, batch: Sequence[Waiting], answers: list[np.ndarray]) -> list[Answer | Exception]:
-        """Responses as they travel."""
+        """The serialized response to each request of a batch."""
         count = len(batch)
         if count == 1:
             return [self.response(answers)]
@@ -140,7 +140,7 @@ class Plan:
         ]
 
     def response(self, answers: Sequence[np.ndarray]) -> bytes:
-        """The response to one request as it travels; ``answers`` in the order of `outputs`."""
+        """The serialized response to one request; ``answers`` in the order of `outputs`."""
         layout = self._layout(tuple(answer.shape for answer in answers))
         parts = [layout.head]
         for (prefix, _), answer, datatype in zip(layout.parts, answers, self._datatypes, strict=True):
@@ -148,7 +148,7 @@ class Plan:
         return b"".join(parts)
 
     def response_or_error(self, answers: Sequence[np.ndarray]) -> bytes | Exception:
-        """The response as `response` makes it, or the exception that it raises."""
+        """The serialized response to one request, or the exception that `response` raises for it."""
         try:
             return self.response(answers)
         except Exception as error:  # noqa: BLE001 - it fails this request alone
@@ -160,7 +160,7 @@ class Plan:
         return {self._input: array}
 
     def _layout(self, shapes: tuple[tuple[int, ...], ...]) -> _Layout:
-        """For one request's outputs of these shapes: some models decide about them while they run."""
+        """The layout for outputs of these shapes; some models have output shapes that are known only after the run."""
         layout = self._layouts.get(shapes)
         if layout is None:
             if len(self._layouts) >= _MOST_SHAPES:
@@ -185,7 +185,7 @@ class Plan:
 
 
 def varint(value: int) -> bytes:
-    """A length as Protocol Buffers write it."""
+    """Encode a length as a Protocol Buffers varint."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)

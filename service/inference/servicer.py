@@ -1,6 +1,6 @@
-"""The Open Inference Protocol, method by method. `begin_infer` is the whole path of a request.
+"""The methods of the Open Inference Protocol. `InferenceServicer.begin_infer` is the whole path of a request.
 
-Knows messages and models; does not know which transport runs it.
+It works on messages and models, and does not depend on the transport.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ EXTENSIONS = (
     "schedule_policy",
     "statistics",
 )
-"""What works without further servicers, by the names under which Triton reports its extensions."""
+"""Extensions that work without further servicers, by the names that Triton uses for them."""
 _PROBES = ("ServerLive", "ServerReady")
-"""Asked by orchestrators, which have no tokens."""
+"""Methods that need no token, since orchestrators call them without one."""
 
 
 class InferenceServicer:
@@ -69,12 +69,13 @@ class InferenceServicer:
         self._stream_reader = RequestReader(repository, checks_finite=not allow_non_finite, is_streamed=True)
         self._express = ExpressLane(self._reader, admission)
         self._stream_express = ExpressLane(self._stream_reader, admission)
-        self._refusals: set[asyncio.Future[NoReturn]] = set()  # the loop itself holds tasks weakly
+        self._refusals: set[asyncio.Future[NoReturn]] = set()  # the loop holds only weak references to tasks
 
     def begin_infer(self, request: ReadRequest, context: CallContext, done: Done) -> Callable[[], None]:
         """Start one inference: find the model, read the tensors, wait for a run, write the tensors.
 
-        ``done`` gets the response or what failed it; what is returned cancels it. Raises what fails it at once.
+        ``done`` is called with the response or the exception; the returned function cancels the inference. Raises the
+        exception instead if the request fails before it is queued.
         """
         if self._admission.is_closed:
             return self._refuse(context, done)
@@ -109,7 +110,7 @@ class InferenceServicer:
         return cancel
 
     async def model_config(self, request: pb.ModelConfigRequest, _: CallContext) -> pb.ModelConfigResponse:
-        """Answer ModelConfig; `service.repository.description` makes the message."""
+        """Answer ModelConfig for one version, as `service.repository.description` describes it."""
         version = self._repository.get(request.name, request.version)
         policy = self._repository.policy_of(request.name)
         return pb.ModelConfigResponse(config=model_config(version, _runner(version), policy))
@@ -125,23 +126,23 @@ class InferenceServicer:
         return pb.ModelStatisticsResponse(model_stats=[model_statistics(_runner(version)) for version in chosen])
 
     async def server_live(self, _: pb.ServerLiveRequest, __: CallContext) -> pb.ServerLiveResponse:
-        """Live is whoever can answer this."""
+        """Answer ServerLive: a server that can answer is live."""
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _: pb.ServerReadyRequest, __: CallContext) -> pb.ServerReadyResponse:
-        """Answer ServerReady; `service.health.readiness` decides."""
+        """Answer ServerReady, as `service.health.readiness` decides."""
         return pb.ServerReadyResponse(ready=self._server_is_ready())
 
     async def model_ready(self, request: pb.ModelReadyRequest, _: CallContext) -> pb.ModelReadyResponse:
-        """NOT_FOUND for what does not exist, false for what exists and does not answer."""
+        """Answer ModelReady: NOT_FOUND for an unknown model or version, false for one that is not ready."""
         return pb.ModelReadyResponse(ready=self._repository.is_ready(request.name, request.version))
 
     async def server_metadata(self, _: pb.ServerMetadataRequest, __: CallContext) -> pb.ServerMetadataResponse:
-        """Name, version, extensions."""
+        """Answer ServerMetadata with the server's name, version and extensions."""
         return pb.ServerMetadataResponse(name=SERVER_NAME, version=models.__version__, extensions=self._extensions)
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, _: CallContext) -> pb.ModelMetadataResponse:
-        """The declaration of a ready version; its proof and accuracy under ``properties``."""
+        """Answer ModelMetadata: inputs and outputs of a ready version, its proof and accuracy under ``properties``."""
         chosen = self._repository.get(request.name, request.version)
         runner = _runner(chosen)
         return pb.ModelMetadataResponse(
@@ -185,7 +186,7 @@ class InferenceServicer:
             describe=_described,
             describe_answer=_described_answer,
         )
-        # Messages are read and written where their order is kept.
+        # Bytes in and out: the stream parses and serializes its messages itself.
         stream_row = Opened(f"{path}ModelStreamInfer", bytes, bytes, open=self.open_stream)
         return (*rows, infer_row, stream_row)
 
@@ -217,7 +218,7 @@ def _silent(_: object) -> dict[str, str]:
 
 
 def _told(**fields: str) -> dict[str, str]:
-    """What a caller said; an empty version is none, and not one that is named so."""
+    """The fields that the caller filled in; an empty string means that the field was not set."""
     return {name: value for name, value in fields.items() if value}
 
 

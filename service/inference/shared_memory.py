@@ -1,4 +1,4 @@
-"""Triton's shared-memory calls: not here, and why."""
+"""Triton's shared-memory calls, which are not supported: each is answered with the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REASONS = {
 
 
 def methods() -> tuple[Unary, ...]:
-    """Rows for the six calls; each answers UNIMPLEMENTED with its reason, which an absent row would not."""
+    """The method table's rows for the six calls; each answers UNIMPLEMENTED with its reason."""
     rows = []
     for kind, reason in _REASONS.items():
         for call in ("Status", "Register", "Unregister"):

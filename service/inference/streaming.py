@@ -1,6 +1,6 @@
 """Many inferences on one stream: read ahead, run at the same time, answer in order.
 
-An error is told in its place in the stream and the stream goes on; with ``triton_grpc_error: true`` in the caller's
+An error is answered in its place in the stream and the stream goes on; with ``triton_grpc_error: true`` in the caller's
 metadata the first error ends the stream with its status instead, as Triton does.
 """
 
@@ -44,15 +44,15 @@ class _Place:
         self._data = data
         self._message: pb.ModelInferRequest | None = None
         self.outcome: pb.ModelInferResponse | bytes | Exception | None = None
-        """The answer, or what failed it."""
+        """The answer or the exception; None until there is one."""
         self.entered: Entered | None = None
-        """What runs it, if it is on the express lane."""
+        """The call on the express lane, if the request took it."""
         self.cancel: Callable[[], None] | None = None
-        """What cancels it, if it is not."""
+        """Cancels the inference, if the request took the general path."""
 
     @staticmethod
     def answer_all(answers: Sequence[tuple[_Place, bytes]]) -> list[_Place]:
-        """They go as soon as their turn has come. Never raises; returns those whose stream failed by it."""
+        """Send each answer when its turn has come. Never raises; returns the places whose stream failed."""
         lines: dict[InferenceStream, None] = {}
         for place, message in answers:
             place.outcome = message
@@ -64,12 +64,12 @@ class _Place:
         return [place for place, _ in answers if place._line in failed] if failed else []
 
     def retry(self) -> None:
-        """Run it the general way."""
+        """Run the request on the general path."""
         self.entered = None
         try:
             request = self._line.read(self._data)
             self._message = request.message
-        except Exception as error:  # noqa: BLE001 - what cannot be parsed ends the stream
+        except Exception as error:  # noqa: BLE001 - a request that cannot be parsed ends the stream
             self._line.break_off(self, error)
             return
         try:
@@ -77,7 +77,7 @@ class _Place:
                 self.cancel = context_with(id=request.id).run(self._line.begin, request, self._settle)
             else:
                 self.cancel = self._line.begin(request, self._settle)
-        except Exception as error:  # noqa: BLE001 - it is told in its place, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error is answered in its place
             self._settle(error)
 
     def _settle(self, outcome: pb.ModelInferResponse | Exception) -> bool:
@@ -86,7 +86,7 @@ class _Place:
         return self._line.proceed()
 
     def stop(self) -> None:
-        """Nobody wants the answer any more."""
+        """Cancel the request: the caller does not want the answer any more."""
         entered, cancel, self.entered, self.cancel = self.entered, self.cancel, None, None
         if entered is not None:
             entered.cancel()
@@ -94,7 +94,7 @@ class _Place:
             cancel()
 
     def response(self) -> bytes:
-        """What is said in this place, as it travels."""
+        """The serialized response or error message of this place."""
         outcome = self.outcome
         if isinstance(outcome, bytes):
             return outcome
@@ -106,7 +106,7 @@ class _Place:
 
 
 class InferenceStream:
-    """The requests under way, oldest first; a `service.rpc.methods.OpenStream`."""
+    """One open stream and its running requests, oldest first; a `service.rpc.methods.OpenStream`."""
 
     def __init__(
         self,
@@ -117,14 +117,14 @@ class InferenceStream:
         begin: Begin,
         express: Express | None = None,
     ) -> None:
-        """``begin`` starts an inference, see `service.inference.servicer`; ``express`` is asked first."""
+        """``begin`` starts an inference on the general path; ``express`` is tried first."""
         self._context = context
         self._replies = replies
         self._begin = begin
         self._express = express
         self.read = read
-        """Bytes to a request."""
-        # Who calls later has another context, and its lines would say nothing of this call.
+        """Wraps the bytes of a request."""
+        # Later calls come from other contexts, whose log fields do not describe this call.
         self._about = contextvars.copy_context()
         self._has_deadline = context.time_remaining_s() is not None
         self._wants_grpc_errors = any(
@@ -135,10 +135,10 @@ class InferenceStream:
         self._error: Exception | None = None
         self._is_over = False
         self.has_room = True
-        """Whether another request may be under way."""
+        """Whether the stream takes another request now."""
 
     def take(self, message: bytes) -> None:
-        """The next request."""
+        """Start the next request."""
         place = _Place(self, message)
         self._places.append(place)
         if len(self._places) >= READ_AHEAD:
@@ -151,18 +151,18 @@ class InferenceStream:
         self._about.copy().run(place.retry)
 
     def end(self, error: Exception | None = None) -> None:
-        """No more requests come, for that reason; answers to those that are here do."""
+        """End the requests, because of ``error`` if given; those that were taken are still answered."""
         self._has_ended, self._error = True, error
         self.has_room = False
         self.proceed()
 
     def resume(self) -> None:
-        """The client reads again."""
+        """Go on sending answers: the client reads again."""
         self.proceed()
         self.flush()
 
     def cancel(self) -> None:
-        """Nobody wants the answers any more."""
+        """Cancel all requests: the caller does not want the answers any more."""
         self._is_over, self.has_room = True, False
         places, self._places = self._places, deque()
         for place in places:
@@ -171,17 +171,17 @@ class InferenceStream:
     # ---- for its places ------------------------------------------------------------------------------------------
 
     def begin(self, request: ReadRequest, done: Done) -> Callable[[], None]:
-        """Start an inference."""
+        """Start an inference on the general path; returns the function that cancels it."""
         return self._begin(request, self._context, done)
 
     def break_off(self, place: _Place, error: Exception) -> None:
-        """A request cannot be read: the stream ends with that once what came before is answered."""
+        """End the stream with ``error``, for a request that cannot be read, once the earlier ones are answered."""
         self._places.remove(place)
         self.end(error)
 
     def proceed(self) -> bool:
-        """Send the answers whose turn it is, and say what follows from that. Returns False, and never raises, if the
-        stream has failed by it.
+        """Send the answers whose turn it is; then end the stream or ask for more requests where that follows. Never
+        raises; returns False if the stream failed.
         """
         try:
             self._proceed()
@@ -217,7 +217,7 @@ class InferenceStream:
             self._replies.more()
 
     def flush(self) -> None:
-        """All is sent that can be."""
+        """Flush the replies that were sent."""
         self._replies.flush()
 
     def _end(self, error: Exception | None) -> None:

@@ -1,4 +1,4 @@
-"""From a request to arrays and from arrays to a response: every check a request must pass is here.
+"""Decode requests to arrays and encode arrays to responses, with every check that a request must pass.
 
 Raw in, raw out; typed in, typed out. tritonclient always sends raw and reads only raw; clients that send typed
 contents read typed ones. The one exception: FP16 and BF16 have no typed form, so a response with such an output is
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DecodedRequest:
-    """What the model is to be asked."""
+    """The arrays of a request, and the outputs that it asks for."""
 
     feeds: dict[str, np.ndarray]
     outputs: tuple[TensorSpec, ...]
     """Wanted outputs, in the order of the response."""
     is_raw: bool
     classes: Mapping[str, int]
-    """For each output that is wanted as classes: how many."""
+    """The number of classes, for each output that is wanted as classes."""
 
 
 def decode(
@@ -52,8 +52,8 @@ def decode(
     ``inputs`` and ``outputs`` are the model's, by name and in its order.
 
     Raises:
-        InvalidRequest: names the tensor, what was expected and what came.
-        Unsupported: a parameter that would change what is asked and that this server does not have.
+        InvalidRequest: names the tensor, the expected value and the actual one.
+        Unsupported: a parameter would change the answer and is not supported here.
     """
     parameters.check(request.parameters, "request")
     _check_names(request, inputs)
@@ -100,9 +100,9 @@ def encode(
     arrays: Sequence[np.ndarray],
     labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> ModelInferResponse:
-    """The response to ``request`` by that version: ``arrays`` in the order of ``asked.outputs``.
+    """The response to ``request`` by version ``version``; ``arrays`` in the order of ``asked.outputs``.
 
-    ``labels`` are those of each output that has some, for outputs wanted as classes.
+    ``labels`` are the class labels of each output that has some; they name the classes of outputs wanted as classes.
     """
     response = ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
     raw = asked.is_raw or any(spec.datatype not in FIELDS for spec in asked.outputs if spec.name not in asked.classes)
@@ -189,7 +189,7 @@ def check_finite(array: np.ndarray, name: str, field: str) -> None:
 def _wanted(
     request: ModelInferRequest, outputs: Mapping[str, TensorSpec]
 ) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
-    """The wanted outputs in order, and for those wanted as classes how many."""
+    """The wanted outputs in order, and the number of classes for those wanted as classes."""
     if not request.outputs:
         return tuple(outputs.values()), {}
     wanted: dict[str, TensorSpec] = {}

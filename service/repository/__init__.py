@@ -1,1 +1,1 @@
-"""The life of a version: from files on disk to READY, and out of service again."""
+"""The model repository: loading versions from disk, proving, serving and unloading them."""

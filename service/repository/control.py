@@ -1,4 +1,4 @@
-"""Loads and unloads models while the server runs: as the directory changes, or as requests ask for it."""
+"""Load and unload models while the server runs, after changes of the directory or on request."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 
 class RepositoryControl:
-    """Changes a repository, one change at a time, in a thread of its own. Belongs to one event loop."""
+    """Changes a repository, one change at a time, in a worker thread. Belongs to one event loop."""
 
     def __init__(
         self, repository: Repository, mode: Mode = Mode.NONE, *, poll_s: float = 2.0, load_at_start: str = ""
     ) -> None:
-        """``poll_s`` seconds lie between two looks in poll mode; ``load_at_start`` names the models that explicit mode
-        begins with, separated by commas, or is ``*``.
+        """``poll_s`` is the interval in seconds between two scans in poll mode. ``load_at_start`` lists the models that
+        are loaded at the start in explicit mode, separated by commas, or is ``*`` for all.
         """
         self.mode = mode
         self._repository = repository
@@ -41,7 +41,7 @@ class RepositoryControl:
         self._is_stopping = False
 
     async def start(self) -> None:
-        """The first look at the models; from then on the repository calls itself loaded."""
+        """Load the models for the first time, after which the repository counts as loaded; then begin to poll."""
         names = start_names(self._load_at_start)
         if self.mode is Mode.EXPLICIT and names != [EVERY_MODEL]:
             await self._change(lambda: self._repository.load_named(names))
@@ -51,14 +51,14 @@ class RepositoryControl:
             self._poller = asyncio.create_task(self._poll(), name="repository-poll")
 
     def stop(self) -> None:
-        """Look no more, and begin no further load."""
+        """Stop polling, and begin no further load."""
         self._is_stopping = True
         self._repository.stop()
         if self._poller is not None:
             self._poller.cancel()
 
     async def wait_until_stopped(self, timeout_s: float) -> None:
-        """Wait for the version that is being loaded, if one is, but no longer than ``timeout_s`` seconds."""
+        """Wait until polling and a load in progress have ended, at most ``timeout_s`` seconds each."""
         if self._poller is not None:
             await asyncio.wait([self._poller], timeout=timeout_s)
         idle = asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)
@@ -66,7 +66,7 @@ class RepositoryControl:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def rescan(self) -> None:
-        """Look at once, and try again what was refused. In explicit mode nothing: requests alone decide there."""
+        """Scan the directory at once, and retry refused versions. Does nothing in explicit mode but log a warning."""
         if self.mode is Mode.EXPLICIT:
             _log.warning("no rescan: the models are controlled by request (model_control_mode explicit)")
             return
@@ -74,7 +74,7 @@ class RepositoryControl:
         await self._change(lambda: self._repository.refresh(retry=True))
 
     async def look(self) -> None:
-        """Look at once in poll mode, as the next look would; in the others nothing."""
+        """Scan the directory at once in poll mode, as the next poll would; does nothing in other modes."""
         if self.mode is Mode.POLL and not self._is_stopping:
             await self._change(self._repository.refresh)
 
@@ -83,8 +83,8 @@ class RepositoryControl:
 
         Raises:
             ControlNotAllowed: the mode is not explicit.
-            InvalidRequest: ``name`` can be no model's.
-            LoadFailed, LoadRefused: see `Repository.load`.
+            InvalidRequest: ``name`` is not a valid model name.
+            LoadFailed, LoadRefused: raised as by `Repository.load`.
             ServerStopping: the server stops.
         """
         self.check(name)
@@ -97,19 +97,19 @@ class RepositoryControl:
         _log.info("model loaded on request", extra={"model": name})
 
     async def unload(self, name: str) -> None:
-        """Take a model out; raises as `load` does. One that is not there is out already, as for Triton."""
+        """Unload a model; raises as `load` does. Unloading an unknown model succeeds, as in Triton."""
         self.check(name)
         await self._change(lambda: self._repository.unload(name))
 
     async def names_on_disk(self) -> list[str]:
-        """The models that could be loaded; empty where the directory cannot be read."""
+        """Names of the models that could be loaded; empty if the directory cannot be read."""
         try:
             return await asyncio.to_thread(self._repository.names_on_disk)
         except OSError:
             return []
 
     def check(self, name: str) -> None:
-        """Whether a model of this name may be loaded or unloaded by request; raises as `load` does."""
+        """Check that a model of this name may be loaded or unloaded by request; raises as `load` does."""
         if self.mode is not Mode.EXPLICIT:
             raise ControlNotAllowed(
                 "explicit model load / unload is not allowed if polling is enabled "
@@ -137,5 +137,5 @@ class RepositoryControl:
                 await self._change(self._repository.refresh)
             except ServerStopping:
                 return
-            except Exception:  # noqa: BLE001 - a poller that dies leaves a server that never sees another version
+            except Exception:  # noqa: BLE001 - the poller must survive, or no new version is seen
                 _log.exception("the repository could not be looked at, it will be tried again")

@@ -1,4 +1,4 @@
-"""A model version in Triton's own messages: ModelConfig and ModelStatistics."""
+"""Describe a model version in Triton's messages ModelConfig and ModelStatistics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model_config(version: ModelVersion, runner: Runner, policy: VersionPolicy) -
             pb.ModelOutput(name=spec.name, data_type=_data_type(spec), dims=_dims(spec, batched=batched))
             for spec in runner.outputs.values()
         ],
-        # One session, and as many runs of it at a time as Triton would need instances for.
+        # One session, with as many concurrent runs as Triton would have with this number of instances.
         instance_group=[
             pb.ModelInstanceGroup(name=version.name, count=CONCURRENT_RUNS, kind=pb.ModelInstanceGroup.KIND_CPU)
         ],
@@ -68,7 +68,7 @@ def model_config(version: ModelVersion, runner: Runner, policy: VersionPolicy) -
 
 
 def model_statistics(runner: Runner) -> pb.ModelStatistics:
-    """Counts and nanoseconds since the version was loaded."""
+    """The statistics of a version since it was loaded: counts and nanoseconds."""
     now = runner.statistics.snapshot()
     return pb.ModelStatistics(
         name=runner.name,

@@ -1,7 +1,7 @@
-"""Versions that take no new request and still finish some.
+"""Draining versions, which take no new request and finish those that they have.
 
-Nobody counts requests: each holds the runner that it started on, and a weak reference tells when the last one has let
-go. What is reported is therefore what is in memory, and a request costs nothing for it.
+Requests are not counted: each holds a reference to its runner, and a weak reference shows when the last one is gone.
+The versions reported are therefore those still in memory, and requests have no bookkeeping to do.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Draining:
-    """What is on its way out. Written by one thread, read from anywhere."""
+    """The versions that are draining. Written by one thread, read from any."""
 
     def __init__(self) -> None:
         self._leaving: tuple[tuple[ModelVersion, weakref.ref[Runner]], ...] = ()
 
     def add(self, version: ModelVersion) -> None:
-        """Watch a READY version that nobody will be given any more."""
+        """Track a READY version that will get no further requests."""
         if version.runner is None:
             return
         gone = ModelVersion(
@@ -31,7 +31,7 @@ class Draining:
         self._leaving = (*self._alive(), (gone, weakref.ref(version.runner)))
 
     def versions(self) -> tuple[ModelVersion, ...]:
-        """Versions that still have requests, as UNLOADING."""
+        """Versions that still have requests, with state UNLOADING."""
         return tuple(version for version, _ in self._alive()) if self._leaving else ()
 
     def _alive(self) -> tuple[tuple[ModelVersion, weakref.ref[Runner]], ...]:

@@ -1,7 +1,7 @@
 """The parameters of a load request: a model's settings, and files that replace its directory.
 
 Nothing is written into the repository: the files go into a temporary directory, whose contents are read once, proven
-like any other version, and removed. The next load without parameters goes back to what the repository holds.
+like any other version, and removed. The next load without parameters uses the repository's files again.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ CONFIG = "config"
 FILE_PREFIX = "file:"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-"""No leading dot, hence neither '.' nor '..'; no separators, no control characters."""
+"""Allowed parts of a path: no leading dot, hence neither '.' nor '..', no separators or control characters."""
 _MAX_DEPTH = 4
 
 
 @dataclass(frozen=True)
 class LoadParameters:
-    """What a load request brings along."""
+    """The settings and files of a load request."""
 
     settings: ModelSettings | None = None
-    """In place of the model's ``model.json``; None leaves that."""
+    """Settings that replace the model's ``model.json``; None to use that file."""
     files: Mapping[PurePosixPath, bytes] = field(default_factory=dict, repr=False)
-    """``<version>/<path>`` -> contents; empty for the model's own directory."""
+    """Contents by ``<version>/<path>``; empty to use the model's directory."""
 
     @classmethod
     def parse(cls, name: str, parameters: Mapping[str, ModelRepositoryParameter]) -> LoadParameters:
@@ -70,7 +70,7 @@ class LoadParameters:
 
     @contextlib.contextmanager
     def directory(self) -> Iterator[Path | None]:
-        """The files as a model's directory, for as long as the block runs; None where there are none."""
+        """A temporary model directory with the files while the block runs; None if there are no files."""
         if not self.files:
             yield None
             return
@@ -96,7 +96,7 @@ def _settings(name: str, text: str) -> ModelSettings:
 
 
 def _path(key: str) -> PurePosixPath | None:
-    """The path in a ``file:`` key; None for a file beside the versions, which nothing here reads."""
+    """The path in a ``file:`` key; None for a file outside of the version directories, which is ignored."""
     parts = key.removeprefix(FILE_PREFIX).split("/")
     if len(parts) > _MAX_DEPTH or not all(_NAME.fullmatch(part) for part in parts):
         raise InvalidRequest(

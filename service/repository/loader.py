@@ -1,6 +1,6 @@
-"""From a version's directory to a READY version: read once, compared with its manifest, opened, and proven.
+"""Load a version from its directory: read it once, compare it with its manifest, open it and prove it.
 
-Knows files and runners; not which versions are wanted or who asks for them.
+This module handles files and runners; which versions are wanted is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from models.artifact.onnx_session import RunOptions
 
     RunnerFactory = Callable[[str, int, Artifact, ModelSettings, RunOptions | None], Runner]
-    """(name, version, artifact, the model's own settings, options of the runs that try it) -> an open runner."""
+    """(name, version, artifact, settings of the model, options of the trial's runs) -> an open runner."""
 
 _log = logging.getLogger(__name__)
 
 SERVERS_SETTINGS = ModelSettings()
-"""Settings of a model that has none of its own."""
+"""Settings of a model without ``model.json``: those of the server apply."""
 
 
 def runner_factory(
     executor: Executor | None = None, batching: Batching | None = None, active_runs: ActiveRuns | None = None
 ) -> RunnerFactory:
-    """How this server opens models. The one place that calls `Runner`."""
+    """Return a function that opens a `Runner` with the server's settings and those of the model."""
     shared = batching if batching is not None else Batching()
 
     def open_runner(
@@ -68,10 +68,10 @@ def runner_factory(
 
 
 def mark_of(directory: Path, settings: ModelSettings) -> Hashable:
-    """What a version would be loaded from, without reading it: a look at its directory and a few `stat` calls.
+    """A fingerprint of the files and settings of a version, made from a directory listing and a few `stat` calls.
 
-    Two equal marks mean the same files, as far as inode, size and times can tell; what lies beside them for people does
-    not count.
+    Equal marks mean the same files, as far as inode, size and times show; files that are not part of a version do not
+    count.
     """
     return (
         str(directory),
@@ -82,7 +82,7 @@ def mark_of(directory: Path, settings: ModelSettings) -> Hashable:
 
 
 class ProofMissing(ArtifactError):
-    """A version without goldens where a proof is required."""
+    """The version has no goldens, and a proof is required."""
 
 
 class Loader:
@@ -102,9 +102,9 @@ class Loader:
     def load(
         self, name: str, version: int, directory: Path, settings: ModelSettings = SERVERS_SETTINGS
     ) -> ModelVersion:
-        """The version as READY, or as UNAVAILABLE with its reason and cause."""
+        """Load and prove a version; returns it as READY, or as UNAVAILABLE with its reason and cause."""
         began = time.perf_counter()
-        # Before the files are read: if they change meanwhile, the mark does not fit and they are looked at again.
+        # Taken before the files are read: if they change meanwhile, the mark differs and they are loaded again.
         mark = mark_of(directory, settings)
 
         where = {"model": name, "version": version}
@@ -156,7 +156,7 @@ class Loader:
 
 
 def _batching(runner: Runner | None) -> dict[str, str]:
-    """Whether requests are joined, and why, as it is told in the log."""
+    """Log fields that say whether requests are batched, and why."""
     if runner is None:
         return {}
     if runner.why_not_batched is not None:
@@ -173,7 +173,7 @@ def _cause(error: ArtifactError | InferenceFailed) -> Cause:
 
 
 def _listing(directory: Path) -> frozenset[tuple[str, int]] | None:
-    """Names and inodes of what belongs to a version: hidden names are those of files that are still being written."""
+    """Names and inodes of a version's files, without hidden ones, which are still being written."""
     try:
         with os.scandir(directory) as entries:
             return frozenset(

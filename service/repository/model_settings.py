@@ -1,6 +1,6 @@
-"""What a model may say of how it is served: ``<repository>/<name>/model.json``, or the ``config`` of a load request.
+"""Settings of one model: ``<repository>/<name>/model.json``, or the ``config`` of a load request.
 
-Small and optional. Everything else that Triton keeps in a ``config.pbtxt`` comes from the ONNX file and the manifest.
+The file is optional. Everything else that Triton keeps in a ``config.pbtxt`` comes from the ONNX file and the manifest.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ TRITON_CONFIG = "config.pbtxt"
 _MAX_BYTES = 64 * 1024
 _MAX_BATCH = 2**31 - 1
 _CAMEL = {"versionPolicy": "version_policy", "maxBatchSize": "max_batch_size"}
-"""Settings that Triton has, too, as its JSON may spell them."""
+"""Settings that Triton also has, by their camelCase names."""
 ROWS_ARE_INDEPENDENT = "rows_are_independent"
 _KNOWN = (*_CAMEL.values(), ROWS_ARE_INDEPENDENT)
 
 
 class ModelFileError(ValueError):
-    """Settings of a model that cannot be used; names the field, what it holds and what it should."""
+    """Invalid settings of a model; the message names the field, the value and the expected one."""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """A model's own settings; None leaves the server's."""
+    """The settings of one model; None where the server's apply."""
 
     version_policy: VersionPolicy | None = None
     max_batch_size: int | None = None
     rows_are_independent: bool | None = None
-    """The operator's word whether requests may be joined; see `service.repository.row_independence`."""
+    """Whether the operator declares that requests may be joined; see `service.repository.row_independence`."""
 
     @property
     def of_a_version(self) -> Hashable:
-        """What decides how a version is loaded."""
+        """The settings that affect how a version is loaded."""
         return self.max_batch_size, self.rows_are_independent
 
 
 def read_model_file(model_directory: Path) -> ModelSettings:
-    """Read ``model.json``; no file, no settings. Raises ModelFileError."""
+    """Read ``model.json``; without the file all settings are None. Raises ModelFileError."""
     path = model_directory / MODEL_JSON
     try:
         if not path.is_file() and (path.exists() or path.is_symlink()):
-            # A pipe would be waited for; a link to nowhere is a file that was lost, not one that never was.
+            # Reading a pipe would block, and a dangling link means that the file was lost, not that there is none.
             raise ModelFileError(f"{MODEL_JSON} is no regular file")
-        # One byte too many is enough to know; the rest of a huge file is not read.
+        # One byte more than allowed shows that it is too large; the rest of a huge file is not read.
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
@@ -70,8 +70,8 @@ def read_model_file(model_directory: Path) -> ModelSettings:
 def from_triton_config(text: str) -> tuple[ModelSettings, tuple[str, ...]]:
     """Read a Triton ModelConfig as JSON; returns the settings and the names of what is ignored.
 
-    A ``max_batch_size`` of 0 is ignored too: it is what Triton fills in by itself, from the model. What Triton has no
-    field for, rows_are_independent, may stand among the ``parameters``. Raises ModelFileError.
+    A ``max_batch_size`` of 0 is ignored too, since Triton then takes it from the model. ``rows_are_independent``, for
+    which Triton has no field, may be given in ``parameters``. Raises ModelFileError.
     """
     fields = {_CAMEL.get(key, key): value for key, value in _object(text, "config").items()}
     if fields.get("max_batch_size") in (0, "0"):
@@ -85,7 +85,7 @@ def from_triton_config(text: str) -> tuple[ModelSettings, tuple[str, ...]]:
 
 
 def _boolean(parameter: object) -> object:
-    """The value of a ModelParameter that says true or false; any other value as it is."""
+    """The boolean in a ModelParameter with ``true`` or ``false``; any other value unchanged."""
     if not isinstance(parameter, dict):
         return parameter
     value = parameter.get("string_value", parameter.get("stringValue"))
@@ -95,7 +95,7 @@ def _boolean(parameter: object) -> object:
 def _object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(text)
-    except (ValueError, RecursionError) as error:  # bytes that are no text raise a ValueError too
+    except (ValueError, RecursionError) as error:  # invalid UTF-8 raises a ValueError too
         raise ModelFileError(f"{where} is not JSON: {error}") from error
     if not isinstance(fields, dict):
         raise ModelFileError(f"{where}: expected an object, got {type(fields).__name__}")

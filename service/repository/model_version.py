@@ -1,4 +1,4 @@
-"""What is known of a model at one moment: immutable values, replaced as a whole, so that nobody sees half a change."""
+"""Immutable states of a model and its versions; a change replaces the whole value, so readers see it atomically."""
 
 from __future__ import annotations
 
@@ -19,63 +19,63 @@ NEWEST_ONLY = VersionPolicy()
 
 
 class State(Enum):
-    """Lifecycle of a version, in the words of the protocol's repository index."""
+    """Lifecycle of a version, with the names of the protocol's repository index."""
 
     LOADING = "LOADING"
     """The version's files are read and its proof is replayed; until then the previous version keeps serving."""
     READY = "READY"
     UNAVAILABLE = "UNAVAILABLE"
-    """It was refused, or unloaded on purpose; the reason says which."""
+    """The version was refused, or unloaded on purpose; the reason says which."""
     UNLOADING = "UNLOADING"
-    """It takes no new request and finishes those that it has; its memory goes with the last of them."""
+    """The version takes no new requests; its memory is freed when the last of its requests has finished."""
 
 
 class Cause(Enum):
-    """The kind of a version's ``reason``: what metrics and error details can tell apart without reading prose."""
+    """The kind of a version's ``reason``, for metrics and error details."""
 
     NONE = "NONE"
-    """There is no reason: it is proven, or still being loaded."""
+    """There is no reason: the version is proven, or still being loaded."""
     UNPROVEN = "UNPROVEN"
-    """Served, and carries nothing to prove it with."""
+    """The version is served, and has no goldens to prove it with."""
     PROOF_REQUIRED = "PROOF_REQUIRED"
     """The version has no proof, and the server requires one."""
     GOLDEN_MISMATCH = "GOLDEN_MISMATCH"
     """The version's goldens do not replay on this machine."""
     ARTIFACT_INVALID = "ARTIFACT_INVALID"
-    """Incomplete, damaged, or not servable."""
+    """The version is incomplete, damaged, or cannot be served."""
     RUN_FAILED = "RUN_FAILED"
-    """The runtime failed on its goldens."""
+    """The runtime failed on the version's goldens."""
     SETTINGS_INVALID = "SETTINGS_INVALID"
-    """The model's own ``model.json`` cannot be used."""
+    """The model's ``model.json`` is invalid."""
     UNLOADED = "UNLOADED"
-    """Taken out on purpose, or on its way out."""
+    """The version was unloaded on purpose, or is draining."""
     INTERNAL = "INTERNAL"
-    """A defect of the server; its log has the traceback."""
+    """The server has a defect; its log has the traceback."""
 
     @property
     def is_refusal(self) -> bool:
-        """Whether files were tried and not accepted."""
+        """Whether the version's files were refused."""
         return self not in (Cause.NONE, Cause.UNPROVEN, Cause.UNLOADED)
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """One version and what became of it."""
+    """One version with its state."""
 
     name: str
     version: int
     state: State
     reason: str = ""
-    """Why it is not ready, or that it is served without a proof; empty for a proven one."""
+    """Why the version is not ready, or that it is served without a proof; empty for a proven one."""
     cause: Cause = Cause.NONE
     """Kind of the reason. A READY version with a refusal keeps serving from the files that were there before."""
     runner: Runner | None = None
-    """Present exactly when READY. Whoever runs a request holds it, and it lives as long as somebody does."""
+    """Present exactly when READY. Each running request holds a reference to it."""
     manifest: Manifest | None = None
     max_difference: float | None = None
     """Largest difference from the goldens seen on this machine; None if nothing was replayed."""
     mark: Hashable = field(default=None, repr=False)
-    """Fingerprint of the files and settings that were tried; while it stays the same there is nothing to load."""
+    """Fingerprint of the files and settings that were loaded; the version is loaded again only if it changes."""
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -84,24 +84,24 @@ class ModelVersion:
 
     @property
     def is_proven(self) -> bool:
-        """Whether its goldens replayed on this machine."""
+        """Whether the version's goldens replayed on this machine."""
         return self.state is State.READY and self.max_difference is not None
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model with every version that was chosen for it."""
+    """One model with the versions that its policy chose."""
 
     name: str
     versions: Mapping[int, ModelVersion] = field(default_factory=dict)
     policy: VersionPolicy = NEWEST_ONLY
-    """Which versions are served: the model's own choice, or else the server's."""
+    """Which versions are served, by the model's policy or else the server's."""
     problem: str = ""
-    """What is wrong with the model as a whole, its ``model.json`` say; its versions go on as they were."""
+    """A problem of the model as a whole, such as an invalid ``model.json``; its versions serve on."""
     is_required: bool = True
-    """Whether the server is only ready with it: it was there from the start, or has been ready before."""
+    """Whether the server is ready only if this model is: it was there from the start, or has been ready before."""
     is_unloaded: bool = False
-    """Taken out on purpose. Nobody misses it."""
+    """Whether the model was unloaded on purpose; the server is ready without it."""
 
     @cached_property
     def ready(self) -> tuple[ModelVersion, ...]:
@@ -110,5 +110,5 @@ class ServedModel:
 
     @property
     def refused(self) -> tuple[ModelVersion, ...]:
-        """The versions whose files were refused, newest first; one of them may serve on from what it was before."""
+        """The versions whose files were refused, newest first; one may still serve from its earlier files."""
         return tuple(version for _, version in sorted(self.versions.items(), reverse=True) if version.cause.is_refusal)

@@ -1,7 +1,7 @@
-"""One model brought up to date with what lies on disk: what is new is loaded and proven beside what serves.
+"""Update one model from disk: new versions are loaded and proven while the old ones keep serving.
 
-The rule that everything else follows from: a version that serves gives way only to one that is READY, or to its own
-deletion. Files that are refused change nothing but the reason that is told.
+The main rule: a serving version is replaced only by one that is READY, or removed when its files are deleted. Refused
+files change nothing but the reported reason.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The server stops; what is half renewed stays as it was."""
+    """The server stops; a model that was being updated stays as it was."""
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """What a model's directory holds, at one moment."""
+    """The contents of a model's directory at one moment."""
 
     name: str
     directory: Path
@@ -43,7 +43,7 @@ class OnDisk:
     def look(cls, name: str, directory: Path, settings: ModelSettings | None = None) -> OnDisk:
         """List the versions and read ``model.json``, unless ``settings`` replace it.
 
-        Raises OSError where the directory cannot be listed. What is not there has no versions.
+        Raises OSError if the directory cannot be listed. A missing directory has no versions.
         """
         present = tuple(versions(directory))
         if settings is not None:
@@ -55,7 +55,7 @@ class OnDisk:
 
 
 class Renewal:
-    """Brings models up to date. Blocks while it loads."""
+    """Updates models from disk. Blocks while it loads."""
 
     def __init__(
         self,
@@ -65,23 +65,23 @@ class Renewal:
         show: Callable[[ServedModel], None],
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``show`` is given what may be seen while a version is being loaded."""
+        """``show`` is called with the model as readers may see it while a version is being loaded."""
         self._loader = loader
         self._default_policy = default_policy
         self._show = show
         self._is_stopping = is_stopping
 
     def policy_for(self, found: OnDisk) -> VersionPolicy:
-        """The model's own policy, or else the server's."""
+        """The model's version policy, or else the server's."""
         return found.settings.version_policy or self._default_policy
 
     def renewed(
         self, current: ServedModel, found: OnDisk, *, retry: bool = False, by_request: bool = False
     ) -> ServedModel:
-        """What takes the place of ``current``; ``current`` itself, or its equal, where nothing has changed.
+        """Return the updated model, which is equal to ``current`` if nothing has changed.
 
-        ``retry`` loads refused versions again although their files have not changed. ``by_request``: what is not found
-        need not have been deleted, since the files may be those of the request. Raises Stopped.
+        ``retry`` loads refused versions again although their files have not changed. ``by_request``: versions that are
+        not found may still exist, since ``found`` may be the files of a load request. Raises Stopped.
         """
         if found.problem:
             return _set_back(current, found)
@@ -95,11 +95,11 @@ class Renewal:
             chosen[version] = self._version(base, found, version, retry=retry)
             ready += chosen[version].state is State.READY
         if not ready:
-            # Nothing that is asked for can serve: what serves goes on, as long as it has not been deleted.
+            # No chosen version is ready: those that serve now are kept, unless they were deleted.
             kept = {was.version: was for was in current.ready if by_request or was.version in found.present}
             chosen |= kept
             if by_request and kept:
-                # The request is refused as a whole, with its policy: what serves is what the one before chose.
+                # The request is refused as a whole: the policy stays that of the versions that serve.
                 base = dataclasses.replace(base, policy=current.policy)
         return dataclasses.replace(base, versions=dict(sorted(chosen.items())))
 
@@ -127,7 +127,7 @@ class Renewal:
 
 
 def _set_back(current: ServedModel, found: OnDisk) -> ServedModel:
-    """With settings that cannot be used: nothing new is loaded, and what was deleted goes."""
+    """The model with invalid settings: nothing new is loaded, and deleted versions are removed."""
     kept = {number: was for number, was in current.versions.items() if number in found.present}
     if not any(was.state is State.READY for was in kept.values()):
         newest = max(found.present)

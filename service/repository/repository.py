@@ -1,7 +1,7 @@
-"""The models that are served, and which versions of them are ready: READY only after the proof replayed here.
+"""The served models and their ready versions; a version is READY only after its proof replayed here.
 
 Readers take snapshots: every model is an immutable value that is replaced as a whole, so that a look-up is a dict
-access without locks, and nobody sees half a change. Changes block and belong in a thread, one at a time.
+access without locks, and changes are atomic. Methods that change it block; call them from a thread, one at a time.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Repository:
         *,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """``policy`` is for models that have none of their own; ``on_change`` is called from whichever thread."""
+        """``policy`` applies to models that set none; ``on_change`` may be called from any thread."""
         self._root = root
         self._policy = policy
         self._on_change = on_change
         self._models: dict[str, ServedModel] = {}
         self.current: Callable[[str], ServedModel | None] = self._models.get
-        """One of them, as it is now; another object whenever anything about it has changed. Asked for every request."""
+        """Returns the current value of a model; each change makes a new object. Called for every request."""
         self._draining = Draining()
         self._is_loaded = False
         self._is_stopping = False
@@ -60,12 +60,12 @@ class Repository:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the first look at every model is over, whatever came of it."""
+        """Whether the first load of every model is over, with or without success."""
         return self._is_loaded
 
     @property
     def served(self) -> Mapping[str, ServedModel]:
-        """A snapshot, by name: what new requests find. A deleted model is not in it, even while it drains."""
+        """A snapshot by name of the models that take new requests, without deleted ones that still drain."""
         return dict(self._models)
 
     @property
@@ -80,23 +80,23 @@ class Repository:
         return models
 
     def policy_of(self, name: str) -> VersionPolicy:
-        """Which versions of a model are served."""
+        """The version policy of a model."""
         model = self._models.get(name)
         return model.policy if model is not None else self._policy
 
     def get(self, name: str, version: str = "") -> ModelVersion:
-        """A ready version; the newest one where ``version`` is empty.
+        """Return a ready version; the newest one if ``version`` is empty.
 
-        Whoever holds it can go on with it, even if it is replaced or deleted meanwhile.
+        The version stays usable while it is referenced, even if it is replaced or deleted meanwhile.
 
         Raises:
-            InvalidRequest: ``version`` is no whole number.
+            InvalidRequest: ``version`` is not a whole number.
             ModelNotFound: no such model, no such version of it, or it was unloaded on purpose.
-            ModelNotReady: it exists but is not ready, or the first look is not over and it may exist.
+            ModelNotReady: it exists but is not ready, or it may exist and the first load is not over.
         """
         model = self._models.get(name)
         if model is None and not self._is_loaded:
-            # Calls come as soon as the port is open. A caller who hears NOT_FOUND does not ask again.
+            # Calls come as soon as the port is open, and clients do not retry NOT_FOUND.
             raise ModelNotReady(f"Request for model {name!r}: the server is starting and does not know yet", model=name)
         if model is None:
             raise ModelNotFound(f"Request for unknown model: {name!r} is not found", model=name)
@@ -121,12 +121,12 @@ class Repository:
         raise ModelNotReady(f"Request for model {name!r}: {why}", model=name)
 
     def ready(self, name: str) -> Sequence[ModelVersion]:
-        """Every ready version, oldest first, and at least one; raises as `get` does where there is none."""
+        """Return every ready version, oldest first; raises as `get` does if there is none."""
         model = self._models.get(name)
         return model.ready if model is not None and model.ready else (self.get(name),)
 
     def is_ready(self, name: str, version: str = "") -> bool:
-        """Whether `get` would succeed; raises as it does for what does not exist."""
+        """Whether `get` would succeed; raises ModelNotFound and InvalidRequest as it does."""
         model = self._models.get(name)
         if model is not None and model.is_unloaded:
             return False
@@ -137,19 +137,19 @@ class Repository:
         return True
 
     def names_on_disk(self) -> list[str]:
-        """The models that could be loaded, sorted. Reads the directory; raises OSError."""
+        """Names of the models that could be loaded, sorted. Reads the directory; raises OSError."""
         return model_names(self._root)
 
     # ---- changes, one at a time ----------------------------------------------------------------------------------
 
     def load_all(self) -> None:
-        """The first look: load and prove every model below the root. Blocks; never raises for a bad model."""
+        """Load and prove every model for the first time. Blocks; never raises for a bad model."""
         self.refresh()
         self._is_loaded = True
         self._on_change()
 
     def load_named(self, names: Sequence[str]) -> None:
-        """The first look at these models and no others. Blocks; never raises for a bad model."""
+        """Load and prove only these models for the first time. Blocks; never raises for a bad model."""
         with self._changing:
             for name in names:
                 try:
@@ -164,16 +164,16 @@ class Repository:
         self._on_change()
 
     def refresh(self, *, retry: bool = False) -> None:
-        """Bring every model up to date with the directory. Blocks; never raises for a bad model.
+        """Update every model from the directory. Blocks; never raises for a bad model.
 
-        Cheap where nothing has changed: a few `stat` calls a version. ``retry`` also loads versions again that were
-        refused and have not changed.
+        Cheap if nothing has changed: a few `stat` calls per version. ``retry`` also loads refused versions again that
+        have not changed.
         """
         with self._changing:
             looked = self._look()
             for name, found in looked.items():
                 if name not in self._models:
-                    # All of them at first, so that each is known before the first takes its time.
+                    # Show all of them first, so that each is known while the first one loads.
                     self._put(self._newcomer(found))
             for found in looked.values():
                 try:
@@ -182,15 +182,15 @@ class Repository:
                     return
 
     def load(self, name: str, directory: Path | None = None, settings: ModelSettings | None = None) -> ServedModel:
-        """Load or reload one model, from its own directory or from another one, and say how it went.
+        """Load or reload one model, from its own directory or from another one; returns the updated model.
 
         ``settings`` replace its ``model.json``. Versions whose files have not changed are not loaded again, unless
         they were refused. Blocks.
 
         Raises:
-            LoadRefused: a version's proof failed. What was ready before goes on.
+            LoadRefused: a version's proof failed. Versions that were ready keep serving.
             LoadFailed: there is no such model, a version that its policy names is not there, or it cannot be loaded.
-                What was ready before goes on.
+                Versions that were ready keep serving.
             Stopped: the server stops.
         """
         with self._changing:
@@ -207,7 +207,7 @@ class Repository:
             return self._load(found)
 
     def unload(self, name: str) -> None:
-        """Take a model out: nobody is given it any more, and who has it finishes. An unknown one is out already."""
+        """Unload a model: it takes no new requests, and running ones finish. An unknown model is ignored."""
         with self._changing:
             model = self._models.get(name)
             if model is None or model.is_unloaded:
@@ -222,15 +222,15 @@ class Repository:
             )
 
     def stop(self) -> None:
-        """Begin no further load. From any thread."""
+        """Begin no further load. May be called from any thread."""
         self._is_stopping = True
 
-    # ---- how ----------------------------------------------------------------------------------------------------
+    # ---- implementation -----------------------------------------------------------------------------------------
 
     def _look(self) -> dict[str, OnDisk]:
-        """What is on disk, by name. What cannot be looked at stays as it is and is not in it."""
+        """Scan the directory; returns the models found, without unreadable ones, which stay as they are."""
         try:
-            # Asked for, since a root that is gone (a share that is not mounted) is no repository without models.
+            # Checked, since a missing root (an unmounted share, say) does not mean that all models were deleted.
             names = model_names(self._root) if self._root.is_dir() else None
         except OSError as error:
             self._say("", "repository cannot be looked at", reason=str(error))
@@ -246,7 +246,7 @@ class Repository:
             except OSError as error:
                 self._say(name, "model cannot be looked at", reason=str(error))
                 if name not in self._models and not self._is_loaded:
-                    # There from the start, and nobody knows what it is: the server is not ready without it.
+                    # It was there at the start and cannot be read: the server is not ready without it.
                     self._put(ServedModel(name, policy=self._policy, problem=f"it cannot be looked at: {error}"))
                 continue
             if found.present:
@@ -260,8 +260,8 @@ class Repository:
     def _newcomer(self, found: OnDisk) -> ServedModel:
         policy = found.settings.version_policy or self._policy
         loading = {n: ModelVersion(found.name, n, State.LOADING) for n in policy.candidates(found.present)[:1]}
-        # One that comes later is not missed until it has been ready once: whoever drops a broken model into a shared
-        # directory must not take every server out of service.
+        # A model added later is not required until it has been ready once: a broken model in a shared directory must
+        # not make every server unready.
         return ServedModel(found.name, loading, policy=policy, is_required=not self._is_loaded)
 
     def _renew(self, found: OnDisk, *, retry: bool, by_request: bool = False) -> None:
@@ -272,7 +272,7 @@ class Repository:
         after = dataclasses.replace(after, is_required=after.is_required or bool(after.ready))
         if after.problem and after.problem != before.problem:
             _log.error("model's settings refused", extra={"model": after.name, "reason": after.problem})
-        # Not compared with `before`: while it was renewed, versions may have been shown as LOADING.
+        # Not compared with `before`, since versions may have been shown as LOADING meanwhile.
         if after != self._models.get(after.name):
             deleted = () if by_request else {*before.versions}.difference(found.present)
             self._replace(after, deleted)
@@ -280,7 +280,7 @@ class Repository:
             _log.error("model is not served: no version is ready", extra={"model": after.name})
 
     def _found(self, name: str, directory: Path, settings: ModelSettings | None) -> OnDisk:
-        """What a model to be loaded holds, at least one version; raises LoadFailed."""
+        """The contents of a directory with at least one version to load; raises LoadFailed."""
         if not MODEL_NAME.fullmatch(name):  # it becomes part of a path
             raise LoadFailed(
                 f"failed to load {name!r}, failed to poll from model repository: that is no model's name", model=name
@@ -329,7 +329,7 @@ class Repository:
         self._on_change()
 
     def _replace(self, model: ServedModel, deleted: Collection[int] = (), *, why: str = "replaced") -> None:
-        """Switch, at once for every reader; then let what is gone drain: ``deleted`` ones, others for ``why``."""
+        """Replace a model for all readers; its former versions drain, logged as deleted (``deleted``) or as ``why``."""
         before = self._models.get(model.name)
         staying = {id(version.runner) for version in model.ready}
         self._models[model.name] = model
@@ -350,7 +350,7 @@ class Repository:
         _log.info("version unloading", extra={"model": version.name, "version": version.version, "why": why})
 
     def _say(self, name: str, message: str, **fields: str) -> None:
-        """Warn once, not at every look."""
+        """Log a warning, unless it is the same as at the last scan."""
         text = f"{message} {fields}"
         if self._said.get(name) != text:
             self._said[name] = text

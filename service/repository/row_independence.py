@@ -1,8 +1,8 @@
-"""Whether requests for a version may be joined: only where its rows are known not to influence each other.
+"""Whether requests for a version may be joined, which requires that its rows do not influence each other.
 
-A model can mix the rows of a batch (a maximum over the batch, a branch on its size) and look as if it did not, on any
-few rows that it is tried on. Until that is proven from the graph, it counts as known for the networks of this project,
-and for others on the word of the operator.
+A model can mix the rows of a batch (a maximum over the batch, a branch on its size) without showing it on the few rows
+of a trial. Until that is proven from the graph, independence is known for the networks of this project, and for others
+only if the operator declares it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def row_independence(manifest: Manifest | None, settings: ModelSettings, read: Callable[[], bytes]) -> RowIndependence:
-    """What the manifest, the model (``read`` gives its bytes) and ``model.json`` say.
+    """Decide from ``model.json``, the manifest and the model, whose bytes ``read`` returns.
 
-    The last goes first: it is the word of the operator.
+    ``model.json`` takes precedence: it is the operator's declaration.
     """
     if settings.rows_are_independent is not None:
         word = str(settings.rows_are_independent).lower()

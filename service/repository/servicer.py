@@ -1,4 +1,4 @@
-"""Triton's model repository extension: index, load, unload. KServe's shape of the same messages is understood too."""
+"""Triton's model repository extension: index, load, unload. KServe's form of the messages is accepted too."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _UNLOAD_DEPENDENTS = "unload_dependents"
 
 
 class ControlServicer:
-    """Says what is there, and loads and unloads by request."""
+    """Answers the calls of the model repository extension."""
 
     def __init__(self, repository: Repository, control: RepositoryControl) -> None:
         self._repository = repository
         self._control = control
 
     async def index(self, request: pb.RepositoryIndexRequest, _: CallContext) -> pb.RepositoryIndexResponse:
-        """Every version that is known, with its state and the reason for it; a model that is only on disk by name."""
+        """List every known version with its state and reason, and models that are only on disk by name."""
         if request.repository_name:
             raise Unsupported("'repository_name' specification is not supported: there is one repository")
         response = pb.RepositoryIndexResponse()
@@ -42,7 +42,7 @@ class ControlServicer:
                     response.models.add(name=name, reason=model.problem if model is not None else "")
                 continue
             if model.is_unloaded and name not in on_disk and not _is_draining(model):
-                continue  # gone in every respect
+                continue  # unloaded, deleted and not draining
             for number, version in sorted(model.versions.items()):
                 if request.ready and version.state is not State.READY:
                     continue
@@ -57,7 +57,7 @@ class ControlServicer:
     async def load(self, request: pb.RepositoryModelLoadRequest, _: CallContext) -> pb.RepositoryModelLoadResponse:
         """Load a model, as `RepositoryControl.load` describes."""
         name = _model_name(request)
-        self._control.check(name)  # whoever may not is told so, whatever else is wrong
+        self._control.check(name)  # permission is checked before the parameters
         await self._control.load(name, LoadParameters.parse(name, request.parameters))
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
@@ -104,7 +104,7 @@ def _is_draining(model: ServedModel) -> bool:
 
 
 def _model_name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
-    """Triton's clients fill ``model_name`` alone, KServe's the field that is ``repository_name`` here."""
+    """The model's name: Triton's clients fill only ``model_name``, KServe's the field ``repository_name``."""
     if request.model_name and request.repository_name:
         raise Unsupported("'repository_name' specification is not supported: there is one repository")
     return request.model_name or request.repository_name

@@ -1,4 +1,4 @@
-"""Which of a model's versions are served, in Triton's three forms: the latest n, all, or specific ones."""
+"""Version policies: which versions of a model are served, in Triton's three forms latest n, all and specific."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _FORMS = "'latest:N', 'all' or 'specific:N,N'"
 
 
 class PolicyError(ValueError):
-    """A version policy that cannot be read."""
+    """The version policy cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """Exactly one of three: the newest ``latest`` versions that prove themselves, ``specific`` ones, or all."""
+    """Serve one of: the newest ``latest`` versions that pass their proof, the ``specific`` ones, or all."""
 
     latest: int | None = 1
-    """How many; a version that fails its proof is passed over and the next older one is tried. None: no limit."""
+    """The number of versions; one that fails its proof is skipped and the next older one tried. None: no limit."""
     specific: tuple[int, ...] = ()
-    """These and no others."""
+    """The only versions to serve; empty for any."""
 
     @classmethod
     def parse(cls, text: str) -> VersionPolicy:
@@ -39,7 +39,7 @@ class VersionPolicy:
     @classmethod
     def from_json(cls, value: object) -> VersionPolicy:
         """Read the text form, or Triton's: ``{"latest": {"num_versions": 2}}``, ``{"all": {}}``,
-        ``{"specific": {"versions": [1, 3]}}``; numbers may be strings and names camelCase, as protobuf's JSON has them.
+        ``{"specific": {"versions": [1, 3]}}``; numbers may be strings and names camelCase, as in protobuf's JSON.
 
         Raises PolicyError.
         """
@@ -67,7 +67,7 @@ class VersionPolicy:
         return sorted(wanted, reverse=True)
 
     def missing(self, present: Collection[int]) -> list[int]:
-        """The versions that are asked for by number and are not there, oldest first."""
+        """The specific versions that are not present, oldest first."""
         return sorted(set(self.specific) - set(present))
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""One model at work: its queue, its runs and its statistics."""
+"""Running one model: its queue, its runs and its statistics."""

@@ -1,4 +1,4 @@
-"""The runs of models that go on outside of the event loop, so that all of them can be ended at once."""
+"""Tracks model runs outside of the event loop, so that all of them can be ended at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ActiveRuns:
                 self._active.discard(options)
 
     def end_all(self) -> None:
-        """End the runs that go on now, and those that begin later."""
+        """End the runs in progress, and those that begin later."""
         with self._lock:
             self._is_ended = True
             for options in self._active:

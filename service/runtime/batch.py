@@ -1,4 +1,4 @@
-"""Requests that wait for a run, and how those that run together are put into one batch and taken out of it again."""
+"""Waiting requests, and how they are gathered into one batch and its answers scattered to them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Answer = list[np.ndarray] | bytes
-"""The answers of one request in the order of its outputs; or, from a form that says so, the response as it travels."""
+"""The answers to one request in the order of its outputs; for some forms, the serialized response."""
 
 
 class Form(Protocol):
-    """What requests look like while they wait. Those of one form are put together in the way that is cheapest."""
+    """The representation of requests while they wait, and how a batch of them is gathered most cheaply."""
 
     def feeds(self, contents: object) -> Mapping[str, np.ndarray]:
         """One request's inputs as arrays; the first axis counts rows."""
         ...
 
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
-        """Equal for requests that may be in one batch, whatever their forms."""
+        """A key that is equal for requests that may share a batch, across all forms."""
         ...
 
     def elements(self, contents: object) -> int:
-        """How many elements the inputs have, all in all; at least 1."""
+        """Number of elements in all inputs together; at least 1."""
         ...
 
     def gather(self, batch: Sequence[Waiting]) -> Mapping[str, np.ndarray]:
-        """One batch's inputs; every member has this form. Raises ServiceError for contents that cannot be asked."""
+        """The inputs of one batch, whose members all have this form. Raises ServiceError for invalid contents."""
         ...
 
     def scatter(self, batch: Sequence[Waiting], answers: list[np.ndarray]) -> list[Answer | Exception]:
-        """Each member's part of the answers."""
+        """The outcome of each member, cut from the answers of the batch."""
         ...
 
 
 class Waiting:
-    """One request in the queue of a model. Class attributes are what most requests never set."""
+    """One request in the queue of a model. Class attributes are defaults that most requests keep."""
 
     form: Form
     contents: object
@@ -56,30 +56,30 @@ class Waiting:
     level: int
     shape_key: Hashable
     elements: int
-    """How many its inputs have, all in all; at least 1."""
+    """Number of elements in all inputs together; at least 1."""
     since_ns: int
     expires_ns: int | None = None
-    """On the clock of ``time.perf_counter_ns``: it must not be run any more then."""
+    """When the request expires, on the clock of ``time.perf_counter_ns``; it is not run after that."""
     is_deadline = True
-    """Whether that is the caller's deadline, or the time it would wait in the queue."""
+    """Whether `expires_ns` is the caller's deadline; otherwise it is the timeout of the queue."""
     queue_ns = 0
     run: Timing | None = None
-    """How long its run took."""
+    """The timing of its run; None before the run."""
     thread_run: ThreadRun | None = None
-    """What runs it now, if that is a thread."""
+    """The run in a thread that computes it now, if any."""
 
     @property
     def context(self) -> contextvars.Context:
-        """What is logged while it runs alone is logged within this."""
+        """The context in which the request runs alone, for the fields of log lines."""
         raise NotImplementedError
 
     def settle(self, outcome: Answer | Exception) -> None:
-        """The answer, or what failed it; not called for one that was withdrawn."""
+        """Take the answer or the exception; not called for a request that was withdrawn."""
         raise NotImplementedError
 
     @staticmethod
     def settle_all(batch: Sequence[Any], outcomes: Sequence[Answer | Exception]) -> None:
-        """Settle requests of one class that ran together. Never raises: one that cannot be settled harms no other."""
+        """Settle requests of one class that ran together. Never raises: an error in one does not affect the others."""
         for waiting, outcome in zip(batch, outcomes, strict=True):
             try:
                 waiting.settle(outcome)
@@ -87,7 +87,7 @@ class Waiting:
                 _log.exception("unexpected error while a request was answered")
 
     def timing(self) -> Timing:
-        """Where its time went: a value of its own, for its caller to add to."""
+        """Where the time of the request went, as a new object that the caller may change."""
         run = self.run
         if run is None:
             return Timing(self.queue_ns)
@@ -95,7 +95,7 @@ class Waiting:
 
 
 class Question(Waiting):
-    """The general kind."""
+    """A waiting request of any form, which calls a function with its outcome."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Question(Waiting):
         self.outputs = outputs
         self.rows = rows
         self.done: Callable[[Answer | Exception, Timing], None] | None = done
-        """None once it was called, or nobody wants it called any more."""
+        """Takes the outcome; None once it was called or the request was withdrawn."""
         self.since_ns = since_ns
         self.level = level
         self.shape_key = form.shape_key(contents, outputs)
@@ -121,11 +121,11 @@ class Question(Waiting):
 
     @property
     def context(self) -> contextvars.Context:
-        """That of its caller."""
+        """The context of the caller who queued the request."""
         return self._context
 
     def settle(self, outcome: Answer | Exception) -> None:
-        """Call `done`, once."""
+        """Call `done` with the outcome; further calls do nothing."""
         done, self.done = self.done, None
         if done is not None:
             done(outcome, self.timing())
@@ -135,11 +135,11 @@ class ArraysForm:
     """The general form: contents are a mapping of arrays by input name."""
 
     def feeds(self, contents: object) -> Mapping[str, np.ndarray]:
-        """The mapping itself."""
+        """The contents, which are the arrays by input name already."""
         return cast("Mapping[str, np.ndarray]", contents)
 
     def shape_key(self, contents: object, outputs: tuple[str, ...]) -> Hashable:
-        """Outputs, the inputs' shapes without the batch axis, the inputs' names."""
+        """The outputs' names, the inputs' shapes without the batch axis, and the inputs' names."""
         feeds = self.feeds(contents)
         return (outputs, tuple(array.shape[1:] for array in feeds.values()), tuple(feeds))
 
@@ -148,14 +148,14 @@ class ArraysForm:
         return sum(array.size for array in self.feeds(contents).values()) or 1
 
     def gather(self, batch: Sequence[Waiting]) -> Mapping[str, np.ndarray]:
-        """One array an input, the members' rows one after the other. Members may have any form."""
+        """One array per input, with the rows of all members in order. Members may have any form."""
         feeds = [waiting.form.feeds(waiting.contents) for waiting in batch]
         if len(feeds) == 1:
             return feeds[0]
         return {name: np.concatenate([each[name] for each in feeds]) for name in feeds[0]}
 
     def scatter(self, batch: Sequence[Waiting], answers: list[np.ndarray]) -> list[Answer | Exception]:
-        """Views."""
+        """The answers of each member as views of the arrays of the batch."""
         if len(batch) == 1:
             return [answers]
         outcomes: list[Answer | Exception] = []
@@ -171,5 +171,5 @@ ARRAYS = ArraysForm()
 
 
 def count(shape: Sequence[int]) -> int:
-    """Elements of an array of that shape; at least 1."""
+    """Number of elements in an array of this shape; at least 1."""
     return math.prod(shape) or 1

@@ -1,11 +1,11 @@
-"""Requests that wait together run together.
+"""Dynamic batching: requests that wait at the same time run together.
 
-There is no fixed delay: a batch is what has arrived in one tick of the event loop, or while the last run went on. The
-queue is bounded, nothing that has expired or been cancelled is run, and a run in a thread is ended when no caller wants
+By default there is no delay: a batch holds the requests of one tick of the event loop, or of the time of the last run.
+The queue is bounded, expired and cancelled requests are not run, and a run in a thread is ended when no caller wants
 its answer any more. Requests are joined only where the model's rows are known to be independent
-(`service.repository.row_independence`), and the rows of a joint answer are counted before it is cut.
+(`service.repository.row_independence`), and the rows of a joint answer are counted before it is split.
 
-Knows arrays and callers; not models, messages or transports. Belongs to one event loop.
+This module handles arrays and callers, not models, messages or transports. A `Batcher` belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 PRIORITY_LEVELS = 3
-"""1 goes first."""
+"""Number of priority levels; level 1 is served first."""
 DEFAULT_PRIORITY = 2
 """Priority of a request that names none or an unknown one, as in Triton."""
 _JOINT_ANSWER_BYTES = 16 * 1024 * 1024
-"""About how much the requests of one run may be answered together: their clients have to read it, and the answers of
-all of them are in memory at once. A single request may be answered more."""
+"""Approximate limit of the answers of one joint run, in bytes, since they are all in memory until the clients have
+read them. The answer to a single request may be larger."""
 CONCURRENT_RUNS = 2
 """Runs of one model that may go on in threads at the same time."""
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How requests are put together."""
+    """Limits of the queue and of a batch."""
 
     max_batch_size: int = 4096
-    """Rows of one run."""
+    """Most rows of one run."""
     max_queue_size: int = 1024
-    """Requests that may wait; one more is told to come back."""
+    """Requests that may wait; further ones fail with QueueFull."""
     max_queue_delay_us: int = 0
     """How long the first waiting request may be held back, in microseconds, for others to join it."""
 
 
 class Patience(NamedTuple):
-    """How long a request may wait, and before whom it goes."""
+    """How long a request may wait, and its priority."""
 
     deadline_ns: int | None = None
-    """On the clock of ``time.perf_counter_ns``: the caller's own deadline."""
+    """The caller's deadline, on the clock of ``time.perf_counter_ns``."""
     timeout_us: int = 0
-    """Microseconds in the queue; 0 for no limit."""
+    """Longest wait in the queue, in microseconds; 0 for no limit."""
     priority: int = DEFAULT_PRIORITY
 
 
@@ -80,11 +80,11 @@ class RunEnded(Exception):
 
 
 class _RowsLost(Exception):
-    """A joint answer cannot be cut: it does not have the rows of its requests."""
+    """A joint answer cannot be split: its number of rows is not that of its requests."""
 
 
 class Batcher:
-    """The queue in front of one model."""
+    """The queue of one model."""
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class Batcher:
         about: Mapping[str, str],
     ) -> None:
         """``why_not_batched``: the reason why every request runs alone; None if they may be joined.
-        ``stays_on_loop(elements)``: whether a run on so many input elements is short enough for the event loop.
-        ``about``: fields that say in the log whose queue this is.
+        ``stays_on_loop(elements)``: whether a run on that many input elements is short enough for the event loop.
+        ``about``: log fields that name the model of this queue.
         """
         self._run = run
         self._statistics = statistics
@@ -109,13 +109,13 @@ class Batcher:
         self._most_rows = batching.max_batch_size
         """Most rows of a joint run; lowered where the answers of earlier runs were large."""
         self.why_not_batched = why_not_batched
-        """None while requests are joined. A joint answer that lost rows sets it for good, in the thread of its run."""
+        """None while requests are joined. A joint answer with lost rows sets it for good, from the run's thread."""
         self._stopping = threading.Lock()
         self._stays_on_loop = stays_on_loop
         self._executor = executor
         self._active_runs = active_runs
         self._about = about
-        # A dict keeps the order of arrival and lets go of any member at once.
+        # A dict keeps the order of arrival and removes any member in constant time.
         self._queues: dict[int, dict[Waiting, None]] = {level: {} for level in range(1, PRIORITY_LEVELS + 1)}
         self._count = 0
         self._running = 0
@@ -141,8 +141,8 @@ class Batcher:
         finally:
             waiting.done = None
             self.withdraw(waiting)
-            # An exception holds this frame, and the frame would hold the future that holds the exception: a ring that
-            # only the garbage collector opens, and with it everything the caller held, a replaced model included.
+            # Break the reference cycle of the exception, this frame and the future that holds the exception: it would
+            # keep alive all that the caller held, a replaced model included, until the garbage collector runs.
             del waiting, answer
 
     def enqueue(
@@ -175,7 +175,7 @@ class Batcher:
         return question
 
     def offer(self, waiting: Waiting, loop: asyncio.AbstractEventLoop | None = None) -> bool:
-        """Let it wait for a run; False if the queue is full."""
+        """Queue a request; returns False if the queue is full."""
         if self._count >= self._most_waiting and self.is_full:
             return False
         self._queues[waiting.level][waiting] = None
@@ -188,8 +188,8 @@ class Batcher:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody else may wait, not even in the place of somebody who has waited too long, or whose run would
-        begin in this tick of the loop anyway.
+        """Whether the queue is full after expired requests were dropped and a run that was already scheduled for this
+        tick of the loop was begun.
         """
         if self._count >= self._most_waiting:
             self._drop_expired()
@@ -242,10 +242,10 @@ class Batcher:
             waiting.thread_run = run
         computing = loop.run_in_executor(self._executor, self._compute, batch, run)
         computing.add_done_callback(lambda done: self._finished(loop, batch, done))
-        # What waits behind it may start in another thread.
+        # Requests behind it may start in another thread.
         self._schedule(loop)
         if self._running >= CONCURRENT_RUNS and self._count:
-            self._arm_earliest(loop)  # came when there was room for its run, and was not taken
+            self._arm_earliest(loop)  # no timer was set for requests that came while a run could begin
 
     def _finished(
         self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], done: asyncio.Future[list[Answer | Exception]]
@@ -255,7 +255,7 @@ class Batcher:
             waiting.thread_run = None
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
-            # Only a defect or the end of the executor comes here: a model's failure is an outcome.
+            # Only a defect or a stopped executor leads here: a failure of the model is an outcome.
             defect = error if isinstance(error, Exception) else RuntimeError("the run was cancelled")
             self._deliver(batch, [defect] * len(batch))
         else:
@@ -263,7 +263,7 @@ class Batcher:
         self._schedule(loop)
 
     def _take_all(self) -> list[Waiting]:
-        """All that wait, where they can run together as they are, as mostly they can; otherwise none."""
+        """Take all waiting requests if they fit into one run as they are, the common case; otherwise take none."""
         waits = [queue for queue in self._queues.values() if queue]
         if len(waits) != 1 or self.why_not_batched is not None:
             return []
@@ -283,7 +283,7 @@ class Batcher:
         return batch
 
     def _take(self) -> list[Waiting]:
-        """The next requests that fit into one run, in order of priority and arrival; the expired are told so."""
+        """Take the next requests that fit into one run, by priority and arrival; expired ones are answered."""
         now_ns = time.perf_counter_ns()
         batch: list[Waiting] = []
         rows = 0
@@ -303,7 +303,7 @@ class Batcher:
         return batch
 
     def _compute(self, batch: list[Waiting], run: ThreadRun | None = None) -> list[Answer | Exception]:
-        """One run for all of them. If it fails, one run for each, so that the request at fault harms no other."""
+        """Run all requests together; if that fails, each alone, so that only the request at fault fails."""
         try:
             return self._compute_together(batch, run)
         except Exception as error:  # noqa: BLE001 - a defect, too, must be the outcome of these requests
@@ -327,7 +327,7 @@ class Batcher:
                 break
         feeds = form.gather(batch)
         put_together_ns = time.perf_counter_ns()
-        # Not the context of whoever happened to wake the queue: a shared run is nobody's in particular.
+        # A joint run gets an empty context: the current one is of the caller that happened to start the queue.
         context = first.context if len(batch) == 1 else contextvars.Context()
         if run is None:
             answers = context.run(self._run, feeds, first.outputs, None)
@@ -348,7 +348,7 @@ class Batcher:
         return outcomes
 
     def _count_rows(self, answers: list[np.ndarray], rows: int, outputs: tuple[str, ...]) -> None:
-        """Join no more requests, and raise _RowsLost, unless every output has as many rows as went in."""
+        """Raise _RowsLost and stop batching unless every output has ``rows`` rows."""
         for answer, name in zip(answers, outputs, strict=True):
             if not answer.ndim or answer.shape[0] != rows:
                 shape = list(answer.shape)
@@ -371,7 +371,7 @@ class Batcher:
                 each.settle_all([waiting for waiting, _ in mine], [outcome for _, outcome in mine])
 
     def _arm_expiry(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
-        """While runs go on in threads, or others may join, nobody takes from the queue: what expires is told apart."""
+        """Set a timer for the next expiry: nothing is dequeued while threads are busy or a batch is held back."""
         if self._expiry_timer is not None:
             if self._expiry_ns <= at_ns:
                 return
@@ -426,12 +426,11 @@ def _hand_over(
 
 
 def _outcome(error: Exception) -> Exception:
-    """What a request hears of the exception that failed it."""
+    """The exception that is reported to the caller of a request that failed with ``error``."""
     if isinstance(error, RunEnded):
-        return ServerStopping("Server exiting")  # where a caller has withdrawn, nobody hears it
+        return ServerStopping("Server exiting")  # discarded where the caller has withdrawn
     if not isinstance(error, ServiceError):
         return error
-    # Without the frames that it came through: they hold the list that will hold it, see `Batcher.submit`. Its cause is
-    # in the log already.
+    # Break the reference cycle with the frames of the traceback, see `Batcher.submit`. The cause is in the log already.
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

@@ -1,4 +1,4 @@
-"""What is known of the rows of a model: whether one row of a batch can influence the answer to another."""
+"""Row independence: whether one row of a batch can influence the answer to another."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class RowIndependence(NamedTuple):
-    """What is known of a version's rows before it is opened."""
+    """Whether the rows of a version are known to be independent before it is opened."""
 
     is_known: bool
     reason: str
-    """Where that comes from, or what is missing."""
+    """The source of that knowledge, or what is missing."""
 
 
 UNKNOWN = RowIndependence(

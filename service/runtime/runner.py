@@ -43,9 +43,9 @@ _TRIAL_BATCHES = (2, 3, 7)
 _TRIAL_ROWS = 16
 _TRIAL_TIMINGS = 4
 _TRIAL_RUNS = 80
-"""About how many runs it takes to try `_TRIAL_ROWS` rows in every company."""
+"""About how many runs the trial makes on `_TRIAL_ROWS` rows."""
 _TRIAL_BUDGET_S = 2.0
-"""The rows of a model are not tried if that would take longer."""
+"""There is no trial if it would take longer than this, in seconds."""
 
 
 class _NotTried(Exception):
@@ -53,15 +53,15 @@ class _NotTried(Exception):
 
 
 class Execution:
-    """An open model and how long its elements take. Knows no queue: what runs a model must not keep its `Runner` alive,
-    since the last reference to the runner is what the memory of a replaced version waits for.
+    """An open model and its measured time per element. It has no reference to the `Runner`: running requests must not
+    keep the runner alive, since the memory of a replaced version is freed with the last reference to it.
     """
 
     def __init__(self, name: str, version: str, model: Model) -> None:
         self._name = name
         self._version = version
         self._model = model
-        # Unknown until the first run, which therefore does not happen on the loop.
+        # Unknown until the first run, which therefore goes to a thread.
         self._s_per_element = float("inf")
         self._most_elements = 0
 
@@ -81,7 +81,7 @@ class Execution:
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], options: RunOptions | None
     ) -> list[np.ndarray]:
         """Run the model as `Runner.run` describes it."""
-        # Time of the processor: a run that was interrupted by others is not a long one.
+        # CPU time: a run that was preempted is not a long one.
         began = time.thread_time()
         try:
             answers = self._model.run(outputs, feeds, options)
@@ -97,7 +97,7 @@ class Execution:
                 f"model {self._name!r} version {self._version} failed on inputs {shapes}; the server's log has the "
                 "reason"
             ) from error
-        # The dearest element seen lately: forgets one slow run, but not at once.
+        # The maximum time per element with decay: one slow run is forgotten, but not at once.
         was = self._s_per_element if self._s_per_element < float("inf") else 0.0
         elements = ARRAYS.elements(feeds)
         self._s_per_element = max((time.thread_time() - began) / elements, 0.9 * was)
@@ -106,7 +106,7 @@ class Execution:
 
 
 class Runner:
-    """Runs one version of one model. `run` may be called from several threads: onnxruntime sessions may."""
+    """Runs one version of one model. `run` is thread-safe, as onnxruntime sessions are."""
 
     def __init__(
         self,
@@ -124,8 +124,8 @@ class Runner:
         """Open the model; raises ArtifactError as `models.artifact.onnx_session.open_model` does.
 
         Requests are put into one batch only if ``rows`` says that the model's rows are known to be independent, and a
-        trial does not show the contrary. It uses ``examples`` (the inputs of the goldens, say), or random inputs where
-        there are none, and its runs have ``trial_options``. ``active_runs`` keeps account of runs in threads.
+        trial does not show the contrary. The trial uses ``examples`` (such as the inputs of the goldens), or random
+        inputs where there are none, and runs with ``trial_options``. ``active_runs`` tracks runs in threads.
 
         Raises RunEnded if the trial was ended through its options.
         """
@@ -137,7 +137,7 @@ class Runner:
         self.inputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.inputs}
         self.outputs: Mapping[str, TensorSpec] = {spec.name: spec for spec in self._model.outputs}
         self.rows = rows
-        """What is known of them, and where that comes from."""
+        """Whether the model's rows are known to be independent, and the source of that."""
         why_not_batched = batchable(self._model) or (None if rows.is_known else rows.reason)
         if why_not_batched is None:
             try:
@@ -165,11 +165,11 @@ class Runner:
 
     @property
     def max_batch_size(self) -> int:
-        """Rows that one request may have; 0 for a model without a batch axis, which takes what it declares."""
+        """Most rows of one request; 0 if requests are not batched, where only the declared shapes limit them."""
         return 0 if self.why_not_batched is not None else self.batching.max_batch_size
 
     def rows_of(self, feeds: Mapping[str, np.ndarray]) -> int:
-        """What a request counts in ``inference_count``: its rows, or 1 for a model without a batch axis."""
+        """The amount that a request adds to ``inference_count``: its rows, or 1 if requests are not batched."""
         return _rows(feeds) if self.max_batch_size else 1
 
     async def infer(
@@ -199,10 +199,10 @@ class Runner:
     def run(
         self, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], options: RunOptions | None = None
     ) -> list[np.ndarray]:
-        """Run the model once, here and now; the answers come in the order of ``outputs``.
+        """Run the model once in this thread; the answers come in the order of ``outputs``.
 
         Raises:
-            InferenceFailed: onnxruntime refused or failed. Its own message goes to the log.
+            InferenceFailed: onnxruntime refused or failed. Its message goes to the log.
             RunEnded: another thread ended the run through ``options``.
         """
         return self._execution.run(feeds, outputs, options)
@@ -226,7 +226,7 @@ class Runner:
         feeds = {name: array[:_TRIAL_ROWS] for name, array in feeds.items()}
         model = self._model if options is None else dataclasses.replace(self._model, run_options=options)
         try:
-            # The quickest of a few: the first run sets things up, and a busy machine must not decide this.
+            # The minimum of a few: the first run includes setup, and a busy machine must not decide this.
             took_s = min(_time(model, feeds) for _ in range(_TRIAL_TIMINGS))
         except CannotRun as error:
             raise _NotTried(f"the model cannot run on the inputs of the trial: {error}") from error
@@ -243,7 +243,7 @@ def _time(model: Model, feeds: Arrays) -> float:
 
 
 def _most_rows(examples: Sequence[Arrays]) -> Arrays:
-    """The example with the most rows; one with a single row is doubled, to have company at all."""
+    """The example with the most rows; a single row is repeated, since the trial needs at least two."""
     largest = max(examples, key=_rows)
     return largest if _rows(largest) > 1 else {name: np.repeat(array, 2, axis=0) for name, array in largest.items()}
 
@@ -262,7 +262,7 @@ def _made_up(inputs: Sequence[TensorSpec]) -> Arrays | None:
         elif DATATYPES[spec.datatype].is_float:
             feeds[spec.name] = random.standard_normal(shape).astype(DATATYPES[spec.datatype].numpy)
         else:
-            # Small numbers: an input may well be an index.
+            # Only 0 and 1, since the input may be an index.
             feeds[spec.name] = random.integers(0, 2, shape).astype(DATATYPES[spec.datatype].numpy)
     return feeds
 

@@ -1,6 +1,6 @@
-"""What a model version has done: counts and nanoseconds, as ModelStatistics and the metrics report them.
+"""Statistics of a model version: counts and nanoseconds, as ModelStatistics and the metrics report them.
 
-Written on the event loop, read from anywhere: a lock makes each snapshot consistent.
+They may be read from any thread: a lock makes each snapshot consistent.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class Failure(Enum):
     """Why a request failed, in the words of Triton's metrics."""
 
     REJECTED = "REJECTED"
-    """It was never run: the queue was full, or it waited too long."""
+    """The request was not run: the queue was full, or it waited too long."""
     CANCELED = "CANCELED"
     """The caller went away."""
     BACKEND = "BACKEND"
-    """The model failed on it."""
+    """The model failed on the request."""
     OTHER = "OTHER"
     """Everything else: above all, a request that did not fit the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How often, and for how many nanoseconds in all."""
+    """A number of events and their total time in nanoseconds."""
 
     count: int = 0
     ns: int = 0
@@ -52,7 +52,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class BatchCounts:
-    """All runs that had one number of rows."""
+    """The runs with the same number of rows, by phase."""
 
     compute_input: Duration
     compute_infer: Duration
@@ -61,7 +61,7 @@ class BatchCounts:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything at one moment."""
+    """All counters of a model version at one moment."""
 
     success: Duration
     failures: Mapping[Failure, Duration]
@@ -115,8 +115,8 @@ class Statistics:
             self._last_ns = time.time_ns()
 
     def succeeded_together(self, requests: int, total_ns: int, queue_ns: int, run: Timing, rows: int) -> None:
-        """Count several requests of one run, whose time apart from the queue is the run's; the other numbers are
-        those of all of them.
+        """Count ``requests`` requests of one run, each with the timing of the run; ``total_ns``, ``queue_ns`` and
+        ``rows`` are sums over all of them.
         """
         with self._lock:
             self._requests += requests
@@ -137,7 +137,7 @@ class Statistics:
             counted[1] += total_ns
 
     def ran(self, rows: int, timing: Timing) -> None:
-        """Count one run of the model; ``timing.queue_ns`` does not matter here."""
+        """Count one run of the model; ``timing.queue_ns`` is ignored."""
         with self._lock:
             self._runs += 1
             counted = self._batches.setdefault(rows, [0, 0, 0, 0])
@@ -147,7 +147,7 @@ class Statistics:
             counted[3] += timing.output_ns
 
     def snapshot(self) -> Snapshot:
-        """A consistent copy."""
+        """A consistent copy of all counters."""
         with self._lock:
             requests = self._requests
             return Snapshot(

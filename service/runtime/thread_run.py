@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ThreadRun:
     """Ends the run of a batch when none of its requests is wanted any more.
 
-    A request is withdrawn when its caller cancels it or its deadline passes. `withdraw` belongs to the event loop,
-    `options` to the thread.
+    A request is withdrawn when its caller cancels it or its deadline passes. `withdraw` is called on the event loop,
+    `options` in the thread.
     """
 
     def __init__(self, batch: Sequence[Waiting], active_runs: ActiveRuns) -> None:
@@ -31,7 +31,7 @@ class ThreadRun:
 
     @contextmanager
     def options(self, requests: Sequence[Waiting]) -> Iterator[RunOptions]:
-        """Options for one run of these requests, all of the batch or some of it."""
+        """Options for one run of these requests, which are all or a part of the batch."""
         with self._active_runs.options() as options:
             with self._lock:
                 self._running, self._options = self._wanted.intersection(requests), options
@@ -43,7 +43,7 @@ class ThreadRun:
                     self._running, self._options = set(), None
 
     def withdraw(self, request: Waiting) -> None:
-        """The caller of a request does not want the answer any more."""
+        """Mark a request as unwanted, and end the run if no wanted request is left in it."""
         with self._lock:
             self._wanted.discard(request)
             self._running.discard(request)

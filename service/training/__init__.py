@@ -1,1 +1,1 @@
-"""Training as a service: one run, top to bottom. Knows the inference side only by what it is told of it."""
+"""Training as a service. It depends on the inference side only through `service.training.serving`."""

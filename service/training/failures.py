@@ -1,4 +1,4 @@
-"""What the end of a process means for its run."""
+"""Map the end of a training process to the failure of its run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _FAILURES = {
     "PublicationError": (Code.FAILED_PRECONDITION, "PUBLICATION_FAILED"),
     "CheckpointError": (Code.FAILED_PRECONDITION, "CHECKPOINT_FAILED"),
 }
-"""By the error's class in `models.errors`; any other is INTERNAL."""
+"""Code and reason by the error's class in `models.errors`; any other class is INTERNAL."""
 _OTHER, _DISK_FULL, _OUT_OF_MEMORY, _DIED = "TRAINING_FAILED", "DISK_FULL", "OUT_OF_MEMORY", "TRAINING_DIED"
 INTERNAL = "INTERNAL"
-"""A defect of the server itself."""
+"""Reason for a defect of the server itself."""
 CANCELLED = "CANCELLED"
 REASONS = (*(reason for _, reason in _FAILURES.values()), _OTHER, _DISK_FULL, _OUT_OF_MEMORY, _DIED, INTERNAL)
-"""Reasons of all failures."""
+"""All reasons with which a run can fail."""
 
 
 def failure_of(body: Mapping[str, Any]) -> Failure:
-    """From the event with which a process says that its run has failed."""
+    """The failure in an event with which a process reports that its run has failed."""
     code, reason = _FAILURES.get(body["error"], (Code.INTERNAL, _OTHER))
     if body.get("disk_full"):
         code, reason = Code.RESOURCE_EXHAUSTED, _DISK_FULL
@@ -40,7 +40,7 @@ def failure_of(body: Mapping[str, Any]) -> Failure:
 
 
 def died(code: int, last_words: str, memory_bytes: int) -> str:
-    """Why a process ended that said nothing itself, for people. ``memory_bytes`` is what it might take; 0: no limit."""
+    """Explain why a process ended without reporting a failure. ``memory_bytes`` is its memory limit; 0 for none."""
     last = last_words.splitlines()[-1].strip() if last_words else ""
     how = f"exit code {code}" if code >= 0 else _signal_name(-code)
     if "MemoryError" in last or "allocate memory" in last_words or "bad_alloc" in last_words:
@@ -50,7 +50,7 @@ def died(code: int, last_words: str, memory_bytes: int) -> str:
 
 
 def gave_up(tries: int, reason: str) -> Failure:
-    """The end of a run whose processes die again and again."""
+    """The failure of a run whose processes died ``tries`` times in a row."""
     is_memory = "out of memory" in reason
     code, name = (Code.RESOURCE_EXHAUSTED, _OUT_OF_MEMORY) if is_memory else (Code.INTERNAL, _DIED)
     return Failure(int(code), f"given up after {tries} tries without progress; {reason}", name)

@@ -1,7 +1,7 @@
-"""Which operations a page has: the filter, and the token of the next page.
+"""Filters, page sizes and page tokens for listing operations.
 
-A filter is ``FIELD = VALUE`` or ``FIELD != VALUE``, several joined by ``AND``: a small part of the filters that
-Google's APIs share (AIP-160).
+A filter is ``FIELD = VALUE`` or ``FIELD != VALUE``, several joined by ``AND``: a small subset of AIP-160, the filter
+syntax of Google's APIs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"([0-9a-f]{16}):([0-9]{1,18})")
 
 
 def conditions(text: str) -> list[Condition]:
-    """What a filter asks for; empty for all. Raises InvalidRequest that says what is expected."""
+    """Parse a filter; an empty one has no conditions. Raises InvalidRequest that says what is expected."""
     found: list[Condition] = []
     at = 0
     while text.strip():
@@ -65,19 +65,19 @@ def _invalid(text: str, where: str) -> InvalidRequest:
 
 
 def page_size(asked: int) -> int:
-    """How many to give: the default for 0, and never more than `LARGEST_PAGE`. Raises InvalidRequest below 0."""
+    """The size of a page: the default for 0, and at most `LARGEST_PAGE`. Raises InvalidRequest below 0."""
     if asked < 0:
         raise InvalidRequest(f"page_size: got {asked}, expected at least 0", field="page_size")
     return min(asked or DEFAULT_PAGE, LARGEST_PAGE)
 
 
 def token(filter_text: str, last: int) -> str:
-    """For the page after the run with number ``last``."""
+    """The token of the page after the run with number ``last``."""
     return base64.urlsafe_b64encode(f"{_mark(filter_text)}:{last}".encode()).decode().rstrip("=")
 
 
 def last_of(page_token: str, filter_text: str) -> int | None:
-    """The number that a token was made of; None without one. Raises InvalidRequest for another filter's, or none."""
+    """The run number in a token; None for an empty one. Raises InvalidRequest if it is invalid or of another filter."""
     if not page_token:
         return None
     try:

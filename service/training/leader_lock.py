@@ -1,4 +1,4 @@
-"""Choose one of several processes to run the runs: it holds a lock that the kernel releases when it dies."""
+"""Leader election: the process that holds a file lock executes the runs; the kernel releases it at its death."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """A file that one process at a time has locked."""
+    """A lock on a file, held by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,11 +19,11 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether it is this object's."""
+        """Whether this object holds the lock."""
         return self._descriptor is not None
 
     def take(self) -> bool:
-        """Whether it is held now. Does not wait; raises OSError where the file cannot be opened."""
+        """Try to take the lock without waiting; returns whether it is held. Raises OSError if the open fails."""
         if self._descriptor is not None:
             return True
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -36,7 +36,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock, so that another process can take it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

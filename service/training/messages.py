@@ -1,4 +1,4 @@
-"""Runs, events and results as messages of the contract."""
+"""Convert runs, events and results to messages of the training API."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ DOMAIN = "mnist1d-service"
 
 
 def name_of(run_id: str) -> str:
-    """The operation's name."""
+    """The operation's name for a run id."""
     return f"operations/{run_id}"
 
 
-def operation(run: Run, standing: Standing | None = None) -> Any:  # noqa: ANN401 - a class that is made from the contract
-    """``google.longrunning.Operation``; ``standing`` is that of the published version in this server, now."""
+def operation(run: Run, standing: Standing | None = None) -> Any:  # noqa: ANN401 - a class generated at run time
+    """The run as a ``google.longrunning.Operation``; ``standing`` is the present state of the published version."""
     message = Operation(name=name_of(run.run_id), done=run.state.is_done)
     message.metadata.Pack(metadata(run, standing))
     if run.failure is not None:
@@ -38,7 +38,7 @@ def operation(run: Run, standing: Standing | None = None) -> Any:  # noqa: ANN40
 
 
 def metadata(run: Run, standing: Standing | None = None) -> pb.TrainingRunMetadata:
-    """The latest snapshot."""
+    """The metadata of a run's operation: its state and its latest snapshot."""
     snapshot, recipe = run.snapshot, run.spec.recipe
     message = pb.TrainingRunMetadata(
         state=pb.RunState.Value(run.state.value),
@@ -74,7 +74,7 @@ def metadata(run: Run, standing: Standing | None = None) -> pb.TrainingRunMetada
 
 
 def result(plain: Mapping[str, Any]) -> pb.TrainingRunResult:
-    """From what `service.training.result` keeps."""
+    """The message for a result that `service.training.result` made."""
     parity = plain["parity"]
     message = pb.TrainingRunResult(
         model_name=plain["model_name"],
@@ -93,14 +93,14 @@ def result(plain: Mapping[str, Any]) -> pb.TrainingRunResult:
 
 
 def parity_report(report: Mapping[str, Any]) -> pb.ParityReport:
-    """A proof, whole."""
+    """The message for a complete parity report."""
     message = pb.ParityReport(passed=bool(report.get("passed")), summary=str(report.get("summary", "")))
     message.report.update(report)
     return message
 
 
 def gate_decision(plain: Mapping[str, Any]) -> pb.GateDecision:
-    """From ``models.gate.GateDecision.to_dict()``."""
+    """The message for the result of ``models.gate.GateDecision.to_dict()``."""
     return pb.GateDecision(
         met=plain["is_met"],
         baseline=plain["baseline"],
@@ -111,7 +111,7 @@ def gate_decision(plain: Mapping[str, Any]) -> pb.GateDecision:
 
 
 def status(failure: Failure) -> Any:  # noqa: ANN401 - as above
-    """``google.rpc.Status`` with an ErrorInfo, and the parity report if a proof failed."""
+    """A failure as ``google.rpc.Status`` with an ErrorInfo, and with the parity report if a proof failed."""
     from google.rpc.error_details_pb2 import ErrorInfo
 
     message = RpcStatus(code=failure.code, message=failure.message)
@@ -122,7 +122,7 @@ def status(failure: Failure) -> Any:  # noqa: ANN401 - as above
 
 
 def event(stored: StoredEvent) -> pb.TrainingRunEvent:
-    """One event of a stream."""
+    """The message for one stored event."""
     message = pb.TrainingRunEvent(number=stored.number)
     message.time.FromMicroseconds(round(1e6 * stored.time_s))
     field, convert = _EVENTS[stored.body["event"]]
@@ -131,7 +131,7 @@ def event(stored: StoredEvent) -> pb.TrainingRunEvent:
 
 
 def _number(value: float | None) -> float:
-    """JSON has no NaN; the contract has."""
+    """Return a number, or NaN for None, since stored JSON has no NaN."""
     return math.nan if value is None else value
 
 
@@ -190,5 +190,5 @@ _EVENTS: dict[str, tuple[str, Callable[[Mapping[str, Any]], Message]]] = {
     "cancel_requested": ("cancel_requested", lambda _: pb.CancelRequested()),
     "done": ("done", _done),
 }
-"""For each kind of stored event: its field in the contract, and how to fill it."""
+"""For each kind of stored event: its field in TrainingRunEvent, and the function that fills it."""
 KINDS = frozenset(_EVENTS)

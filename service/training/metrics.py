@@ -1,6 +1,6 @@
-"""What a process has to say of training runs in its metrics, so that the processes of a store add up to the truth.
+"""Metrics of training runs, split between processes so that the sum over all of them is right.
 
-Those that are under way are told by the one process that leads; the end of a run by the process that wrote it down.
+Only the leader reports queued and running runs; the end of a run is counted by the process that stored it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ENDS = (
     (RunState.CANCELLED, failures.CANCELLED),
     *((RunState.FAILED, reason) for reason in failures.REASONS),
 )
-"""Are there from the start, at 0: an increase from nothing is none to Prometheus."""
+"""Counters that exist from the start with 0, since Prometheus sees no increase when a counter first appears."""
 
 
 @dataclass(frozen=True)
 class UnderWay:
-    """What the leader sees; all 0 in a process that does not lead."""
+    """Queued and running runs as the leader sees them; all 0 in other processes."""
 
     slots: int = 0
     queued: int = 0
@@ -40,13 +40,13 @@ class UnderWay:
 
     @classmethod
     def of(cls, active: Iterable[Run], slots: int) -> UnderWay:
-        """From all runs that are not done."""
+        """Count the states of all runs that are not done."""
         states = [run.state for run in active]
         return cls(slots, states.count(RunState.QUEUED), states.count(RunState.RUNNING))
 
 
 class _Durations:
-    """Metrics of runs that ended in one state."""
+    """The duration histogram of runs that ended in one state."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS_S) + 1)
@@ -58,7 +58,7 @@ class _Durations:
 
 
 class Tally:
-    """Thread-safe."""
+    """The metrics of training runs in this process. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,12 +67,12 @@ class Tally:
         self._durations = {state: _Durations() for state in RunState if state.is_done}
 
     def see(self, under_way: UnderWay) -> None:
-        """What there is now, for who leads; nothing, for who leads no longer."""
+        """Set the numbers of queued and running runs; a process that stops leading sets them to 0."""
         with self._lock:
             self._under_way = under_way
 
     def ended(self, run: Run) -> None:
-        """This process has written down the end of a run."""
+        """Count the end of a run that this process stored."""
         end = run.state, _NO_REASON if run.failure is None else run.failure.reason
         with self._lock:
             self._ends[end] = self._ends.get(end, 0) + 1
@@ -81,7 +81,7 @@ class Tally:
                 self._durations[run.state].add(max(0.0, run.ended_s - run.started_s))
 
     def families(self) -> Iterator[Family]:
-        """The metric families with their present values."""
+        """The metric families with their current values."""
         slots = Family(
             "mnist1d_training_slots", Kind.GAUGE, "Training runs at a time; 0 while another server runs them."
         )

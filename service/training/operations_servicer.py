@@ -21,28 +21,28 @@ OPERATIONS_SERVICE = "google.longrunning.Operations"
 COLLECTION = "operations"
 _PACKAGE = "google.longrunning"
 _ANSWER_S = 0.05
-"""Before a caller's deadline: an answer that comes with it is too late."""
+"""Seconds before a caller's deadline at which the answer is sent, so that it arrives in time."""
 
 Empty = message_class("google.protobuf.Empty")
 ListOperationsResponse = message_class(f"{_PACKAGE}.ListOperationsResponse")
 
 
 class OperationsServicer:
-    """Answers from `Runs`; of what was published it tells how it stands now."""
+    """Answers the calls of google.longrunning.Operations, with the present state of published versions."""
 
     def __init__(self, runs: Runs, serving: Serving) -> None:
         self._runs = runs
         self._serving = serving
 
-    async def get(self, request: Any, _: CallContext) -> Any:  # noqa: ANN401 - messages of the contract, here and below
-        """One operation; raises OperationNotFound."""
+    async def get(self, request: Any, _: CallContext) -> Any:  # noqa: ANN401 - generated messages, here and below
+        """Answer GetOperation; raises OperationNotFound."""
         return self._operation(await self._runs.get(request.name))
 
     async def list(self, request: Any, _: CallContext) -> Any:  # noqa: ANN401
-        """A page of operations, newest first.
+        """Answer ListOperations with a page of operations, newest first.
 
         Raises:
-            InvalidRequest: another collection, a filter that is none, a negative page size, another filter's token.
+            InvalidRequest: another collection, an invalid filter, a negative page size, or the token of another filter.
         """
         if request.name not in ("", COLLECTION):
             raise InvalidRequest(f"name: got {request.name[:200]!r}, expected {COLLECTION!r}", field="name")
@@ -50,17 +50,17 @@ class OperationsServicer:
         return ListOperationsResponse(operations=map(self._operation, runs), next_page_token=token)
 
     async def cancel(self, request: Any, _: CallContext) -> Any:  # noqa: ANN401
-        """Ask it to stop: it is CANCELLED some time later. Of one that is done nothing changes."""
+        """Ask a run to stop; it becomes CANCELLED some time later. A run that is done does not change."""
         await self._runs.cancel(request.name)
         return Empty()
 
     async def delete(self, request: Any, _: CallContext) -> Any:  # noqa: ANN401
-        """Forget one that is done; raises OperationNotFound, OperationNotDone."""
+        """Delete a run that is done; raises OperationNotFound, OperationNotDone."""
         await self._runs.delete(request.name)
         return Empty()
 
     async def wait(self, request: Any, context: CallContext) -> Any:  # noqa: ANN401
-        """The operation when it is done, or as it is when the timeout, or the caller's deadline, is over."""
+        """Answer with the operation when it is done, or when the timeout or the caller's deadline has nearly passed."""
         bounds_s = []
         if request.HasField("timeout"):
             timeout_s = request.timeout.ToNanoseconds() / 1e9

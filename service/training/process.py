@@ -1,7 +1,7 @@
-"""The process of one attempt at a run: started, read, stopped.
+"""The process of one attempt at a run: start it, read its output, stop it.
 
-`service.training.scheduler` decides what its output means. It is `models.training.process` in a session of its own, so
-that a Ctrl-C on the server's terminal is for the server alone.
+It runs `models.training.process` in a new session, so that a Ctrl-C on the server's terminal does not reach it.
+`service.training.scheduler` interprets its output.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPEN
 
 
 class Child:
-    """One process. Its methods belong to one event loop."""
+    """The process of one attempt at a run. Its methods belong to one event loop."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -39,7 +39,7 @@ class Child:
 
     @classmethod
     async def start(cls, job: Job, command: Sequence[str] = COMMAND) -> Child:
-        """Start it and tell it what to do; raises OSError."""
+        """Start the process and send it its job; raises OSError."""
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.PIPE,
@@ -58,14 +58,14 @@ class Child:
         return self._process.pid
 
     async def tell(self, line: str) -> None:
-        """Write a line to its standard input; one that is gone hears nothing, as `wait` will say."""
+        """Write a line to its standard input; errors are ignored, since `wait` reports a process that has ended."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.write(f"{line}\n".encode())
                 await self._process.stdin.drain()
 
     async def events(self) -> AsyncIterator[list[dict[str, Any]]]:
-        """What it tells, all that is there at a time, until its end."""
+        """Yield the process's events in lists of those available at a time, until it ends."""
         rest = b""
         while chunk := await _read(self._process.stdout):
             *lines, rest = (rest + chunk).split(b"\n")
@@ -75,24 +75,24 @@ class Child:
                 rest = b""
 
     async def wait(self) -> int:
-        """Wait until it is over; its exit code, or the signal that ended it as a negative number."""
+        """Wait for its end; returns the exit code, or the signal that ended it as a negative number."""
         code = await self._process.wait()
-        # A process that it has left behind must not keep us here by holding its standard error open.
+        # A process that it left behind may keep standard error open, so do not wait for the end of it.
         await asyncio.wait([self._reading], timeout=1.0)
         self._reading.cancel()
         return code
 
     @property
     def last_words(self) -> str:
-        """The end of what it wrote to standard error."""
+        """The end of the process's standard error."""
         return self._tail.decode(errors="replace").strip()
 
     def stop(self) -> None:
-        """Ask it to leave a checkpoint and go."""
+        """Ask the process to save a checkpoint and exit."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and whatever it has started."""
+        """Kill the process and its children."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, signum: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run shall do, checked: from the request's typed fields to a recipe. Every field at fault is named, not one."""
+"""Validate a request for a run and make a recipe of it; an error names all invalid fields, not only the first."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPE = "best"
 SERVING = "serving"
-"""The gate against whatever serves."""
+"""Gate that compares the new version with the one that serves."""
 _AUGMENTATION = RECIPES[DEFAULT_RECIPE].augmentation
-"""For recipes that have none of their own."""
+"""Default augmentation for recipes that have none."""
 _LONGEST_REQUEST_ID = 128
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as it will be done."""
+    """The validated settings of a run."""
 
     recipe: Mapping[str, Any]
-    """``TrainingRecipe.to_dict()``."""
+    """The result of ``TrainingRecipe.to_dict()``."""
     recipe_name: str
     publish_name: str
     engine: str = "auto"
     gate: str = ""
-    """`SERVING`, ``NAME/VERSION``, ``NAME``, or empty."""
+    """The version to compare with: `SERVING`, ``NAME/VERSION`` or ``NAME``; empty for no gate."""
 
     @property
     def network(self) -> str:
@@ -46,15 +46,15 @@ class RunSpec:
         return str(self.recipe["network"])
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The settings as plain values, for JSON."""
         return asdict(self)
 
 
 def checked(request: pb.CreateTrainingRunRequest, repository: Path) -> RunSpec:
-    """The run that a request asks for.
+    """Validate a request and return the settings of its run.
 
     Raises:
-        InvalidRequest: with a violation for each field that cannot be; the recipe must fit the canonical data.
+        InvalidRequest: has a violation for each invalid field; the recipe must fit the canonical data.
     """
     wrong: list[tuple[str, str]] = []
     name = request.recipe or DEFAULT_RECIPE
@@ -77,7 +77,7 @@ def checked(request: pb.CreateTrainingRunRequest, repository: Path) -> RunSpec:
 
 
 def _recipe(base: TrainingRecipe, request: pb.CreateTrainingRunRequest, wrong: list[tuple[str, str]]) -> TrainingRecipe:
-    """The named recipe with what the request changes; what cannot be is left out and told."""
+    """The named recipe with the overrides of the request; invalid ones are left out and added to ``wrong``."""
     paths = {"seed": "seed", "network": "network"}
     changes: dict[str, Any] = {"seed": request.seed}
     if request.network:
@@ -93,7 +93,7 @@ def _recipe(base: TrainingRecipe, request: pb.CreateTrainingRunRequest, wrong: l
         else:
             changes[f"augmentation.{field.name}"] = value
     if changes.get("augmentation", base.augmentation) is None:
-        # Told here, since only a request calls what turns it on so.
+        # Reported here, since the field that turns it on has this name only in requests.
         for field_name in [name for name in changes if name.startswith("augmentation.")]:
             bound = "cannot be set while augmentation is none; turn it on as well, with overrides.augmentation.enabled"
             wrong.append((paths[field_name], f"got {changes.pop(field_name)!r}, {bound}"))
@@ -104,11 +104,11 @@ def _recipe(base: TrainingRecipe, request: pb.CreateTrainingRunRequest, wrong: l
         except InvalidRecipe as error:
             got = "" if error.value is None else f"got {error.value!r}, "
             path = paths.get(error.field, f"overrides.{error.field}")
-            # What the recipe has instead of a field at fault may not fit either, and nobody asked for that.
+            # An error of a field that is reported already is that of the recipe's value in its place: skip it.
             if path not in dict(wrong):
                 wrong.append((path, f"{got}{error.bound}"))
             if error.field not in changes:
-                return base  # at fault is what it does not fit, which is told
+                return base  # it conflicts with an invalid field that is reported already
             del changes[error.field]
         else:
             return recipe
@@ -140,7 +140,7 @@ def _gate(
         wrong.append(("gate.model", f"got {model!r}, which is not in the repository: {there}"))
     elif why_not := _why_not_comparable(repository / name / (version or str(published[-1])), recipe):
         wrong.append(("gate.model", f"{model} cannot be compared with: {why_not}"))
-    # A model may be called "serving" too; with its version it is told from the word.
+    # A model may be named "serving" too; with a version it differs from the keyword.
     return f"{name}/{version or max(published, default=1)}" if name == SERVING else model
 
 

@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for the day it is full, so that how a run ended can still be written down."""
+"""Disk space held in reserve, so that the end of a run can be stored even if the disk is full."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESERVE_BYTES = 256 * 1024
-"""The end of a run takes some 10 kB; SQLite writes whole pages, first to its log and then to the file."""
+"""Size of the reserve. The end of a run takes some 10 kB, which SQLite writes to its log and then to the file."""
 
 
 class Reserve:
-    """A file that nobody reads. Any process with the same path may keep it or give it up."""
+    """A file that only takes up space. Any process with the same path may create or remove it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def keep(self) -> None:
-        """Take the room unless it is taken; where there is none, nothing is left behind."""
+        """Create the file unless it exists; if the disk is full, no partial file is left."""
         try:
             if self._path.stat().st_size == RESERVE_BYTES:
                 return
@@ -29,7 +29,7 @@ class Reserve:
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                # Blocks of its own: a file that is only said to be so long has none.
+                # Allocates blocks, while setting the length would make a sparse file.
                 os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
             finally:
                 os.close(descriptor)
@@ -37,6 +37,6 @@ class Reserve:
             self.give_up()
 
     def give_up(self) -> None:
-        """Let others have the room."""
+        """Remove the file to free its space."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run has published, as plain values: always read from the manifest on disk, however the news of it came."""
+"""The result of a run as plain values, always taken from the published manifest on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def result_of(manifest: Manifest) -> dict[str, Any]:
-    """Name, version, steps, metrics of each split, parity report, hashes, and what a gate compared."""
+    """The result in a manifest: name, version, steps, metrics, parity report, hashes and gate decision."""
     provenance = manifest.provenance
     return {
         "model_name": manifest.name,

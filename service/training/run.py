@@ -1,4 +1,4 @@
-"""A run as it is kept: what it shall do, how far it is, how it ended."""
+"""Training runs as they are stored: settings, state, progress and outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class RunState(StrEnum):
-    """Where a run is; the names are those of the contract."""
+    """The state of a run, with the names of the API."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -23,56 +23,56 @@ class RunState(StrEnum):
 
     @property
     def is_done(self) -> bool:
-        """Whether it stays so for good."""
+        """Whether this state is final."""
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run ended without a version, as plain values; code is that of a gRPC status."""
+    """Why a run ended without a version; ``code`` is a gRPC status code."""
 
     code: int
     message: str
     reason: str
-    """UPPER_SNAKE_CASE, for programs."""
+    """The kind of failure in UPPER_SNAKE_CASE, for programs."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] | None = None
-    """The report of a proof that failed."""
+    """The parity report, if a proof failed."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row of the store."""
+    """One training run as stored."""
 
     number: int
-    """Order of creation."""
+    """Number of the run in the order of creation."""
     run_id: str
     spec: RunSpec
     state: RunState
     is_cancelling: bool
-    """It was asked to stop; once it is done this says no more."""
+    """Whether the run was asked to stop; without meaning once it is done."""
     created_s: float
-    """Seconds since the epoch, as all times of a run."""
+    """Time of creation in seconds since the epoch, as all times of a run."""
     started_s: float | None
     ended_s: float | None
     attempts: int
     last_event: int
     snapshot: Mapping[str, Any]
-    """What `service.training.snapshot` makes of the events."""
+    """Progress of the run, which `service.training.snapshot` makes from the events."""
     result: Mapping[str, Any] | None
-    """What `service.training.result` makes of the publication; present exactly when the run has succeeded."""
+    """The result from `service.training.result`; present exactly when the run has succeeded."""
     failure: Failure | None
-    """There is one exactly when the run has failed or was cancelled."""
+    """Why the run ended; present exactly when it has failed or was cancelled."""
     ahead: int = 0
-    """Other runs that are queued before this one."""
+    """Number of runs that are queued before this one."""
 
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """One thing that happened in a run."""
+    """One event of a run."""
 
     number: int
-    """From 1, without gaps."""
+    """Number of the event in its run, from 1 without gaps."""
     time_s: float
     body: Mapping[str, Any]
     """``{"event": "progress", ...}``: the events of `models.training.events` and those of the service itself."""
@@ -80,7 +80,7 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class Condition:
-    """A part of a filter: a column of the store and whether it is to have that value."""
+    """One condition of a filter: a column of the store and the value that it must or must not have."""
 
     column: str
     value: str

@@ -1,6 +1,6 @@
-"""Runs as callers see them: created, looked at, waited for, watched, cancelled. Any process of a server may answer.
+"""Create, list, wait for, watch and cancel runs, in any process of a server.
 
-Nothing here runs a run; that is `service.training.scheduler`. The two meet in the store.
+Runs are executed by `service.training.scheduler`; the two communicate through the store.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOK_EVERY_S = 0.25
-"""How often to look for what other processes have done; this one's own changes are told at once."""
+"""Interval in seconds of polling for changes by other processes; changes by this one are signalled at once."""
 _EVENTS_AT_ONCE = 500
 _ID_BYTES = 8
 
 
 class Changes:
-    """Wakes whoever waits for something to happen to a run, in this process."""
+    """Wakes the tasks of this process that wait for a change of a run."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def tell(self) -> None:
-        """Something has happened."""
+        """Wake all waiting tasks after a change."""
         self._event.set()
         self._event = asyncio.Event()
 
     def since_now(self) -> asyncio.Event:
-        """Is set by the next change. To be asked for before looking, so that none is missed."""
+        """An event that the next change sets. Get it before reading the store, so that no change is missed."""
         return self._event
 
 
 class Runs:
-    """The runs of one store. Belongs to one event loop; the store's calls run in a thread of its own."""
+    """The runs of one store. Belongs to one event loop; calls of the store run in a worker thread."""
 
     def __init__(self, store: Store, repository: Path, *, most_queued: int) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Runs:
         self._is_stopping = False
 
     async def change(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """A method of the store, in its thread; whatever it changes is told."""
+        """Call a method of the store in its thread, then wake the tasks that wait for changes."""
         try:
             return await asyncio.get_running_loop().run_in_executor(
                 self._thread, lambda: method(self._store, *args, **kwargs)
@@ -82,7 +82,7 @@ class Runs:
         )
 
     async def get(self, name: str) -> Run:
-        """By the operation's name; raises OperationNotFound."""
+        """Return a run by its operation's name; raises OperationNotFound."""
         run_id = _run_id(name)
         return await self.look(lambda store: store.get(run_id))
 
@@ -100,11 +100,11 @@ class Runs:
         return await self.change(Store.request_cancel, _run_id(name))
 
     async def delete(self, name: str) -> None:
-        """Forget a run that is done; raises OperationNotFound, OperationNotDone."""
+        """Delete a run that is done; raises OperationNotFound, OperationNotDone."""
         await self.change(Store.delete, _run_id(name))
 
     async def wait(self, name: str, timeout_s: float | None) -> Run:
-        """The run when it is done, or as it is after ``timeout_s`` seconds, or when the server stops."""
+        """Return the run when it is done, after ``timeout_s`` seconds, or when the server stops."""
         loop = asyncio.get_running_loop()
         until_s = None if timeout_s is None else loop.time() + timeout_s
         while True:
@@ -116,12 +116,12 @@ class Runs:
             await set_within(changed, left_s)
 
     async def watch(self, name: str, first: int) -> AsyncIterator[StoredEvent]:
-        """Every event from number ``first`` on until the run is done.
+        """Yield every event from number ``first`` on until the run is done.
 
         Raises:
             OperationNotFound: there is no such run, or it was deleted meanwhile.
-            InvalidRequest: ``first`` is negative, or lies after the next event.
-            ServerStopping: to be asked again, of a server that stays.
+            InvalidRequest: ``first`` is negative or greater than the number of the next event.
+            ServerStopping: the server stops; watch again on another one.
         """
         run = await self.get(name)
         if not 0 <= first <= run.last_event + 1:
@@ -156,17 +156,17 @@ class Runs:
         self._changes.tell()
 
     def stop(self) -> None:
-        """Let go of whoever waits or watches; take no new runs."""
+        """End all waiting and watching calls, and take no new runs."""
         self._is_stopping = True
         self._changes.tell()
 
     def close(self) -> None:
-        """Close the store once what it is doing is done."""
+        """Close the store after its current call."""
         self._thread.submit(self._store.close)
         self._thread.shutdown(wait=True)
 
     async def look(self, look: Callable[[Store], T]) -> T:
-        """Call the store as `change` does, for what changes nothing."""
+        """Call the store in its thread without reporting a change, for reads."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: look(self._store))
 
 

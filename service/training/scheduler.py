@@ -1,8 +1,8 @@
-"""Runs the runs: of all processes with the same store, the one that leads. A slot for each run that is under way.
+"""Execute training runs in the leader of all processes with the same store, each in one of its slots.
 
-An attempt is one process (`service.training.process`). It may end, or be killed, at any moment: the next one goes on
-from the checkpoint, to the same weights. What a run has published is looked up in the repository before anything else
-is concluded from the end of a process, so that nothing is published twice and nothing that was published is denied.
+An attempt is one process (`service.training.process`). It may end, or be killed, at any moment: the next one resumes
+from the checkpoint and reaches the same weights. When a process has ended, the repository is first searched for the
+version of the run, so that none is published twice and no published one is reported as failed.
 """
 
 from __future__ import annotations
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 TRIES = 3
-"""Processes of one run that may die one after the other without getting further, before it is given up."""
+"""Number of processes of one run that may die in a row without progress before the run fails."""
 NICENESS = 10
-"""Below serving: where both want a core, serving gets it."""
+"""Niceness of training processes, so that serving takes precedence on a busy core."""
 _CHECKPOINTS = 50
 _FEWEST_STEPS = 1000
 _CANCEL_GRACE_S = 10.0
-"""For a process to leave by itself once it was asked; then it is killed."""
+"""Seconds that a process has to exit after it was asked to; then it is killed."""
 _LOCK_WAIT_S = 30.0
 _LOCK_LOOK_S = 0.02
 _PROVE_S = 60.0
-"""For the inference side to look at what was published, before its answer is left out."""
+"""Longest wait in seconds for the inference side to load a published version."""
 _RETRY_S = 1.0
-"""Between tries to write down how a run ended, where the disk is full; and before a process is started again."""
+"""Seconds between tries to store the end of a run on a full disk, and before a process is restarted."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use."""
+    """Limits on concurrent runs and their memory."""
 
     slots: int
-    """Runs at a time."""
+    """Number of concurrent runs."""
     memory_bytes: int
     """Memory of each process in bytes; 0 for no limit."""
 
 
 class Jobs:
-    """Belongs to one event loop."""
+    """Executes the runs of a store while this process is the leader. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Jobs:
         command: Sequence[str],
         tally: Tally,
     ) -> None:
-        """``directory`` has the lock of the leader and what runs keep while they run; ``command`` starts a `Child`."""
+        """``directory`` holds the leader's lock and the runs' working files; ``command`` starts a `Child`."""
         self._tally = tally
         self._runs = runs
         self._serving = serving
@@ -97,15 +97,15 @@ class Jobs:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process runs the runs."""
+        """Whether this process executes the runs."""
         return self._lock.is_held
 
     def start(self) -> None:
-        """Begin to lead as soon as nobody else does."""
+        """Become the leader as soon as no other process is."""
         self._leading = asyncio.create_task(self._lead(), name="training")
 
     async def stop(self, timeout_s: float) -> None:
-        """Let every run leave a checkpoint within ``timeout_s`` seconds, to be gone on from by whoever leads next."""
+        """Stop every run with a checkpoint within ``timeout_s`` seconds, from which the next leader resumes."""
         self._stopping.set()
         if self._leading is not None:
             self._leading.cancel()
@@ -117,7 +117,7 @@ class Jobs:
         for child in self._children.values():
             child.kill()
         if self._running:
-            # Each has only to write down that it was cut off.
+            # Each only has to store that it was interrupted.
             await asyncio.wait(self._running.values(), timeout=_CANCEL_GRACE_S)
         self._tally.see(UnderWay())
         self._lock.release()
@@ -125,7 +125,7 @@ class Jobs:
     # ---- the leader ----------------------------------------------------------------------------------------------
 
     async def _lead(self) -> None:
-        while not self._lock.take():  # noqa: ASYNC110 - a lock of the kernel's has no event
+        while not self._lock.take():  # noqa: ASYNC110 - a file lock has no event to wait for
             await asyncio.sleep(LOOK_EVERY_S)
         _log.info("this process runs the training runs", extra={"slots": self._limits.slots})
         is_recovered = False
@@ -137,12 +137,12 @@ class Jobs:
                     await asyncio.to_thread(self._sweep, {run.run_id for run in await self._runs.look(Store.active)})
                     is_recovered = True
                 await self._look()
-            except Exception:  # noqa: BLE001 - a leader that dies leaves runs that nobody ever begins
+            except Exception:  # noqa: BLE001 - the leader must survive, or no run would begin
                 _log.exception("the training runs could not be looked at, it will be tried again")
             await set_within(changed, LOOK_EVERY_S)
 
     async def _look(self) -> None:
-        """Begin what may begin, and stop what is to stop."""
+        """Start queued runs while slots are free, and stop cancelled ones."""
         active = await self._runs.look(Store.active)
         self._tally.see(UnderWay.of(active, self._limits.slots))
         for run in active:
@@ -162,14 +162,14 @@ class Jobs:
             asyncio.get_running_loop().call_later(_CANCEL_GRACE_S, child.kill)
 
     async def _keep(self, run: Run) -> None:
-        """Run one run to its end, or until the server stops; never raises."""
+        """Execute one run to its end, or until the server stops; never raises."""
         try:
             await self._run(run)
         except TrainingStoreBusy as error:
             _log.warning("a training run has to wait", extra={"run": run.run_id, "reason": str(error)})
         except ServiceError as error:
             await self._end(run, failure=Failure(int(error.code), str(error), error.details.reason))
-        except Exception:  # noqa: BLE001 - told, here and to whoever waits for the run
+        except Exception:  # noqa: BLE001 - logged, and stored as the failure of the run
             _log.exception("a training run failed in the server itself", extra={"run": run.run_id})
             message = "internal error; the server's log has the details"
             await self._end(run, failure=Failure(int(Code.INTERNAL), message, failures.INTERNAL))
@@ -208,18 +208,18 @@ class Jobs:
             await set_within(self._stopping, _RETRY_S)
 
     async def _attempt(self, run: Run, attempt: _Attempt) -> str:
-        """One process from its start to its end; why it ended, where it does not say so itself."""
+        """Run one process from start to end; returns why it ended, for the case that it reported no failure."""
         try:
             child = await Child.start(self._job(run), self._command)
         except OSError as error:
             return f"no process could be started: {error}"
         self._children[run.run_id] = child
         if self._stopping.is_set():
-            child.stop()  # it was on its way when the others were asked
+            child.stop()  # it was starting while the others were stopped
         try:
             await self._listen(run, child, attempt)
         except ServiceError as error:
-            # What happens and cannot be written down has not happened: it ends here, with what the last checkpoint has.
+            # Events that cannot be stored must not happen: end the process; its last checkpoint remains.
             child.kill()
             if isinstance(error, TrainingStoreBusy):
                 return str(error)
@@ -269,9 +269,9 @@ class Jobs:
         )
 
     async def _is_over(self, run: Run, failure: Failure | None = None) -> bool:
-        """Whether a run whose process has ended is done, and if so write down how.
+        """Whether a run whose process has ended is done; if so, store its end.
 
-        Published comes first: a cancellation that came too late, or a death after the last rename, changes nothing.
+        A published version decides first: a late cancellation, or a death after the last rename, changes nothing.
         """
         manifest = await asyncio.to_thread(find, self._repository, run.spec.publish_name, run.run_id)
         if manifest is not None:
@@ -291,8 +291,8 @@ class Jobs:
         await self._end(run, result={**result_of(manifest), "serving": asdict(standing)})
 
     async def _end(self, run: Run, *, result: dict[str, Any] | None = None, failure: Failure | None = None) -> None:
-        """Write down how it ended, however long the disk refuses that, unless the server stops meanwhile."""
-        # First, since it makes room for what has to be written.
+        """Store the end of a run, retrying while the disk is full, unless the server stops meanwhile."""
+        # First, since it frees space on the disk.
         await asyncio.to_thread(shutil.rmtree, self._work_dir(run), ignore_errors=True)
         state = RunState.SUCCEEDED
         if failure is not None:
@@ -302,16 +302,16 @@ class Jobs:
             try:
                 await self._runs.change(Store.end, run.run_id, state, result=result, failure=failure)
             except OperationNotFound:
-                return  # it was done already, and is forgotten
+                return  # it was done already and deleted
             except ServiceError as error:
-                if str(error) != told:  # once, not at each try
+                if str(error) != told:  # logged once, not at each try
                     told = str(error)
                     _log.error(
                         "the end of a training run cannot be written down yet, it is tried until it can",
                         extra={"run": run.run_id, "state": state.value, "reason": told},
                     )
                 if self._stopping.is_set():
-                    return  # whoever leads next comes to the same end
+                    return  # the next leader ends it the same way
                 await asyncio.sleep(_RETRY_S)
             else:
                 break
@@ -321,7 +321,7 @@ class Jobs:
         )
 
     async def _outlive_former(self, run: Run) -> None:
-        """Wait for the process of a server that is gone, which Linux ends together with it."""
+        """Wait for the former process of a run to end, which Linux kills together with its server."""
         path = self._work_dir(run) / LOCK_FILE
         if not path.exists():
             return
@@ -333,7 +333,7 @@ class Jobs:
         lock.release()
 
     def _sweep(self, active: set[str]) -> None:
-        """Remove what was kept for runs that are done."""
+        """Remove the working directories of runs that are done."""
         for left in (self._directory / "runs").glob("*"):
             if left.name not in active:
                 shutil.rmtree(left, ignore_errors=True)
@@ -344,15 +344,15 @@ class Jobs:
 
 @dataclass
 class _Attempt:
-    """What one process has told."""
+    """State of one attempt: what its process has reported."""
 
     furthest: int
-    """The latest step that there is a checkpoint of, from this process or another."""
+    """The latest step with a checkpoint, from this process or an earlier one."""
     failure: Failure | None = None
 
 
 def _public(body: dict[str, Any]) -> dict[str, Any]:
-    """Without the paths of this machine."""
+    """The event without paths of this machine."""
     detail = body.get("detail")
     if not isinstance(detail, dict) or "path" not in detail:
         return body

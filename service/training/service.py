@@ -1,4 +1,4 @@
-"""The whole of training as a service: its store, its jobs and its rows of the method table, started and stopped."""
+"""The training service: its store, its jobs and its rows of the method table, with start and stop."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from service.training.serving import Serving
 
 DIRECTORY = ".training"
-"""In the repository, whose readers pass over hidden names: runs and their checkpoints."""
+"""Directory of runs and checkpoints in the repository, whose readers skip hidden names."""
 STORE_FILE = "runs.sqlite3"
 
 
 class TrainingUnavailable(Exception):
-    """What has to be kept of runs cannot be kept where it shall be; says why."""
+    """The directory for runs cannot be used; the message says why."""
 
 
 class TrainingService:
-    """Belongs to one event loop."""
+    """The training service of one process. Belongs to one event loop."""
 
     services = (TRAINING_SERVICE, OPERATIONS_SERVICE)
-    """Their full names."""
+    """Full names of the gRPC services."""
 
     def __init__(
         self, *, repository: Path, directory: Path, serving: Serving, most_queued: int, limits: Limits
     ) -> None:
-        """Raises TrainingUnavailable where ``directory`` cannot be used."""
+        """Open the store in ``directory``; raises TrainingUnavailable if that is impossible."""
         tally = Tally()
         try:
             store = Store(directory / STORE_FILE, on_end=tally.ended)
@@ -62,14 +62,14 @@ class TrainingService:
         )
 
     def start(self) -> None:
-        """Begin with what waits, and go on with what was interrupted."""
+        """Begin to execute queued runs, and resume interrupted ones."""
         self.jobs.start()
 
     async def stop(self, timeout_s: float) -> None:
-        """Take nothing new, let go of watchers, and let what runs leave a checkpoint within ``timeout_s`` seconds."""
+        """Take no new runs, end watching calls, and stop runs with a checkpoint within ``timeout_s`` seconds."""
         self.runs.stop()
         await self.jobs.stop(timeout_s)
 
     def close(self) -> None:
-        """Let go of the store, once nobody asks any more."""
+        """Close the store; call this when no calls are left."""
         self.runs.close()

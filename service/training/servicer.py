@@ -1,4 +1,4 @@
-"""The service Training: a run is created, and watched."""
+"""The gRPC service Training: create runs and watch them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING_SERVICE = "mnist1d.training.v1.Training"
 
 
 class TrainingServicer:
-    """Answers from `Runs`."""
+    """Answers the calls of the service Training."""
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
@@ -30,7 +30,7 @@ class TrainingServicer:
         return messages.operation(await self._runs.create(request))
 
     async def watch(self, request: pb.WatchTrainingRunRequest, _: CallContext) -> AsyncIterator[pb.TrainingRunEvent]:
-        """Every event from one on, until the run is done; raises as `Runs.watch` does."""
+        """Stream the events from ``from_event`` on until the run is done; raises as `Runs.watch` does."""
         async for event in self._runs.watch(request.name, request.from_event):
             yield messages.event(event)
 

@@ -1,4 +1,4 @@
-"""What training may know of the inference side: how versions stand there, by a few questions. Answered elsewhere."""
+"""The interface through which training queries the inference side about versions."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Standing:
-    """How a version stands in this server."""
+    """The state of a version in this server."""
 
     state: str
-    """READY, LOADING, UNAVAILABLE or UNLOADING; UNKNOWN where it is not looked at, or not yet."""
+    """READY, LOADING, UNAVAILABLE or UNLOADING; UNKNOWN if the server has not scanned the version."""
     reason: str = ""
 
 
 class Serving(Protocol):
-    """The inference side."""
+    """The inference side, as training sees it."""
 
     def version(self, model: str) -> int | None:
-        """The version that answers for a model; None if none does."""
+        """The version that serves for a model; None if none does."""
         ...
 
     def standing(self, model: str, version: int) -> Standing:
-        """How a version stands now."""
+        """The present state of a version."""
         ...
 
     async def look(self) -> None:
-        """Look at the repository now, if that is what it does by itself, until what is new is proven or refused."""
+        """Scan the repository now, in poll mode, and wait until new versions are proven or refused."""
         ...

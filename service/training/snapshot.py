@@ -1,4 +1,4 @@
-"""How far a run is: its events, folded into the few numbers that a glance needs."""
+"""The progress of a run: its events folded into a few current numbers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _FIGURES = ("step", "total_steps", "loss", "accuracy", "steps_per_s", "remaining
 
 
 def folded(snapshot: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The snapshot after one more event.
+    """Return the snapshot after one more event.
 
-    ``stage``, ``step``, ``total_steps``, ``loss``, ``accuracy``, ``steps_per_s``, ``remaining_s``, and ``evaluations``:
-    the latest one of each split. What is not known yet is missing.
+    Keys are ``stage``, ``step``, ``total_steps``, ``loss``, ``accuracy``, ``steps_per_s``, ``remaining_s``, and
+    ``evaluations`` with the latest one of each split. Unknown values are missing.
     """
     after = dict(snapshot)
     match body["event"]:
         case "stage_started":
             after["stage"] = body["stage"]
         case "started":
-            # Its engine was prepared within the stage, which goes on.
+            # The engine was prepared during the train stage, which goes on.
             after |= {"stage": "train", "step": body["start_step"], "total_steps": body["total_steps"]}
         case "progress":
             after |= {name: body[name] for name in _FIGURES}

@@ -1,13 +1,13 @@
-"""Every run and every event on disk, in one SQLite file that several processes of one machine share.
+"""Runs and their events in one SQLite file, which several processes of one machine share.
 
-What is here has happened: a caller hears of a run, and a watcher of an event, only after it was written. The file is in
-write-ahead mode, so that readers and the one writer do not wait for each other, and a process that is killed in the
-middle of a change leaves the state before it. Changes of a run's state are forced to the disk; events, which come ten
-times a second, are not: they outlive any process, and a power cut costs the last of them.
+Runs and events are reported to callers only after they were written. The file is in write-ahead mode, so that readers
+and the one writer do not block each other, and a process that is killed in the middle of a change leaves the state
+before it. Changes of a run's state are synced to disk; events, which come ten times a second, are not: they survive
+the death of a process, but a power cut loses the latest.
 
-On a full disk what makes room or ends a run is written nevertheless, into room that was kept for it.
+On a full disk, changes that free space or end a run are still written, into space held in reserve.
 
-Blocking: its methods belong in one thread.
+The methods block; call them from one thread.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ _QUEUED, _RUNNING = RunState.QUEUED.value, RunState.RUNNING.value
 
 
 class StoreFormatError(Exception):
-    """The file is of another version of this program."""
+    """The file has the format of another version of this program."""
 
 
 def _with_room(
     *, from_reserve: bool
 ) -> Callable[[Callable[Concatenate[Store, P], T]], Callable[Concatenate[Store, P], T]]:
-    """A change that the disk has no room for is tried once more after some was made, of the reserve where it may."""
+    """Decorate a change to be retried once on a full disk, after freeing space, with ``from_reserve`` the reserve's."""
 
     def wrap(method: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Store, P], T]:
         @functools.wraps(method)
@@ -105,10 +105,10 @@ def _with_room(
 
 
 class Store:
-    """The file. Opened on construction; raises OSError, sqlite3.Error or StoreFormatError where that is impossible."""
+    """The file of runs, opened on construction; raises OSError, sqlite3.Error or StoreFormatError if that fails."""
 
     def __init__(self, path: Path, on_end: Callable[[Run], None] = lambda _: None) -> None:
-        """``on_end`` is told of each run whose end was written by this object."""
+        """``on_end`` is called with each run whose end was written by this object."""
         self._on_end = on_end
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -126,7 +126,7 @@ class Store:
         self._reserve.keep()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def _prepare(self, path: Path) -> None:
@@ -140,15 +140,15 @@ class Store:
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA user_version = {FORMAT}")
 
-    # ---- for everybody -------------------------------------------------------------------------------------------
+    # ---- for any process -----------------------------------------------------------------------------------------
 
     @_with_room(from_reserve=False)
     def create(self, run_id: str, spec: RunSpec, request: bytes, *, request_id: str, most_queued: int) -> Run:
-        """Queue a run. With a ``request_id`` that came before, the run that it stands for.
+        """Queue a run; for a ``request_id`` that was used before, return the run that it created.
 
         Raises:
             TrainingQueueFull: ``most_queued`` runs wait already.
-            RequestIdReused: ``request`` is not what came with the id before.
+            RequestIdReused: the id was used with another ``request``.
         """
         self._reserve.keep()
         with self._change(force=True):
@@ -177,17 +177,17 @@ class Store:
             return self.get(run_id)
 
     def get(self, run_id: str) -> Run:
-        """A run as it is now; raises OperationNotFound."""
+        """Return the current state of a run; raises OperationNotFound."""
         row = self._row("run_id = ?", run_id)
         if row is None:
             raise OperationNotFound(f"there is no operation 'operations/{run_id[:200]}'", field="name")
         return _run(row)
 
     def page(self, conditions: Sequence[Condition], *, before: int | None, limit: int) -> list[Run]:
-        """At most ``limit`` runs that meet all conditions, newest first, and only those older than ``before``."""
+        """Return at most ``limit`` runs that meet all conditions, newest first, all older than number ``before``."""
         where, values = ["1"], list[Any]()
         for condition in conditions:
-            # Columns come from a table of the parser's, values are bound.
+            # Column names come from the parser's table of fields, values are bound.
             where.append(f"{condition.column} {'=' if condition.is_equal else '<>'} ?")
             values.append(condition.value)
         if before is not None:
@@ -203,7 +203,7 @@ class Store:
     def request_cancel(self, run_id: str) -> Run:
         """Ask a run to stop; one that is done stays as it is. Raises OperationNotFound.
 
-        One that has never begun is over at once. Any other is left to whoever runs it, which knows what it has done.
+        A run that has never begun ends at once. Any other is ended by the leader, which knows what it has done.
         """
         with self._change(force=True):
             run = self.get(run_id)
@@ -220,7 +220,7 @@ class Store:
 
     @_with_room(from_reserve=True)
     def delete(self, run_id: str) -> None:
-        """Forget a run that is done; raises OperationNotFound, OperationNotDone."""
+        """Delete a run that is done; raises OperationNotFound, OperationNotDone."""
         with self._change(force=True):
             run = self.get(run_id)
             if not run.state.is_done:
@@ -228,7 +228,7 @@ class Store:
             self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
 
     def events(self, run_id: str, *, first: int, limit: int) -> list[StoredEvent]:
-        """At most ``limit`` events from number ``first`` on; raises OperationNotFound."""
+        """Return at most ``limit`` events from number ``first`` on; raises OperationNotFound."""
         rows = self._connection.execute(
             "SELECT number, time_s, body FROM events WHERE run = ? AND number >= ? ORDER BY number LIMIT ?",
             (self.get(run_id).number, first, limit),
@@ -236,24 +236,24 @@ class Store:
         return [StoredEvent(row["number"], row["time_s"], json.loads(row["body"])) for row in rows]
 
     def active(self) -> list[Run]:
-        """Every run that is not done, oldest first."""
+        """Return every run that is not done, oldest first."""
         rows = self._connection.execute(
             f"SELECT *, {_AHEAD} FROM runs WHERE state IN (?, ?) ORDER BY number",  # noqa: S608 - constants
             (_QUEUED, _RUNNING),
         )
         return [_run(row) for row in rows]
 
-    # ---- for the one process that runs them ----------------------------------------------------------------------
+    # ---- for the leader ------------------------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """What a process that is gone was running waits again."""
+        """Queue the runs again that a former process was running."""
         for run in self.active():
             if run.state is RunState.RUNNING:
                 self.requeue(run.run_id, "the server went away")
 
     @_with_room(from_reserve=False)
     def begin(self, run_id: str) -> Run:
-        """A run gets a slot; one that was cancelled just before is done, and stays so."""
+        """Mark a run as running; one that was cancelled just before stays done."""
         self._reserve.keep()
         with self._change(force=True):
             run = self.get(run_id)
@@ -269,13 +269,13 @@ class Store:
 
     @_with_room(from_reserve=False)
     def add_events(self, run_id: str, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what has happened."""
+        """Store events of a run."""
         with self._change():
             self._add_events(run_id, bodies)
 
     @_with_room(from_reserve=True)
     def requeue(self, run_id: str, reason: str) -> None:
-        """The run's process has ended and the run has not: queue it again."""
+        """Queue a run again whose process has ended before the run was done."""
         with self._change(force=True):
             if self.get(run_id).state.is_done:
                 return
@@ -291,7 +291,7 @@ class Store:
         result: Mapping[str, Any] | None = None,
         failure: Failure | None = None,
     ) -> Run:
-        """It is done, for good; nothing happens to one that is done already."""
+        """Store the end of a run; one that is done already does not change."""
         with self._change(force=True):
             if (run := self.get(run_id)).state.is_done:
                 return run
@@ -346,15 +346,15 @@ class Store:
         return row
 
     def _make_room(self, *, from_reserve: bool) -> None:
-        """Bring what the write-ahead log holds into the file, and leave the log empty."""
+        """Free space: give up the reserve if allowed, then merge the write-ahead log into the file and truncate it."""
         if from_reserve:
             self._reserve.give_up()
-        with contextlib.suppress(sqlite3.OperationalError):  # no room for that either, or somebody reads
+        with contextlib.suppress(sqlite3.OperationalError):  # no space for that either, or a reader is active
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     @contextlib.contextmanager
     def _change(self, *, force: bool = False) -> Iterator[None]:
-        """All of it or nothing; with ``force`` it outlives a power cut, too.
+        """Run the block as one transaction; with ``force`` it survives a power cut, too.
 
         Raises:
             TrainingStoreFull, TrainingStoreBusy: nothing was changed.
@@ -374,7 +374,7 @@ class Store:
 
 
 def cancelled() -> Failure:
-    """How a run ends that was asked to."""
+    """The failure of a run that was cancelled."""
     return Failure(1, "the run was cancelled", failures.CANCELLED)
 
 
@@ -383,7 +383,7 @@ def _told(error: sqlite3.OperationalError) -> Exception:
     primary = None if code is None else code & 0xFF
     if primary == sqlite3.SQLITE_BUSY:
         return TrainingStoreBusy(f"another process has locked the file of training runs for over {_BUSY_S:g} s")
-    # A full disk is SQLITE_FULL, or an error of the operating system's where a limit of file size is hit.
+    # A full disk gives SQLITE_FULL, or SQLITE_IOERR where a limit of file size is hit.
     if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return TrainingStoreFull(f"the file of training runs cannot be written: {error}")
     return error

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service.client import Tls
 
 _ONE_PRESS_S = 0.5
-"""Ctrl-C is often told twice, by the terminal and by what runs the command: so soon it is the same."""
+"""Signals within this many seconds count as one Ctrl-C: the terminal and a parent process may both send it."""
 
 
 @click.command()
@@ -182,10 +182,10 @@ def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
         if interrupted_at is None:
             interrupted_at = time.monotonic()
         elif time.monotonic() - interrupted_at > _ONE_PRESS_S:
-            # A second time: at once.
+            # A second Ctrl-C stops at once.
             os._exit(Exit.INTERRUPTED)
 
-    # What was measured until Ctrl-C is shown. Elsewhere than in the main thread nobody can press it.
+    # After Ctrl-C the results so far are shown. Handlers can only be set in the main thread.
     try:
         before = signal.signal(signal.SIGINT, interrupt)
     except ValueError:
@@ -204,13 +204,13 @@ def _run(plan: Plan, setup: report.Setup) -> tuple[Result, bool]:
 
 
 def _model(server: str, model: str, version: str, tls: Tls | None, headers: Mapping[str, str]) -> tuple[ModelInfo, int]:
-    """What the server says of a model, and the most examples that one request may hold; 0 where it does not say."""
+    """The server's description of a model, and the most examples of one request; 0 if unknown."""
     try:
         with InferenceClient(server, timeout_s=10, tls=tls, metadata=headers) as client:
             info = client.model(model, version)
             try:
                 return info, client.config(model, version).max_batch_size
-            except ServerError:  # most servers have no ModelConfig, and some do not tell everybody
+            except ServerError:  # most servers have no ModelConfig, and some restrict it
                 return info, 0
     except ServerError as error:
         if error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
@@ -258,7 +258,7 @@ def _lengths(text: str) -> list[int]:
 
 
 def _check_writable(picture: Path) -> None:
-    """Before the minutes of work whose result would go there."""
+    """Check that the picture can be written, before the measurement takes minutes."""
     directory = picture.parent
     why = why_not_writable(directory) if directory.is_dir() else f"there is no directory {directory}"
     if why is None and picture.exists() and not os.access(picture, os.W_OK):

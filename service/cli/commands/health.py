@@ -52,7 +52,7 @@ def command(service: str, *, server: str, timeout_s: float, as_json: bool, **tls
 
 
 def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """What the options of TLS ask for, None for plain text; leaves with exit code 2 where they cannot be used."""
+    """The TLS context for the options, None for plain text; exits with code 2 if they are invalid."""
     ca, certificate, key = (options[name] for name in ("tls_ca", "tls_cert", "tls_key"))
     if not options["use_tls"] and not any((ca, certificate, key)) and not options["tls_name"]:
         return None

@@ -47,7 +47,7 @@ def command(repository: Path, *, as_json: bool) -> None:
         f"Models in {repository}",
         ("model", "version", "accuracy", "parameters", "proof", "may be batched", "recipe", "published"),
         [_row(entry) for entry in found],
-        dispensable=("may be batched", "recipe"),  # said below again, with the reason
+        dispensable=("may be batched", "recipe"),  # printed again below, with the reason
         wraps=(),
     )
     for (is_known, reason), versions_of in _by_reason(found).items():
@@ -95,7 +95,7 @@ def _describe_version(directory: Path) -> dict[str, Any]:
 
 
 def _by_reason(entries: Iterable[dict[str, Any]]) -> dict[tuple[bool, str], list[str]]:
-    """Versions by whether their requests may be batched, and why."""
+    """Group versions by whether their requests may be batched, and why."""
     found: dict[tuple[bool, str], list[str]] = {}
     for entry in entries:
         batching = entry.get("batching")
@@ -137,10 +137,10 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _shown(name: str) -> str:
-    """The name of a folder, which can be anything, on one line."""
+    """A folder name on one line; unprintable ones are quoted."""
     return name if name.isprintable() else repr(name)
 
 
 def _mapping(value: object) -> dict[str, Any]:
-    # The manifest keeps provenance as it was written, by this program or by another.
+    # The provenance in a manifest may have been written by another program.
     return value if isinstance(value, dict) else {}

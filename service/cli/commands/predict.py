@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _PLAIN_BLOCKS = "_.,-+=*#"
-"""For terminals that have nothing else."""
+"""Blocks for terminals without Unicode."""
 _SPARKLINE_COLUMNS = 24
 _LIVE_TIMEOUT_S = 2.0
 
@@ -91,17 +91,17 @@ def command(
 
 
 def _is_live(open_client: Callable[..., InferenceClient], timeout_s: float) -> bool:
-    """Whether somebody answers at all: a server also says UNAVAILABLE, of a model that it refuses."""
+    """Whether the server answers at all, since UNAVAILABLE may also mean that it refused the model."""
     with open_client(timeout_s=min(timeout_s, _LIVE_TIMEOUT_S)) as client:
         return client.is_live()
 
 
 def _cast(x: np.ndarray, takes: TensorInfo) -> np.ndarray:
-    """The numbers in the datatype that the model takes; rounded where that is floating-point, equal otherwise."""
+    """Cast to the model's datatype; floating-point values may be rounded, others must stay equal."""
     datatype = DATATYPES.get(takes.datatype)
     if datatype is None or datatype.name == "BYTES":
         fail(f"input {takes.name!r} takes {takes.datatype}; predict sends numbers", Exit.USAGE)
-    with np.errstate(invalid="ignore", over="ignore"):  # told below, or by the server
+    with np.errstate(invalid="ignore", over="ignore"):  # checked below, or by the server
         cast = x.astype(datatype.numpy)
     if not datatype.is_float:
         unequal = np.argwhere(cast != x)
@@ -133,7 +133,7 @@ def _from_files(files: Sequence[Path]) -> tuple[np.ndarray, list[str], list[int 
 
 def _read(path: Path) -> np.ndarray:
     name = "standard input" if str(path) == "-" else str(path)
-    array: Any  # numpy.load gives an archive, too
+    array: Any  # numpy.load may return an archive
     try:
         if str(path) == "-":
             array = _from_csv(sys.stdin.read())
@@ -174,7 +174,7 @@ def _from_csv(text: str) -> np.ndarray:
 
 
 def _number(cell: str) -> float:
-    if "_" in cell:  # Python's own way to group digits, and nobody's in a CSV file
+    if "_" in cell:  # float() accepts digits grouped by underscores, which no CSV file has
         raise ValueError(f"could not convert string to float: {cell!r}")
     return float(cell)
 
@@ -222,7 +222,7 @@ def _print_outputs(answer: Answer) -> None:
 
 
 def sparkline(signal: np.ndarray) -> str:
-    """A signal as a short line of blocks, scaled to its own range."""
+    """A signal as a short line of blocks, scaled to its range."""
     samples = signal.ravel()
     if len(samples) > _SPARKLINE_COLUMNS:
         samples = np.interp(np.linspace(0, len(samples) - 1, _SPARKLINE_COLUMNS), np.arange(len(samples)), samples)

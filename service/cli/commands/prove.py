@@ -95,17 +95,17 @@ def _has_manifest(directory: Path) -> bool:
 
 
 def _prove_version(directory: Path, *, replay_only: bool, quiet: bool) -> dict[str, Any]:
-    """The strongest proof that can be made here of a version with a manifest."""
+    """Make the strongest proof that is possible here for a version with a manifest."""
     from models.artifact.artifact import Artifact, read_manifest
     from models.artifact.golden_proof import prove_artifact
 
-    read_manifest(directory)  # a manifest that cannot be read refutes nothing
+    read_manifest(directory)  # an unreadable manifest is an error, not a refutation
     if not (directory / "model.onnx").is_file():
         raise ArtifactError(f"{directory} has no model.onnx")
     try:
         artifact = Artifact.load(directory)
     except ArtifactError as error:
-        # Everything is there, and the files are not those that were published.
+        # The files exist, but are not those that were published.
         return {"passed": False, "summary": str(error), "tolerances": {}, "checks": []}
     why_not = "as asked" if replay_only else _no_full_proof(artifact)
     if why_not is None:
@@ -132,7 +132,7 @@ def _no_full_proof(artifact: Artifact) -> str | None:
 
 
 def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float) -> dict[str, Any]:
-    """Any ONNX file against the goldens in ``folders``."""
+    """Prove an ONNX file against the goldens in ``folders``."""
     from models.artifact.golden_proof import prove_against_goldens
     from models.artifact.goldens import Tolerance
 
@@ -148,7 +148,7 @@ def _prove_file(file: Path, folders: tuple[Path, ...], atol: float, rtol: float)
 
 
 def _goldens_in(folder: Path) -> tuple[Golden, ...]:
-    """The golden that a folder is, or those that lie in it."""
+    """Read a folder that is one golden, or contains several."""
     from models.artifact.goldens import read_golden, read_goldens
 
     if any(folder.glob("input_*.pb")):

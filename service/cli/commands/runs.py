@@ -1,4 +1,4 @@
-"""``mnist1d runs``: a server's training runs, from anywhere that reaches its control port."""
+"""``mnist1d runs``: manage a server's training runs through its control port."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 _MOST_LISTED = 50
 _PATIENCE_S = 300.0
-"""For a server that is away while its run is watched."""
+"""Seconds to wait for an unavailable server while its run is watched."""
 _REFUSED_RUN = "INVALID_RECIPE"
-"""The reason of what was asked to be trained and cannot be; other requests have other faults."""
+"""Reason of the error for an invalid request for a run."""
 
 
 def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,7 +207,7 @@ def delete(name: str, **connection: Any) -> None:  # noqa: ANN401 - of many type
     stdout().print(f"{_name(name)}: forgotten", markup=False)
 
 
-# ---- what they share ---------------------------------------------------------------------------------------------
+# ---- shared by the commands --------------------------------------------------------------------------------------
 
 
 def _client(connection: dict[str, Any]) -> TrainingClient:

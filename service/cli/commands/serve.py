@@ -31,13 +31,13 @@ _STUCK_AFTER_S = 0.5
 def run_server(
     config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, *, birth: Birth | None = None
 ) -> None:
-    """Serve until a signal, with as many workers as the settings ask for; returns when drained.
+    """Serve until a signal, with the configured number of workers; returns when drained.
 
-    ``birth``: this process is itself one of the workers. Leaves with exit code 1 if an address cannot be had or the
-    workers fail, 2 if a file with certificates or tokens cannot be used.
+    ``birth``: this process is itself one of the workers. Exits with code 1 if an address cannot be bound or the
+    workers fail, 2 if a file with certificates or tokens is invalid.
     """
-    # grpcio's C core writes lines of its own to standard error, among those that are JSON. What they tell (a port in
-    # use, a client whose handshake failed) is told by this server, or is its client's to know.
+    # grpcio's C core writes unstructured lines to standard error, among the JSON logs. What they report (a port in use,
+    # a failed handshake) is logged by this server or concerns only the client.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from service.server import event_loop
 
@@ -65,7 +65,7 @@ async def _serve(config: ServerConfig, on_ready: Callable[[Standing], None], bir
 
 
 def _ignore_late_signals() -> None:
-    """It has drained. A signal that comes now (supervisors and shells send them twice) makes no failure of that."""
+    """Ignore signals after draining, so that a repeated one does not make a clean exit a failure."""
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)
 
@@ -79,7 +79,7 @@ def _workers(config: ServerConfig) -> int:
 
 
 def check_addresses(config: ServerConfig) -> None:
-    """Leave as `run_server` would if the server could not listen; for those with minutes of work before that."""
+    """Exit as `run_server` does if the server cannot listen, to find out before minutes of training."""
     with _failures_told():
         if _workers(config) > 1:
             from service.workers.supervisor import check_addresses
@@ -109,7 +109,7 @@ def _failures_told() -> Iterator[None]:
 
 
 def _leave_stuck_threads() -> None:
-    """Exit for good if a thread hangs, in a file system that does not answer, say: Python would wait for it."""
+    """Exit at once if a thread hangs, as on an unresponsive file system: Python would wait for it."""
     stuck = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
     if not stuck:
         return
@@ -144,5 +144,5 @@ def command(repository: Path, *, print_config: bool, as_json: bool, **options: A
         f"Serving {repository}",
         ("setting", "value", "from", "environment"),
         [(row["setting"], row["value"], row["from"], row["environment"]) for row in rows],
-        dispensable=("environment",),  # MNIST1D_SERVE_ and the setting's name
+        dispensable=("environment",),  # derived from the setting's name
     )

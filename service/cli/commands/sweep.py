@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.training.backend import EngineChoice
 
 JOB_INDEX = "JOB_COMPLETION_INDEX"
-"""The variable in which Kubernetes tells a pod of an Indexed Job its number."""
+"""The environment variable with which Kubernetes numbers the pods of an Indexed Job."""
 
 
 _SETTABLE = tuple(field for field in SETTABLE if field not in ("network", "seed"))
@@ -188,7 +188,7 @@ def _run(
 def _tell(
     of: list[Cell], *, plot: Path | None, markdown: bool, as_json: bool, outcome: SweepOutcome | None = None
 ) -> None:
-    """The table, and the picture if one was asked for."""
+    """Print the results as a table or JSON, and write the picture if requested."""
     chosen = choice(of)
     if as_json:
         ran = {} if outcome is None else _in_json(outcome)
@@ -220,7 +220,7 @@ def _tell(
 
 
 def _columns(of: list[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows, but for a column with nothing in it."""
+    """Columns and rows of the table, without empty columns."""
     rows = tables.rows(of)
     kept = [at for at in range(len(tables.COLUMNS)) if any(row[at] != tables.NONE for row in rows)]
     return [tables.COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows]

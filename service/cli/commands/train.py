@@ -33,7 +33,7 @@ RUNS = Path("runs")
 
 
 def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--lowering``."""
+    """Add the option ``--lowering`` to a command."""
     return click.option(
         "--lowering",
         type=click.Choice(LOWERINGS),
@@ -45,7 +45,7 @@ def lowering_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def engine_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--engine``."""
+    """Add the option ``--engine`` to a command."""
     return click.option(
         "--engine",
         type=click.Choice(ENGINES),
@@ -165,9 +165,9 @@ def _is_given(option: str) -> bool:
 
 
 def _check_lowering(lowering: Lowering, network: str) -> None:
-    """Leave with a usage error if the option was given for a network that has nothing to lower.
+    """Exit with a usage error if ``--lowering`` was given for a network without convolutions.
 
-    A default from the environment is for whatever network there is.
+    A default from the environment may apply to any network.
     """
     source = click.get_current_context().get_parameter_source("lowering")
     if source is click.core.ParameterSource.COMMANDLINE and ARCHITECTURES[network].kind != "conv":
@@ -187,7 +187,7 @@ def train_and_publish(
     as_json: bool = False,
     resume_with: str | None = None,
 ) -> PublishedModel:
-    """Run the pipeline with a display; every expected failure is told to the user and leaves with its exit code.
+    """Run the pipeline with a display; every expected failure is printed and exits with its code.
 
     ``resume_with`` is the command to show after Ctrl-C.
     """
@@ -228,7 +228,7 @@ def train_and_publish(
 
 
 def _pipeline() -> Callable[..., PublishedModel]:
-    """``models.pipeline.run``, which needs PyTorch; takes seconds."""
+    """Import ``models.pipeline.run``, which needs PyTorch and takes seconds."""
     try:
         from models.pipeline import run
     except ModuleNotFoundError as error:
@@ -237,7 +237,7 @@ def _pipeline() -> Callable[..., PublishedModel]:
 
 
 def _until_lost(on_event: EventSink, lost: list[OutputFailed]) -> EventSink:
-    """Tell events until standard output is lost; that ends the run as Ctrl-C does, with a checkpoint."""
+    """Pass events on until standard output fails; ``lost`` then gets the error, on which the caller ends the run."""
 
     def tell(event: Event) -> None:
         if lost:
@@ -251,7 +251,7 @@ def _until_lost(on_event: EventSink, lost: list[OutputFailed]) -> EventSink:
 
 
 def _with_way_on(error: ModelsError, resume_with: str | None) -> str:
-    """The message of an error, with the command that goes on where there is a checkpoint."""
+    """The message of an error, with the command to resume if there is a checkpoint."""
     if isinstance(error, TrainingInterrupted) and error.checkpoint is not None and resume_with is not None:
         return f"{error}\ngo on with: {resume_with}"
     return str(error)
@@ -262,7 +262,7 @@ def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quie
 
     if checkpoint_dir is None or resume or quiet:
         return
-    with contextlib.suppress(OSError):  # where nobody may look, training itself will say why
+    with contextlib.suppress(OSError):  # training itself reports an unreadable directory
         if path_in(checkpoint_dir).exists():
             stderr().print(
                 f"  the checkpoint in {checkpoint_dir} will be replaced (--resume would go on from it)", style="dim"
@@ -270,7 +270,7 @@ def _remark_on_old_checkpoint(checkpoint_dir: Path | None, *, resume: bool, quie
 
 
 def _leave(error: ModelsError, *, as_json: bool, resume_with: str | None) -> NoReturn:
-    """Tell the user of an expected failure, on standard output too where a program listens, and leave."""
+    """Print an expected failure, with ``as_json`` also on standard output, and exit."""
     report = error.report if isinstance(error, ProofFailed) else None
     if as_json:
         failure: dict[str, Any] = {"event": "failed", "error": type(error).__name__, "message": str(error)}

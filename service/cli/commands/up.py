@@ -1,4 +1,4 @@
-"""``mnist1d up``: from nothing to a server that answers."""
+"""``mnist1d up``: train missing models, then serve them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.status import Standing
 
 NETWORKS = ("conv", "fc")
-"""The convolutional net and its fully connected baseline."""
+"""Networks to train: the convolutional net and its fully connected baseline."""
 
 
 @click.command()
@@ -55,12 +55,12 @@ def command(
         options["training_slots"] = 1
     missing = [network for network in NETWORKS if not versions(repository / f"mnist1d-{network}")]
     if missing and not train_only:
-        # Whatever would keep the server from starting is told before the training, not after it.
+        # Errors that would keep the server from starting are reported before the training, not after it.
         check_addresses(config_from(repository if repository.is_dir() else Path(), options))
     for network in missing:
         _train(network, recipe, seed, steps, lowering, engine, repository)
     if missing:
-        # Only now are there both: whoever was trained before the last saw no counterpart for its report.
+        # Both models exist only now: reports made before the last training had no counterpart.
         _report([network for network in NETWORKS if network != missing[-1]], repository)
     if train_only:
         for network in sorted(set(NETWORKS) - set(missing)):
@@ -93,7 +93,7 @@ def _train(
             "pip install -e '.[train]' in the project's folder",
             Exit.USAGE,
         )
-    # A process of its own: the one that serves must never have imported torch.
+    # In a subprocess, since the process that serves must never import torch.
     arguments = [
         "train",
         "--network",
@@ -117,7 +117,7 @@ def _train(
 
 
 def _report(networks: list[str], repository: Path) -> None:
-    """Write reports again, in processes of their own; one that fails says so, and keeps no server from starting."""
+    """Rewrite reports in subprocesses; a failure is printed there and does not stop the server from starting."""
     for network in networks:
         arguments = ["report", str(repository / f"mnist1d-{network}")]
         subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
@@ -146,7 +146,7 @@ def _print_next_steps(standing: Standing, config: ServerConfig) -> None:
 
 
 def _training_steps(config: ServerConfig, standing: Standing) -> list[str]:
-    """The command that asks for a training run, where there is training and its address is known."""
+    """The command that requests a training run, if the server trains and its control port is known."""
     port = standing.port if config.control_on_main_port else config.control_port
     if not config.training_slots or not port:
         return []

@@ -1,6 +1,6 @@
 """``python -m service.cli.commands.worker NUMBER``: a worker of ``mnist1d serve --workers``, started by its supervisor.
 
-What it shall be is told on its standard input.
+Its configuration is sent on its standard input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.workers.membership import belong_to_parent
 @click.command()
 @click.argument("number", type=int)
 def command(number: int) -> None:
-    """Serve as worker NUMBER of a supervisor, which tells on standard input what to serve."""
+    """Serve as worker NUMBER of a supervisor, which sends the configuration on standard input."""
     belong_to_parent()
     text = sys.stdin.read()
     if not text:

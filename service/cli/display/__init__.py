@@ -1,1 +1,1 @@
-"""What the commands print: tables, progress, colours, JSON."""
+"""Output of the commands: tables, progress, colours, JSON."""

@@ -1,4 +1,4 @@
-"""A load test as it goes on, on a terminal: rate, percentiles and errors. Elsewhere a line now and then."""
+"""Progress of a load test: rate, percentiles and errors on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS = 40
 
 
 class Progress:
-    """Told of each interval of each generator; draws on leaving the time to others: the load has its own process."""
+    """Collects the intervals of all generators and shows them; drawing does not delay the load's processes."""
 
     def __init__(self, setup: Setup, plan: Plan, console: Console) -> None:
         from rich.live import Live
@@ -47,7 +47,7 @@ class Progress:
         self._live.stop()
 
     def add(self, interval: Interval) -> None:
-        """An interval ended."""
+        """Add an interval that has ended."""
         self._intervals.setdefault(round(interval.start_s / self._plan.interval_s), []).append(interval)
         self._all.merge(interval.latency)
         self._errors += interval.errors.total()

@@ -1,4 +1,4 @@
-"""What every command shares: where output goes, how it looks, and what exit codes mean."""
+"""Output and exit codes that all commands share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PIPE_COLUMNS = 200
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds; not NaN, which is within all of them, and not infinite."""
+    """A finite number within bounds; rejects infinity and NaN, which passes click's own check of bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
-        """The number; a usage error otherwise."""
+        """Convert to a finite number; anything else is a usage error."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
@@ -37,47 +37,47 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    """An expected failure; the message says which."""
+    """An expected failure, described by the message."""
     USAGE = 2
-    """The command line or a setting cannot be used; nothing was done."""
+    """The command line or a setting is invalid; nothing was done."""
     REFUTED = 3
     """A proof was carried out and failed."""
     UNREACHABLE = 4
     """No server answered."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """The command was interrupted by Ctrl-C."""
 
 
 def stdout() -> Console:
-    """Results. Colours only on a terminal."""
+    """The console for results; it has colours only on a terminal."""
     from rich.console import Console
 
-    # Where nobody looks at columns, in a pipe or a file, a table keeps its full width.
+    # In a pipe or a file a table keeps its full width.
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 
 
 def stderr() -> Console:
-    """Progress and errors."""
+    """The console for progress and errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_COLUMNS)
 
 
 def fail(message: str, code: Exit = Exit.FAILED) -> NoReturn:
-    """Print ``error: message`` to standard error and leave with ``code``."""
+    """Print ``error: message`` to standard error and exit with ``code``."""
     print_error(message)
     raise click.exceptions.Exit(int(code))
 
 
 def print_error(message: str) -> None:
-    """``error: message`` on standard error."""
+    """Print ``error: message`` to standard error."""
     from rich.text import Text
 
     stderr().print(Text("error: ", style="bold red").append(message, style="not bold default"))
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - whatever json can write
-    """One JSON document on one line of standard output, for programs."""
+def print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print one JSON document on one line of standard output."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
     click.echo(text if can_write(text) else json.dumps(value, allow_nan=False, default=str))
 
@@ -90,10 +90,10 @@ def print_table(
     dispensable: Sequence[str] = (),
     wraps: Container[str] | None = None,
 ) -> tuple[str, ...]:
-    """A table on standard output. Columns whose title ends in a unit or count are the caller's to format.
+    """Print a table on standard output; cells are formatted by the caller.
 
-    `service.cli.display.table.fitted` says what happens where it is too wide. Returns the names of the columns that
-    were left out.
+    A table that is too wide is changed as `service.cli.display.table.fitted` describes. Returns the names of the
+    columns that were left out.
     """
     from service.cli.display.table import fitted
 
@@ -105,5 +105,5 @@ def print_table(
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--json``, passed on as ``as_json``."""
+    """Add the option ``--json`` to a command, passed as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables and colours.")(command)

@@ -1,4 +1,4 @@
-"""Curves on a terminal: dots of Braille characters, two across and four down in each, or plain signs without them.
+"""Curves on a terminal, drawn with Braille characters of 2 by 4 dots, or with plain characters without them.
 
 Shapes: a canvas of ``columns`` by ``rows`` characters, 2 ``columns`` by 4 ``rows`` dots.
 """
@@ -30,12 +30,12 @@ class Curve:
     name: str
     style: str
     points: list[tuple[float, float]] = field(default_factory=list)
-    """(x, y), x ascending; what is not finite is left out."""
+    """Points (x, y) with ascending x; those that are not finite are not drawn."""
     short_name: str = ""
-    """For a legend that has no room for the name."""
+    """Name for a legend without space for the full one."""
 
     def add(self, x: float, y: float) -> None:
-        """One more point. From where an x comes again what follows it is no more."""
+        """Add a point. Earlier points with the same or a larger x are removed."""
         while self.points and self.points[-1][0] >= x:
             self.points.pop()
         self.points.append((x, y))
@@ -51,9 +51,9 @@ def drawn(
     bounds: tuple[float, float] | None = None,
     is_logarithmic: bool = False,
 ) -> Text:
-    """A chart with its title, a scale on the left, the last x and a legend below; without ``bounds`` y fits the points.
+    """Draw a chart with a title, a scale on the left, and the last x and a legend below it.
 
-    A logarithmic scale leaves out what is not above 0.
+    Without ``bounds`` the y axis fits the points. A logarithmic scale leaves out values that are not above 0.
     """
     scale = math.log10 if is_logarithmic else float
     scaled = [[(x, scale(y)) for x, y in curve.points if _has_place(y, is_logarithmic)] for curve in curves]
@@ -83,8 +83,8 @@ def drawn(
 
 
 def _legend(curves: Sequence[Curve], columns: int) -> Text:
-    """Each curve's name and last value, on one line: as far to the right as the scale if it fits there."""
-    columns -= 2  # away from the next chart's
+    """Each curve's name and last value on one line, aligned with the plot area if that leaves enough space."""
+    columns -= 2  # a gap to the next chart
     drawn_curves = [curve for curve in curves if curve.points]
     entries = [f"{curve.name} {_label(curve.points[-1][1])}" for curve in drawn_curves]
     if len("  ".join(entries)) > columns:
@@ -104,7 +104,7 @@ def _has_place(y: float, is_logarithmic: bool) -> bool:
 def _dots(
     points: Sequence[tuple[float, float]], columns: int, rows: int, last_x: float, bottom: float, top: float
 ) -> list[tuple[int, int]]:
-    """Where a curve goes, as (x, y) in dots from the top left."""
+    """The path of a curve, as (x, y) in dots from the top left."""
     width, height = 2 * columns - 1, 4 * rows - 1
     found: list[tuple[int, int]] = []
     before: tuple[int, int] | None = None

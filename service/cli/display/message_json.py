@@ -1,4 +1,4 @@
-"""A message of a contract as JSON for programs."""
+"""Convert API messages to JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _LARGEST_EXACT: Final = 2**53
-"""Below it every whole number is a double of its own; beyond it a double may stand for its neighbours."""
+"""Up to this every whole number is represented exactly by a double."""
 
-# The details of an error: the contract names none of them, and what is packed is printed only if the pool knows it.
+# Packed messages are printed only if the pool has them, and the API does not import these error details.
 add(error_details_pb2.DESCRIPTOR)
 
 
 def as_json(message: Message) -> dict[str, Any]:
-    """By the contract's own names; numbers that JSON lacks are text.
+    """Convert a message to JSON with the field names of the .proto file; NaN and infinity become text.
 
-    A ``google.protobuf.Struct`` has floating-point numbers only: what is whole there is written without a point.
+    A ``google.protobuf.Struct`` has only floating-point numbers: whole ones are written as integers.
     """
     plain: dict[str, Any] = MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=False, descriptor_pool=POOL
@@ -37,7 +37,7 @@ def _told(plain: Any, descriptor: Any) -> Any:  # noqa: ANN401 - what JSON has; 
     if descriptor.full_name == "google.protobuf.Any":
         descriptor = POOL.FindMessageTypeByName(plain["@type"].rpartition("/")[2])
     if not isinstance(plain, dict):
-        return plain  # a message with a JSON form of its own, such as a timestamp
+        return plain  # a message with a special JSON form, such as a timestamp
     return {name: _field_told(value, descriptor.fields_by_name.get(name)) for name, value in plain.items()}
 
 

@@ -1,8 +1,8 @@
-"""Standard output and error as every command finds them: what cannot be written ends in a message, not in a traceback.
+"""Guarded standard output and error: a failed write ends in a message, not in a traceback.
 
-`guarded` puts itself between a command and the two streams. A result that nobody can read is a failed command, so that
-a full disk, a closed pipe and a closed descriptor raise `OutputFailed`. Standard error is different: when that is lost,
-there is nobody left to tell, and the work goes on. What an encoding does not have becomes a question mark.
+`guarded` wraps the two streams of a command. A command whose result cannot be written has failed, so that a full disk,
+a closed pipe and a closed descriptor raise `OutputFailed`. Errors on standard error are ignored, since they cannot be
+reported, and the work goes on. Characters that an encoding lacks become question marks.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class OutputFailed(click.ClickException):
-    """Standard output takes nothing more; exit code 1."""
+    """Standard output cannot be written; exit code 1."""
 
     def __init__(self, error: OSError) -> None:
         why = "nobody reads it any more" if error.errno == errno.EPIPE else error.strerror or str(error)
         super().__init__(f"standard output: {why}")
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click calls it so
-        """Show the error as `service.cli.display.console.fail` shows every other one."""
+        """Print the error as `service.cli.display.console.fail` does."""
         from service.cli.display.console import print_error
 
         print_error(self.message)
@@ -35,7 +35,7 @@ class OutputFailed(click.ClickException):
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Guard ``sys.stdout`` and ``sys.stderr``; they come back afterwards."""
+    """Guard ``sys.stdout`` and ``sys.stderr`` inside the block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Output(sys.stdout), _Errors(sys.stderr)
     try:
@@ -45,7 +45,7 @@ def guarded() -> Iterator[None]:
 
 
 def can_write(text: str) -> bool:
-    """Whether standard output has every character of ``text``."""
+    """Whether the encoding of standard output has every character of ``text``."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -54,7 +54,7 @@ def can_write(text: str) -> bool:
 
 
 class _Guard:
-    """A text stream without a way around it: no ``buffer``, no ``reconfigure``."""
+    """A text stream that cannot be bypassed: it has no ``buffer`` and no ``reconfigure``."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream  # None where the descriptor was closed before the program began
@@ -71,7 +71,7 @@ class _Guard:
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
-            raise TypeError(f"expected text, got {type(text).__name__}")  # what click asks a stream, to know its kind
+            raise TypeError(f"expected text, got {type(text).__name__}")  # click tests the kind of a stream with this
         try:
             if text:
                 self._writable().write(text.encode(self.encoding, self.errors).decode(self.encoding))
@@ -91,8 +91,8 @@ class _Guard:
             raise OSError(errno.EBADF, "it is closed")
         return self._stream
 
-    def _lose(self, error: OSError) -> None:  # noqa: ARG002 - for those who tell of it
-        """The stream is lost: Python must not try again, on its way out, to write what is still in its buffer."""
+    def _lose(self, error: OSError) -> None:  # noqa: ARG002 - used by a subclass
+        """Redirect a failed stream to /dev/null, so that Python does not try to flush its buffer again at exit."""
         with contextlib.suppress(OSError):
             null = os.open(os.devnull, os.O_WRONLY)
             try:
@@ -108,4 +108,4 @@ class _Output(_Guard):
 
 
 class _Errors(_Guard):
-    """Nobody can be told that nobody can be told."""
+    """Standard error, whose failures are ignored since they cannot be reported."""

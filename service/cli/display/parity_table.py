@@ -1,7 +1,6 @@
-"""A parity report as tables: what was checked, and how far the values lie apart.
+"""Print a parity report as tables of its checks and of the differences of values.
 
-Draws the JSON form of `models.artifact.parity_report.ParityReport`, which is also what manifests and ``ProofFailed``
-carry.
+The input is the JSON form of `models.artifact.parity_report.ParityReport`, as in manifests and ``ProofFailed``.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def draw_report(console: Console, report: Mapping[str, Any], *, title: str) -> None:
-    """The checks, the values compared, and the verdict on a line of its own."""
+    """Print the checks, the compared values, and the verdict on the last line."""
     if report["checks"]:
         checks = _table(title, "check", "", "found")
         for check in report["checks"]:
             checks.add_row(check["name"], _mark(passed=check["passed"]), Text(check["detail"], overflow="fold"))
         console.print(checks)
-    else:  # it was refuted before there was anything to check
+    else:  # it failed before the first check
         console.print(Text(title, style="bold"))
     rows = list(value_rows(report))
     if rows:

@@ -1,6 +1,6 @@
-"""How a run looks while it runs: a progress bar on a terminal, plain lines in a log, JSON lines for programs.
+"""Displays of a local training run: a progress bar on a terminal, plain lines in a log, JSON lines for programs.
 
-Each display is a sink for the events of ``models.training.events``; none of them knows how a run is made.
+Each display is a sink for the events of ``models.training.events`` and independent of the pipeline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVALUATIONS_SHOWN: Final = 10
-"""About so many in a run are worth a line each; programs get them all."""
+"""About how many evaluations of a run get a line; JSON output has them all."""
 DOING: Final = {
     "load": "loading PyTorch",
     "data": "making the data",
@@ -34,28 +34,28 @@ DOING: Final = {
     "gate": "comparing at the gate",
     "publish": "writing the report and publishing",
 }
-"""What a stage does, for those who wait; training tells more than that itself."""
+"""Description of each stage, shown while it runs; training shows its progress instead."""
 _ANNOUNCED: Final = ("load", "prepare", "export")
-"""Stages that may take seconds and tell nothing meanwhile: a log would look dead without a line."""
+"""Stages that may take seconds without an event, and therefore get a line in a log when they begin."""
 
 
 @contextlib.contextmanager
 def json_lines() -> Iterator[events.EventSink]:
-    """Every event as one line of JSON on standard output."""
+    """A sink that prints every event as one line of JSON on standard output."""
     yield lambda event: click.echo(events.to_json_line(event))
 
 
 @contextlib.contextmanager
 def silent() -> Iterator[events.EventSink]:
-    """Nothing at all."""
+    """A sink that shows nothing."""
     yield events.ignore
 
 
 @contextlib.contextmanager
 def live(console: Console | None = None) -> Iterator[events.EventSink]:
-    """On a terminal what is being done, and a progress bar with loss, accuracy, steps/s and time left; elsewhere lines.
+    """A sink with a status and a progress bar with loss, accuracy, steps/s and time left; plain lines in a log.
 
-    Writes to standard error, where progress belongs.
+    Writes to standard error.
     """
     console = stderr() if console is None else console
     status = Progress(TextColumn(" "), SpinnerColumn(), TextColumn("{task.description}"), console=console)
@@ -110,7 +110,7 @@ class _Live:
                 pass
 
     def _is_due(self, step: int) -> bool:
-        """Whether to show the evaluations of this step: about ten in a run, the first and the last among them."""
+        """Whether to show the evaluations of this step: about ten in a run, including the first and the last."""
         if step >= self._due_step or step == self._total_steps:
             self._shown_step, self._due_step = step, step + self._total_steps // EVALUATIONS_SHOWN
         return step == self._shown_step
@@ -120,12 +120,12 @@ class _Live:
 
 
 def announcement(stage: str) -> str:
-    """A line in a log for a stage that begins; empty for one whose end is soon enough."""
+    """The log line for a stage that begins; empty for short stages."""
     return f"{DOING[stage]} ..." if stage in _ANNOUNCED else ""
 
 
 def stage_line(event: events.StageFinished) -> str:
-    """``prove     all 12 checks passed on 1000 examples (0.6 s)``."""
+    """The line for a stage that ended: ``prove     all 12 checks passed on 1000 examples (0.6 s)``."""
     return f"{event.stage:<9} {_describe(event.stage, event.detail)} ({event.duration_s:.1f} s)"
 
 
@@ -142,7 +142,7 @@ def _figures(event: events.Progress) -> str:
     )
 
 
-def _describe(stage: str, detail: Any) -> str:  # noqa: ANN401 - each stage has details of its own
+def _describe(stage: str, detail: Any) -> str:  # noqa: ANN401 - differs between stages
     match stage:
         case "load":
             return "PyTorch is loaded"
@@ -166,7 +166,7 @@ def _describe(stage: str, detail: Any) -> str:  # noqa: ANN401 - each stage has 
 
 
 def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    """Format a duration: ``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

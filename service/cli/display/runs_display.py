@@ -1,6 +1,6 @@
-"""A training run as it is watched: curves on a terminal, plain lines elsewhere, JSON lines for programs.
+"""Displays of a watched training run: curves on a terminal, plain lines elsewhere, JSON lines for programs.
 
-Each display is told of the events of the contract, one by one, and knows nothing of where they come from.
+Each display gets the events one by one, independently of where they come from.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 _CHART_ROWS = 9
 _FEWEST_ROWS = 3
-"""Less is no chart."""
+"""Least rows of a chart; with fewer it is left out."""
 _ROWS_AROUND = 3
 """Rows that a chart needs for title, axis and legend."""
 _WIDEST_CHART = 70
 _NARROWEST_PAIR = 90
-"""Columns of a terminal from which the two charts stand side by side."""
+"""Least columns of a terminal for two charts side by side."""
 _BAR_COLUMNS = {_NARROWEST_PAIR: 16, 110: 30}
-"""Columns of the progress bar, by the smallest width of terminal that they are for."""
+"""Columns of the progress bar, by the least width of the terminal."""
 _SHORTEST_BAR = 8
 _FRAMES_PER_S = 8
 _UNKNOWN = "UNKNOWN"
-"""Words for `pb.Serving.state`."""
+"""A value of `pb.Serving.state`."""
 
 
 class Display(Protocol):
-    """What is told of a run."""
+    """A display of the events of a run."""
 
     def __enter__(self) -> Display: ...
 
@@ -52,16 +52,16 @@ class Display(Protocol):
     ) -> None: ...
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
-        """Something has happened."""
+        """Show an event."""
         ...
 
     def gap(self, error: ServerError) -> None:
-        """The server is away and is looked for again."""
+        """Show that the server is unavailable and the client reconnects."""
         ...
 
 
 class JsonLines:
-    """Every event as one line of JSON on standard output."""
+    """Prints every event as one line of JSON on standard output."""
 
     def __enter__(self) -> JsonLines:
         return self
@@ -76,11 +76,11 @@ class JsonLines:
         print_json(as_json(event))
 
     def gap(self, error: ServerError) -> None:
-        """Nothing: no event is missed."""
+        """Print nothing, since no event is missed."""
 
 
 class Lines:
-    """A line for what matters: stages, about ten evaluations, attempts."""
+    """Prints a line for each stage and attempt, and for about ten evaluations."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -104,7 +104,7 @@ class Lines:
             self._console.print(Text(f"  {line}"))
 
     def gap(self, error: ServerError) -> None:
-        """Said once, however often it is looked for."""
+        """Print a line, once until the server answers again."""
         if not self._is_away:
             self._is_away = True
             self._console.print(Text(f"  the server is away, looking for it ({error.message})", style="dim"))
@@ -119,7 +119,7 @@ class Lines:
         return line_of(event)
 
     def _evaluation(self, evaluated: pb.Evaluated) -> str:
-        """About ten in a run, the first and the last among them."""
+        """The line for an evaluation; empty but for about ten in a run, including the first and the last."""
         if evaluated.step >= self._due_step or evaluated.step == self._total_steps:
             self._shown_step = evaluated.step
             self._due_step = evaluated.step + self._total_steps // EVALUATIONS_SHOWN
@@ -130,7 +130,7 @@ class Lines:
 
 
 class Live:
-    """On a terminal: a progress bar with loss and accuracy curves, and a line for each stage above them."""
+    """Shows a progress bar with loss and accuracy curves on a terminal, and a line for each stage above them."""
 
     def __init__(self, run: TrainingRun, console: Console) -> None:
         from rich.live import Live as RichLive
@@ -153,7 +153,7 @@ class Live:
     ) -> None:
         self._live.stop()
         if self.loss["batches"].points:
-            # The picture that stays; what does not fit can be scrolled to.
+            # The final charts in full height; the terminal can be scrolled.
             self._console.print(self._charts(self._console.width, None))
 
     def tell(self, event: pb.TrainingRunEvent) -> None:
@@ -181,7 +181,7 @@ class Live:
                 self._console.print(Text(f"  {line}"))
 
     def gap(self, error: ServerError) -> None:
-        """Show that the server is away, with its error."""
+        """Show that the server is unavailable, with its error."""
         self._is_away = True
         self._stage = f"the server is away, looking for it ({error.code.name})"
 
@@ -190,10 +190,10 @@ class Live:
         self.accuracy[name].add(step, accuracy)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What is below the lines, drawn anew for each frame."""
+        """The live part below the lines, which is drawn again for each frame."""
         width = options.max_width
         head_rows = 3 if width >= _NARROWEST_PAIR else 4  # with an empty line before and after
-        # The last row is the cursor's.
+        # The last row is for the cursor.
         yield Group(Text(), self._head(width), Text(), self._charts(width, options.max_height - head_rows - 1))
 
     def _head(self, width: int) -> RenderableType:
@@ -218,7 +218,7 @@ class Live:
         return Group(title, line)
 
     def _charts(self, width: int, height: int | None) -> Table:
-        """Both charts; where ``height`` rows are too few for them only the loss, or nothing."""
+        """Both charts; only the loss, or nothing, if ``height`` rows are not enough."""
         is_pair = width >= _NARROWEST_PAIR
         rows, count = _CHART_ROWS, 2
         if height is not None:
@@ -253,7 +253,7 @@ def _curves() -> dict[str, Curve]:
 
 
 def line_of(event: pb.TrainingRunEvent) -> str:
-    """A line for people; empty for what is not worth one."""
+    """The line for an event; empty for events that are not shown."""
     match event.WhichOneof("event"):
         case "attempt_started" if event.attempt_started.attempt > 1:
             return f"begun again, attempt {event.attempt_started.attempt}"
@@ -279,7 +279,7 @@ def _stage_line(finished: pb.StageFinished) -> str:
 
 
 def print_outcome(run: TrainingRun, console: Console, *, has_just_ended: bool = False) -> None:
-    """How a run that is done ended, and how its version is served now; what was so a moment ago, if that is unknown."""
+    """Print how a run ended, and the state of its version now, or at the end of the run if that is unknown."""
     snapshot, result = run.snapshot, run.result
     if result is None:
         reason = run.error.message if run.error is not None else ""
@@ -307,7 +307,7 @@ def print_outcome(run: TrainingRun, console: Console, *, has_just_ended: bool = 
 
 
 def _served(now: pb.Serving, at_the_end: pb.Serving, *, has_just_ended: bool) -> str:
-    """``now`` is what the worker that was asked knows: of several, it may not have looked since the run ended."""
+    """The state of the version; ``now`` may be UNKNOWN if the worker that answered has not scanned the directory."""
     if now.state != _UNKNOWN or at_the_end.state in ("", _UNKNOWN):
         return _standing(now)
     if has_just_ended:

@@ -1,4 +1,4 @@
-"""How a sweep looks while it runs: a bar over all steps on a terminal, a line a trial, JSON lines for programs."""
+"""Displays of a sweep: a progress bar on a terminal, a line per trial, JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def silent() -> Iterator[Watcher]:
-    """Nothing at all."""
+    """A watcher that shows nothing."""
     yield Nobody()
 
 
 @contextlib.contextmanager
 def json_lines() -> Iterator[Watcher]:
-    """A line of JSON on standard output for each trial that ends."""
+    """A watcher that prints a line of JSON on standard output for each trial that ends."""
     yield _JsonLines()
 
 
 @contextlib.contextmanager
 def live(console: Console | None = None) -> Iterator[Watcher]:
-    """A line for each trial that ends, and on a terminal a bar over the steps of all. Writes to standard error."""
+    """A watcher that prints a line per finished trial, and on a terminal a progress bar, to standard error."""
     console = stderr() if console is None else console
     progress = Progress(
         TextColumn("  [bold]{task.description}"),
@@ -70,7 +70,7 @@ class _Live:
         self._console, self._progress = console, progress
         self._bar = progress.add_task("sweep", total=None, figures="", visible=False)
         self._steps: dict[str, int] = {}
-        """Steps taken, by digest; all of them for a trial that ended."""
+        """Steps done by each trial, by digest; all of its steps for a trial that ended."""
         self._ended = self._count = 0
 
     def begins(self, missing: Sequence[Trial], present: int) -> None:
@@ -100,7 +100,7 @@ class _Live:
 
 
 def _in_words(outcome: Outcome) -> tuple[str, str]:
-    """What came of a trial, and in which style to say it."""
+    """The outcome of a trial in words, and the style to print it."""
     if not isinstance(outcome, TrialResult):
         return f"failed: {outcome.message}", "red"
     scores = ", ".join(

@@ -1,4 +1,4 @@
-"""Tables for a terminal of any width: a word or a number is never cut in the middle."""
+"""Tables for terminals of any width, in which words and numbers are never split."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
 
 _GAP = 2
-"""Columns of the terminal between two of a table."""
+"""Terminal columns between two columns of a table."""
 _EDGES = 2
-"""Columns that the left and the right edge of a table take."""
+"""Terminal columns for the left and the right edge of a table."""
 
 
 class Fitted(NamedTuple):
-    """What to print."""
+    """A table that fits the console."""
 
     shown: RenderableType
     left_out: tuple[str, ...]
-    """Names of the columns that there was no room for."""
+    """Names of the columns that were left out."""
 
 
 def fitted(
@@ -38,10 +38,10 @@ def fitted(
     dispensable: Sequence[str] = (),
     wraps: Container[str] | None = None,
 ) -> Fitted:
-    """A table as wide as its cells, which are console markup; else the first of these that the console has room for.
+    """Make a table that fits the console. Cells are console markup.
 
-    Lines broken between words, in headers and in the columns of ``wraps`` (None: in any); then ``dispensable`` columns
-    left out, the first one first; in the end no table, but a block of lines for each row.
+    If the table is too wide, lines are wrapped between words, in headers and in the columns of ``wraps`` (None: in all
+    of them); then ``dispensable`` columns are left out in their order; finally each row becomes a block of lines.
     """
     for count in range(len(dispensable) + 1):
         left_out = dispensable[:count]
@@ -55,7 +55,7 @@ def fitted(
 
 
 def _widths(console: Console, cells: Sequence[Sequence[str]], may_wrap: Sequence[bool]) -> list[int] | None:
-    """How wide each column is to be; None where the console is too narrow for that."""
+    """The width of each column; None if the console is too narrow."""
     widths, least = [], []
     for column, wraps in zip(zip(*cells, strict=True), may_wrap, strict=True):
         sizes = [_size(console, cell) for cell in column]
@@ -71,7 +71,7 @@ def _widths(console: Console, cells: Sequence[Sequence[str]], may_wrap: Sequence
 
 
 def _size(console: Console, cell: str) -> Measurement:
-    """Columns of the longest word, and of the longest line."""
+    """The widths of the longest word and of the longest line."""
     text = Text.from_markup(cell)
     return text.__rich_measure__(console, console.options)
 
@@ -82,7 +82,7 @@ def _table(title: str, cells: Sequence[Sequence[str]], widths: Sequence[int]) ->
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, _GAP - 1, 0, 0),  # the box has one of its own between columns
+        padding=(0, _GAP - 1, 0, 0),  # the box adds one between columns
         pad_edge=False,
     )
     for name, width in zip(cells[0], widths, strict=True):

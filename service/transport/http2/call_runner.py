@@ -18,8 +18,7 @@ from service.rpc.calls import (
     request_log,
 )
 from service.rpc.methods import Begun, Bidi, Opened, ServerStream, Unary
-from service.transport.http2.opened_stream import OpenedStream
-from service.transport.http2.request_queue import RequestQueue
+from service.transport.http2.request_streams import OpenedStream, RequestQueue
 from service.wire.messages import MessageError
 from service.wire.statuses import DEFECT
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from typing import TYPE_CHECKING, Final, cast
 
-from service.transport.http2 import abuse, peer
-from service.transport.http2.control_frames import ControlFrames
-from service.transport.http2.draining import Draining
-from service.transport.http2.header_frames import HeaderFrames
-from service.transport.http2.reset_streams import ResetStreams
-from service.transport.http2.sender import Sender
+from service.transport.http2 import abuse
+from service.transport.http2.fast_path import WholeMessages
+from service.transport.http2.receiving import DRAIN_PING, ControlFrames, HeaderFrames
+from service.transport.http2.sending import ResetStreams, Sender
 from service.transport.http2.stream import RECEIVE_WINDOW
 from service.transport.http2.tls import is_resumed
-from service.transport.http2.whole_messages import WholeMessages
 from service.wire import frames
 from service.wire.errors import ConnectionFailure, ErrorCode, StreamFailure
 
@@ -24,6 +22,88 @@ if TYPE_CHECKING:
 
     from service.transport.http2.shared import Shared
     from service.transport.http2.stream import Stream
+
+
+def _peer_name(transport: asyncio.BaseTransport) -> str:
+    """The peer's address as gRPC writes it, for example ``ipv4:127.0.0.1:5000``."""
+    address = transport.get_extra_info("peername")
+    if isinstance(address, tuple) and len(address) >= 2:
+        host, port = str(address[0]), address[1]
+        return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+    return "unix:" if isinstance(address, str | bytes) else "unknown"
+
+
+def _set_no_delay(transport: asyncio.BaseTransport) -> None:
+    """Set TCP_NODELAY, so that small responses are sent at once. asyncio sets it only if the socket object's ``proto``
+    is TCP, which sockets from another process may lack.
+    """
+    plain = transport.get_extra_info("socket")
+    if plain is not None and plain.family in (socket.AF_INET, socket.AF_INET6):
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def negotiated_h2(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer negotiated ``h2`` by ALPN; always True without TLS (RFC 9113, section 3.2). OpenSSL does not
+    fail the handshake if client and server have no protocol in common.
+    """
+    secured = transport.get_extra_info("ssl_object")
+    return secured is None or secured.selected_alpn_protocol() == "h2"
+
+
+class Draining:
+    """The draining of one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.is_under_way = False
+        self.since_s = 0.0
+        """When draining began, on the loop's clock."""
+        self.final_stream_id = frames.LARGEST_STREAM_ID
+        """Streams with higher numbers are refused."""
+        self._connection = connection
+        self._reason = "server stopping"
+        self._on_acknowledged: Callable[[], None] | None = None
+
+    @property
+    def refuses_streams(self) -> bool:
+        """Whether the second GOAWAY, with the last stream that is served, was sent."""
+        return self.final_stream_id != frames.LARGEST_STREAM_ID
+
+    def begin(self, reason: str, on_acknowledged: Callable[[], None] | None = None) -> None:
+        """Tell the peer to use other connections for new calls. Calls on their way are still served: streams are
+        refused only after the peer has acknowledged the GOAWAY.
+
+        ``on_acknowledged`` is called then, or when the connection is gone; at once if it is draining already.
+        """
+        if self.is_under_way or self._connection.is_closed:
+            if on_acknowledged is not None:
+                on_acknowledged()
+            return
+        self.is_under_way = True
+        self.since_s = self._connection.loop.time()
+        self._reason, self._on_acknowledged = reason, on_acknowledged
+        self._connection.write(
+            frames.goaway(frames.LARGEST_STREAM_ID, ErrorCode.NO_ERROR, reason) + frames.ping(DRAIN_PING)
+        )
+
+    def acknowledged(self) -> None:
+        """Refuse further streams: the peer has acknowledged the GOAWAY, or is gone."""
+        if self.is_under_way:
+            self.refuse_streams()
+        on_acknowledged, self._on_acknowledged = self._on_acknowledged, None
+        if on_acknowledged is not None:
+            on_acknowledged()
+
+    def refuse_streams(self) -> None:
+        """Refuse streams beyond the present ones; the connection closes once they are done."""
+        connection = self._connection
+        if connection.is_closed or self.refuses_streams:
+            return
+        self.is_under_way = True
+        self.final_stream_id = connection.last_stream_id
+        connection.write(frames.goaway(self.final_stream_id, ErrorCode.NO_ERROR, self._reason))
+        if not connection.streams:
+            connection.close()
+
 
 _log = logging.getLogger(__name__)
 
@@ -87,13 +167,13 @@ class Connection(asyncio.Protocol):
         """Set up the connection; its TLS handshake, if any, is over."""
         # A cast and no isinstance: uvloop's transports are no subclasses of asyncio's.
         self.sender.transport = cast("asyncio.Transport", transport)
-        self.peer = peer.name(transport)
-        peer.set_no_delay(transport)
+        self.peer = _peer_name(transport)
+        _set_no_delay(transport)
         if self.shared.is_stopping:
             self.is_closed = True
             self.sender.transport.abort()
             return
-        if not peer.has_agreed(transport):
+        if not negotiated_h2(transport):
             self.is_closed = True
             self.sender.transport.close()
             return

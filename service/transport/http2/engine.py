@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from service.errors import BindError, Code, Status
 from service.transport.http2 import abuse
 from service.transport.http2.call_runner import CallRunner
-from service.transport.http2.caretaker import Caretaker
 from service.transport.http2.connection import Connection
 from service.transport.http2.shared import Shared
+from service.transport.http2.timers import Caretaker
 from service.transport.http2.tls import server_context
 from service.transport.sockets import EVERY, close_server, listening
 

@@ -6,9 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from service.transport.http2 import abuse
-from service.transport.http2.deadlines import Deadlines
-from service.transport.http2.flushing import Flushing
-from service.transport.http2.sender import Unread
+from service.transport.http2.sending import Flushing, Unread
+from service.transport.http2.timers import Deadlines
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,11 +6,12 @@ It is also the `CallContext` of its handler, and a `Responder` on the express la
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from service.errors import Code, Status
-from service.transport.http2.express_answers import answer_all, end_in_error
 from service.wire import frames, responses
 from service.wire.errors import ErrorCode, StreamFailure
 from service.wire.messages import (
@@ -21,16 +22,111 @@ from service.wire.messages import (
     Packed,
     prefixed,
 )
-from service.wire.statuses import CUT_OFF, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
+from service.wire.statuses import CUT_OFF, DEFECT, LATE, NO_MESSAGE, TOO_MUCH_UNREAD, TWO_MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from service.rpc.methods import Entered
     from service.transport.http2.connection import Connection
-    from service.transport.http2.opened_stream import OpenedStream
-    from service.transport.http2.request_head import RequestHead
-    from service.transport.http2.request_queue import RequestQueue
+    from service.transport.http2.request_heads import RequestHead
+    from service.transport.http2.request_streams import OpenedStream, RequestQueue
+    from service.transport.http2.sending import Sender
+
+
+_log = logging.getLogger(__name__)
+
+
+def answer_all(answers: Sequence[tuple[Stream, bytes]]) -> list[Stream]:
+    """Respond to calls of one method's express lane, and send the responses at once.
+
+    Never raises. Returns the streams that were not answered: their clients read too little, or an exception ended them
+    with INTERNAL.
+    """
+    now_s = time.perf_counter()
+    connection = answers[0][0].connection
+    sender, runner, flushing = connection.sender, connection.shared.runner, connection.shared.flushing
+    path = answers[0][0].path
+    took_s: list[float] = []
+    parts: list[bytes] = []
+    failed: list[Stream] = []
+    size = -1
+    for stream, message in answers:
+        if stream.connection is not connection:
+            _write(sender, parts)
+            connection = stream.connection
+            sender = connection.sender
+            if connection.shared.runner is not runner:
+                runner.express_ended(path, Code.OK, took_s)
+                took_s.clear()
+                runner = connection.shared.runner
+        # `entered` refers back to its responder, the stream: break the reference cycle.
+        stream.entered = stream.asked = None
+        try:
+            body_bytes = len(message) + PREFIX_BYTES
+            if (
+                body_bytes > sender.window
+                or body_bytes > stream.send_window
+                or body_bytes > sender.max_frame_bytes
+                or sender.is_paused
+                or stream.is_over
+            ):
+                _write(sender, parts)
+                refusal = stream.respond(message)
+                if refusal is None:
+                    took_s.append(now_s - stream.began_s)
+                else:
+                    failed.append(stream)
+                    runner.express_ended(path, refusal.code, (now_s - stream.began_s,))
+                continue
+            if body_bytes != size:
+                # Not before the checks: a message above the largest frame has no such pieces.
+                before, prefix = responses.WHOLE.pieces(len(message))
+                size = body_bytes
+            # `Stream.respond` inlined for the common case.
+            sender.window -= body_bytes
+            number = stream.id.to_bytes(4, "big")
+            parts += (
+                responses.HEAD_START, number, before, number, prefix, message, responses.OK_START, number,
+                responses.OK_END,
+            )  # fmt: skip
+            stream.is_over = True
+            if stream.deadline_key:
+                connection.shared.deadlines.remove(stream, stream.deadline_key)
+            streams = connection.streams
+            del streams[stream.id]
+            if not streams:
+                _write(sender, parts)
+                connection.emptied()
+            took_s.append(now_s - stream.began_s)
+        except Exception:  # noqa: BLE001 - a defect, which fails this call only
+            _write(sender, parts)
+            end_in_error(stream)
+            failed.append(stream)
+            runner.express_ended(path, Code.INTERNAL, (now_s - stream.began_s,))
+    _write(sender, parts)
+    runner.express_ended(path, Code.OK, took_s)
+    flushing.now()
+    return failed
+
+
+def end_in_error(stream: Stream) -> None:
+    """End a call that could not be answered: with a status or, if that raises too, by a reset. Called in the handler of
+    the exception, which is logged.
+    """
+    _log.exception("unexpected error while a call was answered", extra={"method": stream.path})
+    try:
+        stream.fail(DEFECT)
+    except Exception:  # noqa: BLE001 - the call must end in any case
+        _log.exception("unexpected error while a call was ended")
+        stream.connection.reset(stream, ErrorCode.INTERNAL_ERROR)
+
+
+def _write(sender: Sender, parts: list[bytes]) -> None:
+    if parts:
+        sender.write(b"".join(parts))
+        parts.clear()
+
 
 RECEIVE_WINDOW: Final = 1024 * 1024
 """Bytes that a client may send ahead on one stream."""

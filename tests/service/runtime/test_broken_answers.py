@@ -10,8 +10,8 @@ import pytest
 
 from service.pb import open_inference_pb2 as pb
 from service.transport.http2 import abuse
-from service.transport.http2.opened_stream import OpenedStream
-from service.transport.http2.sender import Sender
+from service.transport.http2.request_streams import OpenedStream
+from service.transport.http2.sending import Sender
 from service.transport.http2.stream import Stream
 from service.wire.responses import Whole
 from tests.conftest import publish_affine
@@ -119,7 +119,7 @@ async def test_answers_that_a_client_does_not_read_in_time_are_counted_as_failur
 
         monkeypatch.setattr(Stream, "respond", without_window)
         if is_express:  # so that it asks `respond`
-            monkeypatch.setattr("service.transport.http2.express_answers.PREFIX_BYTES", 2**30)
+            monkeypatch.setattr("service.transport.http2.stream.PREFIX_BYTES", 2**30)
         assert await outcome(stubs.inference.ModelInfer(request)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         monkeypatch.undo()
         (stats,) = (await stubs.inference.ModelStatistics(pb.ModelStatisticsRequest(name="affine"))).model_stats

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.rpc.methods import Unary
-from service.transport.http2 import request_head
-from service.transport.http2.header_blocks import HeaderBlocks
+from service.transport.http2 import request_heads
+from service.transport.http2.request_heads import HeaderBlocks
 from service.wire.errors import StreamFailure
 from tests.service.transport.http2 import wire
 from tests.service.transport.http2.peer import Peer
@@ -263,7 +263,7 @@ def test_remembered_blocks_say_what_a_plain_decoder_reads(chosen, order) -> None
         if size is not None:
             encoder.header_table_size = size
         block = encoder.encode(fields, huffman=huffman)
-        expected = outcome(lambda block=block: request_head.parse(decoded(plain, block), METHODS, 16_384))
+        expected = outcome(lambda block=block: request_heads.parse(decoded(plain, block), METHODS, 16_384))
         assert outcome(lambda block=block: blocks.request(block)) == expected
 
 

@@ -11,7 +11,7 @@ import pytest
 from service.transport.http2 import connection as connections
 from service.transport.http2.call_runner import CallRunner
 from service.transport.http2.connection import Connection
-from service.transport.http2.sender import Sender
+from service.transport.http2.sending import Sender
 from service.transport.http2.shared import Shared
 from service.wire import frames
 from tests.fuzz.connection import FakeTransport, check_answer

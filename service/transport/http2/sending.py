@@ -1,4 +1,4 @@
-"""The sending side of a connection: one write per iteration of the event loop, and flow control of responses."""
+"""The way out of a connection: one write for all that one tick brings, and responses wait for the peer's windows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from service.transport.http2.flushing import Flushing
     from service.transport.http2.stream import Stream
+
 
 _FLUSH_FRAMES: Final = 16
 """DATA frames of blocked responses that are handed to the transport at once; it can then pause the writing."""
@@ -200,3 +200,46 @@ class Sender:
         self._out.clear()
         self._blocked.clear()
         self._shut.clear()
+
+
+class Flushing:
+    """The connections of one engine that have data to send."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: list[Sender] = []
+
+    def later(self, sender: Sender) -> None:
+        """Flush ``sender`` in the loop's next iteration, or in the next call of `now`."""
+        if not self._due:
+            self._loop.call_soon(self.now)
+        self._due.append(sender)
+
+    def now(self) -> None:
+        """Flush all senders that are due."""
+        due, self._due = self._due, []
+        for sender in due:
+            sender.flush()
+
+
+_MOST: Final = 1000
+
+
+class ResetStreams:
+    """The numbers of the streams that were reset last, up to 1000 of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, None] = {}
+
+    def add(self, stream_id: int) -> None:
+        """Add a stream, and forget the oldest one if there are too many."""
+        self._numbers[stream_id] = None
+        if len(self._numbers) > _MOST:
+            del self._numbers[next(iter(self._numbers))]
+
+    def discard(self, stream_id: int) -> None:
+        """Forget a stream that the peer has reset too: no more frames will come."""
+        self._numbers.pop(stream_id, None)
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._numbers

@@ -16,8 +16,9 @@ from service.wire.messages import PREFIX_BYTES
 
 if TYPE_CHECKING:
     from service.transport.http2.connection import Connection
-    from service.transport.http2.header_blocks import HeaderBlocks
-    from service.transport.http2.opened_stream import OpenedStream
+    from service.transport.http2.request_heads import HeaderBlocks
+    from service.transport.http2.request_streams import OpenedStream
+
 
 _MESSAGE_AT: Final = frames.MESSAGE_HEADER.size
 LARGEST_BYTES: Final = 64 * 1024
