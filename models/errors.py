@@ -1,22 +1,22 @@
-"""What can go wrong on the way from data to a published model.
+"""The exceptions of this package, from data to a published model.
 
-    ModelsError                 everything below: expected, carries a message for the user
+    ModelsError                 base class: an expected failure, with a message for the user
     ├── InvalidRecipe           a recipe field is out of bounds or unknown (field, value, bound)
     ├── DatasetError            generated data do not have the published hash
     ├── EngineUnavailable       the engine that was asked for cannot train this here
-    ├── CheckpointError         a checkpoint is missing, damaged, of another run, or cannot be kept
+    ├── CheckpointError         a checkpoint is missing, damaged, of another run, or cannot be written
     ├── TrainingDiverged        the loss is no longer a finite number; names the step
     ├── TrainingInterrupted     Ctrl-C, SIGTERM or SIGHUP; names the checkpoint that was left
     ├── ArtifactError           a published model is incomplete, damaged or not servable
-    │   └── GoldenMismatch      its goldens do not replay within their tolerance
+    │   └── GoldenMismatch      the goldens of a model do not replay within their tolerance
     ├── ProofFailed             a parity check failed; carries the report; nothing was published
     ├── GateNotMet              another version is better on the held-out examples; nothing was published
     ├── PublicationError        the repository cannot take the new version
-    ├── InvalidSweep            what a sweep is asked for makes no trials: field, value, bound
-    ├── SweepUnavailable        nothing is there to run a sweep's trials: no Ray, or no cluster
+    ├── InvalidSweep            an argument of a sweep is out of bounds or contradicts another (field, value, bound)
+    ├── SweepUnavailable        a sweep's trials cannot run: torch, Ray or the cluster is missing
     └── TrialFileError          a results folder, or a trial's file in it, cannot be read or written
 
-Anything else that is raised is a defect.
+Any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class TrainingInterrupted(ModelsError):
 
 
 class ArtifactError(ModelsError):
-    """A published model that cannot be loaded as one."""
+    """A published model that is incomplete, damaged or cannot be served."""
 
 
 class GoldenMismatch(ArtifactError):
@@ -84,7 +84,7 @@ class GoldenMismatch(ArtifactError):
 
 
 class ProofFailed(ModelsError):
-    """The exported model is not the trained one, as far as the proof can tell."""
+    """The proof found that the exported model differs from the trained one; ``report`` has the details."""
 
     def __init__(self, message: str, report: dict[str, Any]) -> None:
         self.report = report
@@ -104,12 +104,12 @@ class PublicationError(ModelsError):
 
 
 class InvalidSweep(ModelsError):
-    """A sweep that cannot be made of what was asked for."""
+    """An argument of a sweep that is out of bounds or contradicts another."""
 
 
 class SweepUnavailable(ModelsError):
-    """What was to run the trials of a sweep is not installed or cannot be reached."""
+    """A sweep whose trials cannot run: torch or Ray is not installed, or the cluster cannot be reached."""
 
 
 class TrialFileError(ModelsError):
-    """A results folder whose files cannot be read, or that takes no new ones."""
+    """A results folder whose files cannot be read or written."""

@@ -1,7 +1,7 @@
 """The gate: a new version is published only if it is at least as good as another one on the held-out examples.
 
 The test set decides nothing, and no version is measured on examples that it was trained on. So both must have held out
-the same examples, and what is compared is what training recorded of them in either manifest. Torch-free.
+the same examples, and the accuracies that training recorded for them in both manifests are compared. Torch-free.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from models.training.recipes import TrainingRecipe
 
 Gate: TypeAlias = Callable[[], Path | None]
-"""Gives the directory of the version to compare with; None where there is none, and then the gate is met."""
+"""Returns the directory of the version to compare with; None if there is none, and then the gate is met."""
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What was compared, and what came of it."""
+    """The result of a gate: what was compared, and whether the new version may be published."""
 
     is_met: bool
     baseline: str
-    """``NAME/VERSION``; empty where there was nothing to compare with."""
+    """``NAME/VERSION``; empty if there was nothing to compare with."""
     candidate_accuracy: float
-    """Share of the held-out examples that is classified rightly, 0 to 1."""
+    """Share of the held-out examples that is classified correctly, 0 to 1."""
     baseline_accuracy: float | None
     """The baseline's share; None if it has no comparable figure."""
     summary: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The decision as plain values for JSON."""
         return asdict(self)
 
 
 def check_can_be_compared(recipe: TrainingRecipe) -> None:
-    """InvalidRecipe unless the recipe holds examples out."""
+    """Raise InvalidRecipe unless the recipe holds examples out."""
     if not recipe.validation:
         raise InvalidRecipe("validation", 0, "must be above 0 with a gate, which compares on held-out examples")
 
@@ -50,7 +50,7 @@ def decide(baseline: Path | None, metrics: Mapping[str, Any], origin: Mapping[st
     """Compare a trained model with the version in a directory.
 
     ``metrics`` and ``origin`` are those of the new model, in the form of a manifest's ``metrics`` and ``provenance``.
-    A baseline that cannot be read or compared does not let the new model through.
+    If the baseline cannot be read or compared, the gate is not met.
     """
     accuracy = float(metrics["validation"]["accuracy"])
     if baseline is None:

@@ -1,7 +1,7 @@
-"""From a recipe to a published model: data, training, evaluation, export, proof, publication.
+"""The pipeline from a recipe to a published model: data, training, evaluation, export, proof, publication.
 
-`run` reads like the method section of a paper. What it publishes was proven first; what cannot be proven is not
-published, and the exception carries the report. Knows nothing of terminals, processes or gRPC.
+`run` calls the stages in order. It publishes a model only after its proof; if that fails, nothing is published and the
+exception carries the report. Knows nothing of terminals, processes or gRPC.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ if TYPE_CHECKING:
     from models.training.recipes import TrainingRecipe
 
 GOLDEN_BATCHES: Final = (1, 2, 64)
-"""Sizes of the recorded batches, consecutive examples of the test set."""
+"""Sizes of the recorded batches, which are consecutive examples of the test set."""
 LABELS: Final = tuple(str(digit) for digit in range(CLASSES))
 
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """What a run has made."""
+    """The published result of a run."""
 
     path: Path
     """The version's directory."""
@@ -67,11 +67,11 @@ class PublishedModel:
     version: int
     manifest: Manifest
     evaluation: Evaluation
-    """On the test set."""
+    """Evaluation on the test set."""
     parity: ParityReport
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as other programs want it; everything else is in the manifest."""
+        """The result as plain values for other programs; everything else is in the manifest."""
         return {
             "path": str(self.path),
             "name": self.name,
@@ -112,16 +112,17 @@ def run(
 ) -> PublishedModel:
     """Train ``recipe`` and publish the result as the next version of ``publish_as``.
 
-    ``lowering`` says what convolution layers become in the file, and changes nothing else; the manifest names it where
+    ``lowering`` says what convolution layers become in the file, and changes nothing else; the manifest names it if
     there are any. ``data`` is the canonical MNIST-1D set unless given. ``checkpoint_dir``, ``resume``,
     ``checkpoint_every`` and ``stop`` are those of `train`. Events of every stage go to ``on_event``. ``run_id`` is kept
-    in the manifest, for `published_run.find`. ``gate`` is asked for a version to compare with when all else is done.
+    in the manifest, for `published_run.find`. ``gate`` is called just before publication for a version to compare with.
 
     Raises:
         PublicationError: the name or the repository cannot be used (noticed before training), or the disk refuses.
         ProofFailed: the exported file is not the trained network; carries the report, and nothing was published.
-        GateNotMet: the version that ``gate`` names is better on the held-out examples, and nothing was published.
-        TrainingInterrupted: ``stop`` said so, during training or between the stages after it.
+        GateNotMet: the version that ``gate`` names is better on the held-out examples or cannot be compared; nothing
+            was published.
+        TrainingInterrupted: ``stop`` returned True, during training or between the stages after it.
         InvalidRecipe, EngineUnavailable, CheckpointError, TrainingDiverged, DatasetError: as `train` and `canonical`
             raise them.
     """
@@ -202,7 +203,7 @@ def run(
 
 
 def record_goldens(network: nn.Module, examples: Examples) -> list[Golden]:
-    """Consecutive examples in batches of `GOLDEN_BATCHES`, with PyTorch's answers: the reference, not the file's."""
+    """Record consecutive examples in batches of `GOLDEN_BATCHES`, with the answers of PyTorch, not of the file."""
     goldens = []
     start = 0
     for index, batch in enumerate(GOLDEN_BATCHES):
@@ -216,7 +217,7 @@ def record_goldens(network: nn.Module, examples: Examples) -> list[Golden]:
 def _beside(
     repository: Path, model_bytes: bytes, history: History, data: Dataset
 ) -> Callable[[Manifest], Mapping[str, bytes]]:
-    """Given the manifest, what lies beside it for people: the history of the run, and its report."""
+    """Return the function from a manifest to the files beside it for people: the run's history and its report."""
 
     def files(manifest: Manifest) -> Mapping[str, bytes]:
         pair = pair_of(Subject.of(manifest, model_bytes, history), repository, data.test)
@@ -229,9 +230,9 @@ def _beside(
 
 
 def _metrics(trained: TrainedNetwork, data: Dataset, test: Evaluation) -> dict[str, Any]:
-    """Figures by split, each example in one of them.
+    """Metrics by split; each example is in one split.
 
-    Those of the held-out examples are as training saw them at the step that the weights are of.
+    Those of the held-out examples are what training measured at the step of the final weights.
     """
     trained_on, _ = split(data.train, trained.recipe.validation, VALIDATION_SEED)
     train_set = evaluate(trained.network, trained_on)
@@ -247,7 +248,7 @@ def _metrics(trained: TrainedNetwork, data: Dataset, test: Evaluation) -> dict[s
 
 
 def _origin(trained: TrainedNetwork, data: Dataset, lowering: Lowering) -> dict[str, Any]:
-    """Everything that decides the file's content; the same run gives the same origin, so the same bytes."""
+    """Everything that decides the file's content; the same run gives the same origin, and so the same bytes."""
     spec = architecture(trained.recipe.network)
     return {
         "network": {"name": spec.name, "title": spec.title, "parameters": spec.parameters, "baseline": spec.baseline},
@@ -265,7 +266,7 @@ def _origin(trained: TrainedNetwork, data: Dataset, lowering: Lowering) -> dict[
 
 
 def _as_text(origin: Mapping[str, Any]) -> dict[str, str]:
-    """For the file's own metadata, which holds strings: plain ones stay, everything else becomes JSON."""
+    """The origin as the strings that the file's metadata holds: strings stay, everything else becomes JSON."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True, allow_nan=False)
         for key, value in origin.items()
@@ -282,7 +283,7 @@ def _manifest(
     duration_s: float,
     about_run: Mapping[str, Any],
 ) -> Callable[[int], Manifest]:
-    """Given a version number, the manifest with it. What is ``about_run`` alone is not in the model's own file."""
+    """Return the function from a version number to its manifest. ``about_run`` is not in the metadata of the model."""
     model = open_model(model_bytes)
     created = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -306,11 +307,11 @@ def _manifest(
     return manifest_for
 
 
-# ---- the frame ---------------------------------------------------------------------------------------------------
+# ---- checks before training --------------------------------------------------------------------------------------
 
 
 def _check_target(repository: Path, name: str) -> None:
-    """Notice now, not after minutes of training, that nothing could be published; leaves nothing behind."""
+    """Raise PublicationError now, not after minutes of training, if nothing can be published; leaves nothing behind."""
     check_model_name(name)
     why_not = why_not_writable(repository / name)
     if why_not is not None:

@@ -1,12 +1,12 @@
 """The proof that an exported model is the trained network.
 
-Four independent opinions on every test example: onnxruntime running the file, PyTorch running the network, NumPy
-summing the lecture's equations in float64, and, for a convolutional net, its fully connected twin. The steps have names
-and an order: what the file is, its names, axes, shapes, dtypes and weights, then values at several batch sizes, argmax,
-and the bits of onnxruntime's answers from batch to batch.
+It compares four independent computations (opinions) of every test example: onnxruntime running the file, PyTorch
+running the network, NumPy summing the lecture's equations in float64, and, for a convolutional net, its fully connected
+twin. The checks have names and an order: the file, its names, axes, shapes, dtypes and weights, then values at several
+batch sizes, argmax, and the bits of onnxruntime's answers from batch to batch.
 
-The tolerance is stated here, before anything is measured, and a report that fails says where. Nothing in this file
-raises because a model is wrong: the report says so, and whoever asked decides.
+The tolerance is stated here, before anything is measured, and a report that fails says where. Nothing in this module
+raises because a model is wrong: the report says so, and the caller decides.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from models.networks.architectures import Architecture
 
 BATCH_SIZES: Final = (1, 2, 7, 64, 1000)
-"""Every example is asked in batches of each of these sizes."""
+"""Every example is run in batches of each of these sizes."""
 
 TOLERANCES: Final[Mapping[str, Tolerance]] = MappingProxyType(
     {"probabilities": Tolerance(absolute=2e-5), "logits": Tolerance(absolute=1e-4, relative=1e-6)}
 )
-"""How far onnxruntime may lie from each other opinion. Argmax must be identical whatever the difference."""
+"""Allowed difference between onnxruntime and each other opinion. Argmax must always be identical."""
 
 TOLERANCE_RATIONALE: Final = (
     "The same for every model, fixed before it is measured: float32 rounds at 1.2e-7 of a value; sums over three "
@@ -60,7 +60,7 @@ TOLERANCE_RATIONALE: Final = (
 )
 
 _Sides: TypeAlias = "tuple[tuple[Any, ...], tuple[Any, ...]]"
-"""Something about (the inputs, the outputs)."""
+"""A property of each input, and of each output."""
 
 PYTORCH: Final = "PyTorch"
 REFERENCE: Final = "NumPy reference"
@@ -69,7 +69,7 @@ TWIN: Final = "dense twin"
 
 @dataclasses.dataclass(frozen=True)
 class _Opinion:
-    """Somebody's answers to all examples, by output name, at a batch size."""
+    """An independent computation of the answers to all examples, by output name, at a batch size."""
 
     name: str
     at_batch: Callable[[int], Mapping[str, NDArray[Any]]]
@@ -84,11 +84,11 @@ def prove(
     goldens: Sequence[Golden] = (),
     expected_weights_sha256: str | None = None,
 ) -> ParityReport:
-    """Compare the file with the network it was exported from; every check is made, whatever the ones before it found.
+    """Compare the file with the network it was exported from; every check is made, even after one has failed.
 
     ``network`` is the trained one, of ``architecture``, float32, in eval mode. ``goldens`` are replayed too if there
-    are any, and ``expected_weights_sha256`` is what the file's weights must hash to, None for any.
-    Batch sizes above ``len(examples)`` are left out; the report says which were used. 0.3 to 1 s for 1,000 examples.
+    are any, and ``expected_weights_sha256`` is the hash that the file's weights must have, None for any. Batch sizes
+    above ``len(examples)`` are left out; the report says which were used. Takes 0.3 to 1 s for 1,000 examples.
     """
     sizes = tuple(size for size in BATCH_SIZES if size <= len(examples))
     file_check, model = _file(model_bytes)
@@ -118,7 +118,7 @@ def prove(
 
 
 def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
-    """Prove a published version again, from nothing but its own files.
+    """Prove a published version again, from its own files only.
 
     The PyTorch network is rebuilt from the weights inside ``model.onnx``; they must have the hash that the manifest's
     provenance recorded when they were trained. ``examples`` are the test set, and the recorded accuracy is measured
@@ -144,7 +144,7 @@ def prove_published(artifact: Artifact, examples: Examples) -> ParityReport:
     return dataclasses.replace(report, checks=checks)
 
 
-# ---- what the file says of itself --------------------------------------------------------------------------------
+# ---- the file, its interface and its weights ---------------------------------------------------------------------
 
 
 def _file(model_bytes: bytes) -> tuple[Check, Model | None]:
@@ -193,7 +193,7 @@ def _interface(name: str, model: Model | None, look: Callable[[Model], _Sides], 
 
 
 def _arrow(pair: _Sides) -> str:
-    """``x -> probabilities, logits``."""
+    """Format inputs and outputs as ``x -> probabilities, logits``."""
     sides = (
         ", ".join(item if isinstance(item, str) else str(list(item)).replace("'", "") for item in side) for side in pair
     )
@@ -201,7 +201,7 @@ def _arrow(pair: _Sides) -> str:
 
 
 def _weights(model_bytes: bytes, network: nn.Module, expected_sha256: str | None) -> Check:
-    """The file holds the network's parameters by name and bit for bit, and they have the hash that was recorded."""
+    """Check that the file holds the network's parameters by name and bit for bit, with the hash that was recorded."""
     try:
         weights = weights_of(model_bytes)
     except ArtifactError as error:
@@ -256,7 +256,7 @@ def torch_answers(network: nn.Module, x_BL: torch.Tensor, batch: int) -> dict[st
 def _compare_all(
     model: Model | None, opinions: Sequence[_Opinion], x_BL: NDArray[np.float32], sizes: Sequence[int]
 ) -> dict[str, list[Comparison]]:
-    """onnxruntime against every opinion, for every output and batch size."""
+    """Compare onnxruntime with every opinion, for every output and batch size."""
     comparisons: dict[str, list[Comparison]] = {opinion.name: [] for opinion in opinions}
     for batch in sizes:
         answers, why = _onnxruntime_answers(model, x_BL, batch)
@@ -285,7 +285,7 @@ def _onnxruntime_answers(
 
 
 def _argmax(comparisons: Sequence[Comparison]) -> Check:
-    """Every opinion gives every example the same class, by logits and by probabilities."""
+    """Check that every opinion gives every example the same class, by logits and by probabilities."""
     answered = [comparison for comparison in comparisons if comparison.example is not None]
     if not answered or len(answered) < len(comparisons):
         return Check("argmax", passed=False, detail="not every comparison could be made")
@@ -301,10 +301,10 @@ def _argmax(comparisons: Sequence[Comparison]) -> Check:
 
 
 def _accuracy(artifact: Artifact, examples: Examples) -> Check:
-    """The file classifies as many test examples rightly as the manifest says.
+    """Check that the file classifies as many test examples correctly as the manifest says.
 
-    An example whose two best logits are closer than the tolerance lets them differ may go either way on another
-    machine, and is counted for whichever way was recorded.
+    An example whose two best logits are too close for the tolerance may be classified differently on another machine,
+    so the recorded accuracy may count it as right or wrong.
     """
     test = artifact.manifest.metrics.get("test") if artifact.manifest is not None else None
     if test is None:

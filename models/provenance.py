@@ -1,4 +1,4 @@
-"""Where a model comes from: code, libraries, kind of machine. Never which machine, whose, or in what folder."""
+"""Where a model comes from: code, libraries and kind of machine, but no host name, user name or path."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _GIT_TIMEOUT_S: Final = 10
 
 
 def code() -> dict[str, Any]:
-    """This project's version, and the git commit where it runs from a checkout of its own.
+    """This project's version, and the git commit if it runs from its own checkout.
 
     ``commit`` is None outside of a checkout or without git; ``modified`` says whether ``models/`` differs from it.
     """
     root = Path(models.__file__).resolve().parent.parent
     version = {"version": models.__version__}
     top = _git(root, "rev-parse", "--show-toplevel")
-    # An installed package may lie inside somebody else's checkout, whose commit says nothing about it.
+    # An installed package may lie inside another project's checkout, whose commit says nothing about it.
     if top is None or Path(top) != root:
         return {**version, "commit": None, "modified": None}
     changes = _git(root, "status", "--porcelain", "--", "models")
@@ -48,7 +48,7 @@ def machine() -> str:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints, or None if it cannot say."""
+    """The output of git, or None if it fails."""
     git = shutil.which("git")
     if git is None:
         return None

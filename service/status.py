@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ServerStatus:
     """The state that a server, or one of several workers, reports once after loading its models."""
 
     port: int
@@ -28,6 +28,6 @@ class Standing:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Standing:
+    def from_dict(cls, values: Mapping[str, Any]) -> ServerStatus:
         """Make a state from the result of `to_dict`."""
         return cls(**{**values, "serving": tuple(values["serving"]), "problems": tuple(values["problems"])})

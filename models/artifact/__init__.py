@@ -1,1 +1,1 @@
-"""What a published model is, on disk and in memory: the only part of models that the service knows. No torch."""
+"""Published models on disk and in memory: what a server needs of ``models``. No torch."""

@@ -1,8 +1,8 @@
-"""What a published model is: one ONNX file, a manifest, and goldens. The seam between training and serving.
+"""A published model: one ONNX file, a manifest and goldens. The interface between training and serving.
 
-``<repository>/<name>/<version>/`` holds ``model.onnx``, ``manifest.json`` and ``test_data_set_N/``; what else may lie
-there, ``history.json`` and ``report.html``, is for people, and no server reads it. A directory with only a
-``model.onnx`` is an artifact too; it says that it is unproven. Torch-free: the server imports this file.
+``<repository>/<name>/<version>/`` holds ``model.onnx``, ``manifest.json`` and ``test_data_set_N/``. The optional files
+``history.json`` and ``report.html`` are for people, and no server reads them. A directory with only a ``model.onnx`` is
+an artifact too, but counts as unproven. Torch-free: the server imports this file.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ MANIFEST_FILE = "manifest.json"
 HISTORY_FILE = "history.json"
 REPORT_FILE = "report.html"
 FOR_PEOPLE = frozenset({HISTORY_FILE, REPORT_FILE})
-"""What may lie in a version's directory without being part of the model; it may come and change at any time."""
+"""Files in a version's directory that are not part of the model; they may appear and change at any time."""
 FORMAT_VERSION = 1
 GLANCE_BYTES = 16 * 1024 * 1024
-"""Files up to this size are hashed where a listing looks at them: 16 MiB take about 10 ms."""
+"""Files up to this size are hashed when a repository is listed: 16 MiB take about 10 ms."""
 WIDEST_TOLERANCE = Tolerance(absolute=1e-2, relative=1e-2)
-"""What a manifest may allow at most. Rounding in float16 and bfloat16 stays below it; a proof that allows more would
-hold for other weights too, and so is none."""
+"""The widest tolerance that a manifest may have. Rounding in float16 and bfloat16 stays below it; a wider tolerance
+would also accept other weights, and so prove nothing."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a published model says of itself, as ``manifest.json`` keeps it.
+    """The description of a published model, stored as ``manifest.json``.
 
-    Raises ArtifactError for a tolerance so wide that it would prove nothing.
+    Raises ArtifactError for a tolerance above `WIDEST_TOLERANCE`, which would prove nothing.
     """
 
     name: str
@@ -63,14 +63,14 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tolerances: Mapping[str, Tolerance]
-    """Allowed difference for each output, at most `WIDEST_TOLERANCE`; an output that is not named must replay
+    """Allowed difference for each output, at most `WIDEST_TOLERANCE`; an output without an entry must replay
     exactly."""
     tolerance_rationale: str
     """How the tolerances were set, in a sentence."""
     goldens: tuple[str, ...]
-    """The folders that must be there; a proof that lost half its goldens is no proof."""
+    """Names of the golden folders that must exist; with some of them missing, the proof is not valid."""
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Class labels for each output that has some."""
+    """Class labels by output, for the outputs that have any."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     """The report of the proof that let it be published."""
@@ -102,7 +102,7 @@ class Manifest:
     ) -> Manifest:
         """The manifest of a model and its goldens, with digest and size taken from the bytes.
 
-        ``said`` are the other fields; ``created`` is now where it is left out.
+        ``said`` holds the other fields; ``created`` defaults to the current time.
         """
         return cls(
             name=name,
@@ -118,13 +118,13 @@ class Manifest:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Share of the test set that is classified rightly, 0 to 1; None where nobody measured it."""
+        """Share of the test set that is classified correctly, 0 to 1; None if it was not measured."""
         test = self.metrics.get("test")
         accuracy = test.get("accuracy") if isinstance(test, dict) else None
         return float(accuracy) if isinstance(accuracy, int | float) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The manifest as values for JSON."""
         return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
@@ -144,8 +144,8 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Manifest:
-        """The inverse of `to_dict`; raises ArtifactError naming the field, what it holds and what it should."""
-        # First, and alone: whatever else another format holds, it is not what this program knows.
+        """The inverse of `to_dict`; raises ArtifactError naming the field, the actual and the expected value."""
+        # Checked first: the other fields of an unknown format mean nothing to this program.
         if _get(data, "format_version", int) != FORMAT_VERSION:
             raise ArtifactError(
                 f"manifest, format_version: got {data['format_version']!r}, this program reads {FORMAT_VERSION}"
@@ -200,7 +200,7 @@ class Artifact:
         """
         model_bytes = _read(directory / MODEL_FILE)
         manifest_path = directory / MANIFEST_FILE
-        # A link to nowhere is a manifest that was lost, not a model that never had one.
+        # A dangling symlink means that the manifest was lost, not that the model never had one.
         if not manifest_path.exists() and not manifest_path.is_symlink():
             return cls(directory, model_bytes, None, ())
         manifest = read_manifest(directory)
@@ -247,9 +247,9 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def check_model_file(directory: Path, manifest: Manifest | None = None) -> None:
-    """Raise ArtifactError unless ``model.onnx`` is a file, and, as far as a glance can tell, the manifest's own.
+    """Raise ArtifactError unless ``model.onnx`` is a regular file that passes a quick check against the manifest.
 
-    A glance: the size, and the sha256 of a file of at most `GLANCE_BYTES`. `Artifact.load` looks at all of it.
+    The check compares the size, and the sha256 of a file of at most `GLANCE_BYTES`. `Artifact.load` hashes any file.
     """
     path = directory / MODEL_FILE
     try:
@@ -355,7 +355,7 @@ def _as_float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        return float("inf")  # which nothing here accepts
+        return float("inf")  # `Tolerance` rejects it
 
 
 def _path(within: str, key: str) -> str:

@@ -1,8 +1,8 @@
-"""Do the bits of an answer depend on who shares the batch? They must not.
+"""Check that the bits of an answer do not depend on the other rows in the batch.
 
-A server that collects requests into batches may only do so if every row of the answer is what the row alone would have
-got. This file asks a model the same rows alone, in batches of several sizes cut at several offsets, in another order,
-and beside quite different companions, and compares bits. Knows any ONNX model; not torch.
+A server may only collect requests into batches if every row gets the answer that it would get alone. This module runs a
+model on the same rows alone, in batches of several sizes cut at several offsets, in another order, and beside very
+different rows, and compares the bits. It works for any ONNX model and does not need torch.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Arrays: TypeAlias = "dict[str, np.ndarray]"
 
 NAME: Final = "bit identity"
 OFFSETS: Final = (0, 1, 5)
-"""Where the first batch begins; the rows before it make a smaller batch of their own."""
-_SEED: Final = 20_240_501  # of the shuffled order: any fixed number
-_COMPANION_SCALE: Final = 1_000  # companions far outside of the data, yet finite in float16
+"""Index at which the first full batch begins; the rows before it make a smaller batch."""
+_SEED: Final = 20_240_501  # for the shuffled order; any fixed number will do
+_COMPANION_SCALE: Final = 1_000  # makes neighbouring rows far larger than the data, yet finite in float16
 
 
 class CannotRun(Exception):
-    """onnxruntime refused the inputs; the message is its own, on one line."""
+    """The model cannot be run on the inputs; the message, onnxruntime's or ours, is one line."""
 
 
 def run(model: Model, feeds: Arrays) -> Arrays:
-    """One run, all outputs by name. Raises CannotRun, whatever onnxruntime raised."""
+    """Run the model once and return all outputs by name. Raises CannotRun for any exception of onnxruntime."""
     names = [spec.name for spec in model.outputs]
     try:
         return dict(zip(names, model.run(names, feeds), strict=True))
@@ -41,10 +41,10 @@ def run(model: Model, feeds: Arrays) -> Arrays:
 
 
 def run_batched(model: Model, feeds: Arrays, batch: int, offset: int = 0) -> Arrays:
-    """All rows of ``feeds`` in runs of ``batch`` rows; the first run ends after ``offset`` rows where that is not 0.
+    """Run the model on all rows of ``feeds``, ``batch`` at a time; the first run has ``offset`` rows unless that is 0.
 
-    Returns the answers put together again, one row an example. Raises CannotRun, also if the answers do not have a row
-    for each row of the question.
+    Returns the concatenated answers, one row per example. Raises CannotRun, also if an answer does not have one row per
+    input row.
     """
     count = _rows(feeds)
     parts: list[Arrays] = []
@@ -63,7 +63,7 @@ def run_batched(model: Model, feeds: Arrays, batch: int, offset: int = 0) -> Arr
 def batchable(model: Model) -> str | None:
     """None if rows can be put into one batch, otherwise the reason why not.
 
-    They can if the first axis of every input and output is free, and all of them are the same axis by name.
+    They can if the first axis of every input and output is free and has the same name.
     """
     axes = {}
     for role, specs in (("input", model.inputs), ("output", model.outputs)):
@@ -77,11 +77,11 @@ def batchable(model: Model) -> str | None:
 
 
 def bit_identity(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Check:
-    """The check: every row's bits, alone and in company.
+    """Check that every row has the same bits alone and in every batch.
 
-    ``feeds`` maps every input to an array with one row an example. Each of ``batch_sizes`` is asked at all ``OFFSETS``.
-    Answers differ in bits, not in value: -0.0 is not 0.0 here. Only NaN is NaN whatever its payload, which depends on
-    the instruction that made it and means nothing. Fails, and does not raise, if the model cannot be run.
+    ``feeds`` maps every input to an array with one row per example. Each of ``batch_sizes`` is tried at each offset.
+    Bits are compared, not values: -0.0 differs from 0.0. Only NaNs are all equal, since their payload depends on the
+    instruction that made them and means nothing. Fails, and does not raise, if the model cannot be run.
     """
     if not _rows(feeds):
         return Check(NAME, passed=False, detail="there are no examples")
@@ -106,12 +106,12 @@ def bit_identity(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Che
 
 
 def _situations(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Iterator[tuple[str, np.ndarray, Arrays]]:
-    """(what was done, indices of the examples in the answers' order, answers)."""
+    """Yield (description, indices of the examples in the answers' order, answers) for each way to form batches."""
     count = _rows(feeds)
     everyone = np.arange(count)
     for batch in batch_sizes:
         for offset in OFFSETS:
-            if offset < batch:  # from there on the cuts are those of a smaller offset
+            if offset < batch:  # larger offsets repeat the cuts of smaller ones
                 yield f"in batches of {batch} from {offset}", everyone, run_batched(model, feeds, batch, offset)
     shuffled = np.random.default_rng(_SEED).permutation(count)
     largest = max(batch_sizes, default=2)
@@ -125,7 +125,7 @@ def _situations(model: Model, feeds: Arrays, batch_sizes: Sequence[int]) -> Iter
 
 
 def _with_companions(array: np.ndarray) -> np.ndarray:
-    """Every row followed by its neighbour, scaled up where the rows are floating-point numbers."""
+    """Put a neighbouring row after every row, scaled up if the rows are floating-point numbers."""
     neighbours = np.roll(array, 1, axis=0)
     if array.dtype.kind == "f":
         neighbours = neighbours * array.dtype.type(_COMPANION_SCALE)
@@ -141,7 +141,7 @@ def _windows(count: int, batch: int, offset: int) -> Iterator[tuple[int, int]]:
 
 
 def differing_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Indices of the rows that have other bits in ``b`` than in ``a``; NaN is NaN."""
+    """Indices of the rows whose bits differ between ``a`` and ``b``; NaN equals NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return np.arange(len(a))
     rows_a, rows_b = a.reshape(len(a), -1), b.reshape(len(b), -1)

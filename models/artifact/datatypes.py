@@ -1,4 +1,4 @@
-"""The tensor datatypes, under each of their names.
+"""The tensor datatypes and their names in each library and protocol.
 
 One row for each datatype that the Open Inference Protocol (with Triton's BF16) and onnxruntime both know:
 its protocol name, its ONNX element type, onnxruntime's name for it, and the NumPy dtype that carries it.
@@ -25,7 +25,7 @@ class Datatype:
     name: str
     """Open Inference Protocol name, for example ``FP32``."""
     onnx: int
-    """``onnx.TensorProto.DataType`` value."""
+    """Value of ``onnx.TensorProto.DataType``."""
     ort: str
     """onnxruntime's name, for example ``tensor(float)``."""
     numpy: np.dtype[np.generic]
@@ -37,7 +37,7 @@ class Datatype:
         return self.name in {"FP16", "BF16", "FP32", "FP64"}
 
 
-def _row(name: str, onnx_type: int, ort: str, dtype: Any) -> Datatype:  # noqa: ANN401 - whatever np.dtype takes
+def _row(name: str, onnx_type: int, ort: str, dtype: Any) -> Datatype:  # noqa: ANN401 - anything that np.dtype takes
     return Datatype(name, int(onnx_type), f"tensor({ort})", np.dtype(dtype))
 
 

@@ -1,8 +1,8 @@
-"""The proof of any ONNX file against goldens: recorded inputs and the answers that somebody vouches for.
+"""The proof of any ONNX file against goldens: recorded inputs and their expected outputs.
 
-Nothing is known of the model but its file, and no torch is needed: the file loads, has the inputs and outputs that the
-goldens have, by name, dtype and shape, gives the recorded answers within tolerance, and gives every row the same bits
-alone and in a batch.
+It needs only the model's file, and no torch. It checks that the file loads, has the inputs and outputs of the goldens
+by name, dtype and shape, gives the recorded answers within tolerance, and gives every row the same bits alone and in a
+batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.artifact.tensor_spec import TensorSpec
 
 EXACT: Final = Tolerance()
-"""Equal, bit for bit."""
+"""The tolerance that allows no difference."""
 
 
 def prove_against_goldens(
@@ -40,11 +40,10 @@ def prove_against_goldens(
     *,
     default: Tolerance = EXACT,
 ) -> ParityReport:
-    """Prove any ONNX model; every check is made where the file loads, whatever the ones before it found.
+    """Prove any ONNX model that loads; every check is made, even after one has failed.
 
-    ``tolerances`` maps output names to what is allowed; ``default`` is for floating-point outputs without an entry.
-    Other outputs without one must be equal. Raises ArtifactError if the file is no ONNX model that onnxruntime can
-    load: there is nothing to prove then.
+    ``tolerances`` maps output names to allowed differences; ``default`` is for floating-point outputs without an entry.
+    Other outputs without an entry must be equal. Raises ArtifactError if onnxruntime cannot load the file.
     """
     model = open_model(model_bytes)
     allowed = {
@@ -69,7 +68,7 @@ def prove_against_goldens(
 
 
 def prove_artifact(artifact: Artifact) -> ParityReport:
-    """Replay a published version's goldens within its manifest's tolerances, and hold its manifest to its word.
+    """Replay a published version's goldens within its manifest's tolerances, and check the manifest's interface.
 
     Raises ArtifactError if the file cannot be loaded.
     """
@@ -79,7 +78,7 @@ def prove_artifact(artifact: Artifact) -> ParityReport:
 
 
 def manifest_check(artifact: Artifact) -> Check:
-    """The model's interface is the one that the manifest promises. `Artifact.load` has compared the sha256."""
+    """Check that the model's interface is the one in the manifest. `Artifact.load` has compared the sha256."""
     if artifact.manifest is None:
         return Check("manifest", passed=False, detail="there is none")
     model = open_model(artifact.model_bytes)
@@ -91,7 +90,7 @@ def manifest_check(artifact: Artifact) -> Check:
 
 
 def published_network(artifact: Artifact) -> tuple[str, str]:
-    """(network name, weights sha256) from an artifact's provenance; ArtifactError if it does not say."""
+    """Return (network name, weights sha256) from an artifact's provenance; ArtifactError if missing or unknown."""
     provenance = artifact.manifest.provenance if artifact.manifest is not None else {}
     network = provenance.get("network")
     name = network.get("name") if isinstance(network, dict) else None
@@ -133,11 +132,11 @@ def _comparison(difference: Difference) -> Comparison:
     )
 
 
-# ---- what the file and the goldens say of each other -------------------------------------------------------------
+# ---- the interface of the file and of the goldens ----------------------------------------------------------------
 
 
 def _pairs(model: Model, golden: Golden) -> list[tuple[str, TensorSpec, np.ndarray]]:
-    """(where, spec, recorded array) of every tensor that both have."""
+    """Return (description, spec, recorded array) for every tensor that the model and the golden both have."""
     return [
         (f"{golden.name}, {role} {spec.name!r}", spec, arrays[spec.name])
         for role, specs, arrays in (
@@ -150,9 +149,9 @@ def _pairs(model: Model, golden: Golden) -> list[tuple[str, TensorSpec, np.ndarr
 
 
 def _names(model: Model, goldens: Sequence[Golden]) -> Check:
-    """Goldens feed every input, ask for nothing that the model lacks, and together record every output.
+    """Check that each golden has exactly the model's inputs, and that together they record exactly its outputs.
 
-    One golden may leave outputs out; an output that none records was never compared, and so is not proven.
+    One golden may leave outputs out; an output that no golden records was not compared, and so is not proven.
     """
     inputs, outputs = {spec.name for spec in model.inputs}, {spec.name for spec in model.outputs}
     faults = []
@@ -179,7 +178,7 @@ def _dtypes(model: Model, goldens: Sequence[Golden]) -> Check:
 
 
 def _shapes(model: Model, goldens: Sequence[Golden]) -> Check:
-    """Fixed axes have their length, and a named axis has one length throughout a golden."""
+    """Check that fixed axes have their length, and that a named axis has one length throughout a golden."""
     faults = []
     for golden in goldens:
         lengths: dict[str, int] = {}
@@ -196,7 +195,7 @@ def _shapes(model: Model, goldens: Sequence[Golden]) -> Check:
 
 
 def _bit_identity(model: Model, goldens: Sequence[Golden]) -> Check:
-    """On the rows of the largest golden, where rows can be put into one batch at all."""
+    """Check bit identity on the rows of the largest golden, if rows can be put into one batch."""
     reason = batchable(model)
     if reason is not None:
         return Check(BIT_IDENTITY, passed=True, detail=f"does not apply: {reason}")

@@ -2,7 +2,7 @@
 
 ``test_data_set_N/input_0.pb, output_0.pb`` are ``TensorProto`` files, numbered in the order of the model's inputs
 and outputs; the tensors carry their names. The ONNX model zoo, onnxruntime's test runner and others read the same
-folders. This file knows files and numbers; it does not know which runtime is asked to replay.
+folders. This module does not depend on the runtime that replays them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DTYPES = {datatype.numpy for datatype in DATATYPES.values()}
 
 
 class Infer(Protocol):
-    """Whatever answers a model's inputs with its outputs, both by name."""
+    """A callable that runs a model: it takes the inputs and returns the outputs, both by name."""
 
     def __call__(self, feeds: Arrays, /) -> Mapping[str, np.ndarray]:
         """Run the model once."""
@@ -59,13 +59,13 @@ class Tolerance:
         return f"{self.absolute:g} + {self.relative:g} x |reference|"
 
     def to_dict(self) -> dict[str, float]:
-        """The form the manifest keeps."""
+        """The tolerance as the manifest stores it."""
         return {"absolute": self.absolute, "relative": self.relative}
 
 
 @dataclass(frozen=True)
 class Golden:
-    """One recorded question and its answer."""
+    """The recorded inputs of one run, and the expected outputs."""
 
     name: str
     inputs: Arrays
@@ -80,7 +80,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Difference:
-    """How one output of one replayed golden compares with the record."""
+    """The comparison of one output of a replayed golden with its recorded value."""
 
     golden: str
     batch: int
@@ -89,14 +89,14 @@ class Difference:
     """Largest absolute difference seen; infinite where only one of the two is finite; 1 for unequal strings and
     booleans; 0 if nothing could be compared (``detail`` says why)."""
     worst_index: tuple[int, ...] | None
-    """Where the difference lies farthest outside, or least inside, the tolerance."""
+    """Index of the element whose difference lies farthest outside, or least inside, the tolerance."""
     tolerance: Tolerance
     passed: bool
     detail: str = ""
     """What is wrong; empty if it passed."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For reports and ``--json``; JSON has no infinity, so that a difference that is not finite is None."""
+        """The difference as values for JSON; an amount that is not finite becomes None, as JSON has no infinity."""
         return {
             "golden": self.golden,
             "batch": self.batch,
@@ -119,13 +119,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """Every difference of one replay, passed or not."""
+    """All comparisons of one replay, passed or failed."""
 
     differences: tuple[Difference, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether something was replayed, and all of it within its tolerance."""
+        """Whether at least one output was compared, and all are within their tolerance."""
         return bool(self.differences) and all(difference.passed for difference in self.differences)
 
     @property
@@ -134,7 +134,7 @@ class ReplayReport:
         return max((difference.max_absolute for difference in self.differences), default=0.0)
 
     def raise_if_failed(self) -> None:
-        """Raise GoldenMismatch naming the first output that is off, and how many more are."""
+        """Raise GoldenMismatch unless `passed`, naming the first failed output and the number of others."""
         if self.passed:
             return
         failed = [difference for difference in self.differences if not difference.passed]
@@ -145,11 +145,10 @@ class ReplayReport:
 
 
 def replay(goldens: Sequence[Golden], tolerances: Mapping[str, Tolerance], infer: Infer) -> ReplayReport:
-    """Ask ``infer`` every golden's inputs and compare its answers with the recorded outputs.
+    """Call ``infer`` with the inputs of every golden and compare its answers with the recorded outputs.
 
-    ``tolerances`` maps output names to what is allowed; an output without one must be equal. NaN equals NaN, and
-    0.0 equals -0.0. Never raises for a wrong answer: the report says what differs. What ``infer`` raises passes
-    through.
+    ``tolerances`` maps output names to allowed differences; an output without one must be equal. NaN equals NaN, and
+    0.0 equals -0.0. Never raises for a wrong answer: the report says what differs. Exceptions of ``infer`` propagate.
     """
     differences: list[Difference] = []
     for golden in goldens:
@@ -197,9 +196,9 @@ def _compare(
 
 
 def _distances(got: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """|got - expected| as float64, infinite where one of them is not finite, and which elements are the same.
+    """|got - expected| as float64, infinite where one of them is not finite, and a mask of the equal elements.
 
-    NaN is the same as NaN, inf as inf.
+    NaN equals NaN, and inf equals inf.
     """
     if expected.dtype.kind in "iu":
         # Exact for 64 bits too, where float64 is not: unsigned subtraction is modulo 2**64.
@@ -212,7 +211,7 @@ def _distances(got: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def is_golden_name(name: str) -> bool:
-    """Whether a folder of this name can be a golden: ``test_data_set_N``, and so never a path to somewhere else."""
+    """Whether ``name`` is ``test_data_set_N``; such a name cannot be a path to another folder."""
     return _DATA_SET.fullmatch(name) is not None
 
 
@@ -232,7 +231,7 @@ def write_golden(directory: Path, golden: Golden) -> None:
 
 
 def read_goldens(directory: Path) -> tuple[Golden, ...]:
-    """Read every ``test_data_set_N`` below ``directory``, by ascending N; empty where there is none.
+    """Read every ``test_data_set_N`` below ``directory``, by ascending N; empty if there is none.
 
     Raises ArtifactError naming the file that is damaged or missing.
     """
@@ -244,9 +243,9 @@ def read_goldens(directory: Path) -> tuple[Golden, ...]:
 
 
 def read_golden(folder: Path) -> Golden:
-    """Read one folder of ``input_N.pb`` and ``output_N.pb`` files; other files are left alone.
+    """Read one folder of ``input_N.pb`` and ``output_N.pb`` files; other files are ignored.
 
-    A model may have no inputs, so that there may be no ``input_0.pb``; without outputs there is nothing to replay.
+    A model may have no inputs, so ``input_0.pb`` may be missing; without outputs there is nothing to replay.
     Raises ArtifactError naming the file that is damaged or missing.
     """
     try:
@@ -274,9 +273,9 @@ def _read_role(folder: Path, files: Sequence[str], role: str) -> Arrays:
 
 
 def read_regular(path: Path, name: str) -> bytes:
-    """The content of a file of a published model; ArtifactError, saying ``name``, for a pipe or a device.
+    """Read a file of a published model; ArtifactError, with ``name`` in the message, unless it is a regular file.
 
-    Reading one of those would wait for ever. What the system raises passes through.
+    Reading a pipe or a device could block forever. OSError propagates.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{name} is no regular file")

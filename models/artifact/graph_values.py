@@ -1,4 +1,4 @@
-"""What in an ONNX graph depends on the values of the inputs, and not only on their shapes."""
+"""Find what in an ONNX graph depends on the values of the inputs, and not only on their shapes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SIZES: Final[Mapping[str, tuple[int, ...]]] = {
     "Tile": (1, 2),
     "Upsample": (1,),
 }
-"""Operators that can make more elements than they are given, and the inputs whose values say how many."""
+"""Operators whose output can have more elements than their inputs, and the inputs whose values say how many."""
 
 
 def input_values(model: onnx.ModelProto) -> frozenset[str]:
     """Names of the values that depend on the values of the model's inputs, the inputs among them."""
     constants = {tensor.name for tensor in model.graph.initializer}
     found = {value.name for value in model.graph.input} - constants
-    for node in model.graph.node:  # ONNX wants them in an order in which each comes after what it needs
+    for node in model.graph.node:  # ONNX requires topological order
         depends = node.op_type not in _OF_SHAPES and not found.isdisjoint(node.input)
         if depends or _has_subgraph(node):
             found.update(node.output)
@@ -49,8 +49,8 @@ def input_values(model: onnx.ModelProto) -> frozenset[str]:
 def time_follows_from_shapes(model: onnx.ModelProto) -> bool:
     """Whether the shapes of the inputs bound the time of a run.
 
-    They do not where a node has a graph of its own (Loop, If, Scan), where input values decide how many elements a node
-    makes (a Range up to the input, say), and they may not for operators that are not ONNX's.
+    They do not if a node contains a subgraph (Loop, If, Scan), or if input values decide how many elements a node makes
+    (a Range up to the input, for example). They may not for operators outside of the ONNX domains.
     """
     dependent = input_values(model)
     for node in model.graph.node:

@@ -1,8 +1,8 @@
-"""From the bytes of a model to an onnxruntime session, the same way wherever this project runs a model.
+"""Open a model as an onnxruntime session, with the same options wherever this project runs a model.
 
-The proof and the server must run a model with the same options, otherwise the proof says nothing about the
-server. A model comes in as bytes that were read once; weights in other files are refused (onnxruntime would map
-them, and a file that shrinks under a map kills the process with SIGBUS).
+The proof and the server must run a model with the same options, otherwise the proof says nothing about the server. A
+model is passed as bytes that were read once. Weights in other files are refused: onnxruntime would map them, and a
+mapped file that shrinks kills the process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from models.artifact.graph_values import time_follows_from_shapes
 from models.artifact.tensor_spec import TensorSpec
 from models.errors import ArtifactError
 
-# Since 1.32 onnxruntime keeps a database in the home directory, has a thread that sends what it counts to its makers,
-# and writes to standard error where it cannot. The variable is read when it is imported; 0 leaves all that on.
+# Since 1.32 onnxruntime has telemetry: it keeps a database in the home directory, sends it from a thread, and writes to
+# standard error if it cannot. The variable is read on import; 0 leaves telemetry on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
@@ -38,10 +38,10 @@ MAX_MODEL_BYTES = 2**31 - 1
 
 _BF16 = DATATYPES["BF16"]
 RunOptions: TypeAlias = ort.RunOptions
-"""Given to a run so that it can be ended from another thread: set ``terminate``. onnxruntime looks at it between two
-nodes, so that a single node is always computed to its end."""
+"""Passed to a run so that another thread can end it by setting ``terminate``. onnxruntime checks it between two nodes,
+so a single node always runs to completion."""
 _UNENDED = RunOptions()
-"""For the runs that nobody ends. They share it, since making one takes a microsecond; it must not be changed."""
+"""Options of runs that are never ended, shared because making one takes a microsecond; they must not be changed."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,20 @@ class Model:
     time_follows_from_shapes: bool = True
     """Whether the shapes of the inputs bound the time of a run (`models.artifact.graph_values`)."""
     run_options: RunOptions = _UNENDED
-    """Options of the runs that are not given any."""
+    """Default options of `run`."""
 
     def run(
         self, outputs: Sequence[str], feeds: Mapping[str, np.ndarray], options: RunOptions | None = None
     ) -> list[np.ndarray]:
         """Run the model once.
 
-        ``outputs`` names what is wanted, in order; ``feeds`` maps every input to an array of its spec's dtype;
+        ``outputs`` names the outputs to return, in order; ``feeds`` maps every input to an array of its spec's dtype;
         ``options`` replace `run_options` for this run.
-        Raises ValueError if an input is missing, and what onnxruntime raises for inputs that do not fit and for a run
+        Raises ValueError if an input is missing, and onnxruntime's exceptions for inputs that do not fit and for a run
         that was ended through its options.
         """
         chosen = self.run_options if options is None else options
-        if not feeds.keys() >= self._input_names:  # onnxruntime's inner part would run without it
+        if not feeds.keys() >= self._input_names:  # the private session below does not check it
             missing = sorted(self._input_names - feeds.keys())
             raise ValueError(f"inputs missing: {', '.join(missing)}; got {', '.join(sorted(feeds)) or 'none'}")
         if self._has_bf16:
@@ -78,9 +78,9 @@ class Model:
 
     @cached_property
     def _run(self) -> Callable[[Sequence[str], dict[str, np.ndarray], RunOptions], list[np.ndarray]]:
-        # InferenceSession.run looks everything over in Python again, for each call: a tenth of the time that one
-        # example takes through a small model (benchmarks/session_options.py). What it calls is private, and so another
-        # release may not have it.
+        # InferenceSession.run validates its arguments in Python on each call, which takes a tenth of the time of one
+        # example through a small model (benchmarks/session_options.py). The session that it wraps is private, so
+        # another release may not have it.
         inner = getattr(self.session, "_sess", None)
         run: Callable[..., list[np.ndarray]] = (self.session if inner is None else inner).run
         return run
@@ -125,7 +125,7 @@ def open_model(model_bytes: bytes) -> Model:
     """
     try:
         return _open(model_bytes)
-    except UnicodeDecodeError as error:  # names are decoded where they are read, from here to the metadata
+    except UnicodeDecodeError as error:  # names are decoded when they are read, up to the metadata below
         raise ArtifactError(f"a name in the model is not UTF-8: {error.object!r}") from error
 
 
@@ -152,10 +152,10 @@ def _options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # The arena keeps the memory of the largest batch ever seen, for each model, for ever.
+    # The arena of each model would keep the memory of the largest batch until the model is unloaded.
     options.enable_cpu_mem_arena = False
-    # Otherwise a producer named "ORTM..." at the right offset makes onnxruntime take the file for its own format, which
-    # nothing in this module has checked.
+    # Otherwise a producer name "ORTM..." at the right offset makes onnxruntime read the file as its own format, which
+    # this module has not checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # errors reach the caller as exceptions; onnxruntime need not print them too
     return options
@@ -185,8 +185,8 @@ def _parse(model_bytes: bytes) -> onnx.ModelProto:
 
 
 def _refuse_unknown_rank(model: onnx.ModelProto) -> None:
-    # onnxruntime reports an unknown rank as [], like a scalar's; a server that cannot tell them apart cannot check.
-    # What has an initializer is a constant with a default, which no caller sends.
+    # onnxruntime reports an unknown rank as [], like that of a scalar, so the server could not check the shape.
+    # An input with an initializer is a constant with a default, which no caller sends.
     constants = {tensor.name for tensor in model.graph.initializer}
     for value in model.graph.input:
         if value.name in constants:
@@ -196,7 +196,7 @@ def _refuse_unknown_rank(model: onnx.ModelProto) -> None:
 
 
 def _refuse_text_beside_bf16(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
-    # BF16 passes only in OrtValues, and onnxruntime's Python API makes none of strings.
+    # BF16 tensors pass only as OrtValues, and onnxruntime's Python API cannot make an OrtValue of strings.
     text = next((spec.name for spec in inputs if spec.datatype == "BYTES"), None)
     bf16 = next((spec.name for spec in (*inputs, *outputs) if spec.datatype == "BF16"), None)
     if text is not None and bf16 is not None:

@@ -1,4 +1,4 @@
-"""Which published versions are a network of this project, as its pipeline exports it."""
+"""Recognise published versions that are a network of this project, as its pipeline exports it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _OUTPUTS: Final = {("logits", (10,)), ("probabilities", (10,))}
 _BY_ROWS: Final = frozenset(
     ("Add", "Conv", "Flatten", "Gather", "Gemm", "MatMul", "Relu", "Reshape", "Softmax", "Transpose", "Unsqueeze")
 )
-"""Operators of the exports: applied to the input along other axes than the first, with constants for the rest."""
+"""Operators of the exports: they keep the rows of their first input apart, and their other inputs are constant."""
 _MOST_BYTES: Final = 16 * 1024 * 1024
-"""A larger file is none of these networks."""
+"""A larger file cannot be one of these networks."""
 
 
 def network_of(manifest: Manifest, read: Callable[[], bytes]) -> str | None:
     """The name of the network, a key of ``ARCHITECTURES``; None for any other model, and for one without goldens.
 
-    A manifest can claim anything. So the model must have the networks' inputs and outputs, and what it computes from
-    its input must consist of the operators of an export, with constant weights. ``read`` gives the model's bytes.
+    A manifest can claim anything. So the model must have the networks' inputs and outputs, and compute them from its
+    input with the operators of an export and constant weights. ``read`` returns the model's bytes.
     """
     said = manifest.provenance.get("network")
     if not isinstance(said, dict) or not manifest.goldens or manifest.model_bytes > _MOST_BYTES:
@@ -55,7 +55,7 @@ def _computes_rows(model_bytes: bytes) -> bool:
 
 
 def _keeps_rows(node: onnx.NodeProto) -> bool:
-    """Whether the attributes leave the first axis alone."""
+    """Whether the node's attributes leave the first axis unchanged."""
     given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     if node.op_type == "Gather":
         return bool(given.get("axis", 0) > 0)

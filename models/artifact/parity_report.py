@@ -1,7 +1,8 @@
-"""What a proof of parity says: named checks, each with its numbers, and never a number without its bound.
+"""The report of a parity proof: named checks, with their measured values and the bounds of these.
 
-A report is data. It is kept in the manifest of what it proved, printed by the command line, and carried by
-``ProofFailed``. Knows neither torch nor onnxruntime.
+A report is data. It is stored in the manifest of the model, printed by the command line, and carried by
+``ProofFailed``. An independent computation of the same outputs is called an opinion here. Knows neither torch nor
+onnxruntime.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One output at one batch size, compared with one other opinion over all examples."""
+    """One output at one batch size, compared with an independent computation of it (an opinion) over all examples."""
 
     against: str
-    """Whose opinion it is compared with."""
+    """Name of the opinion."""
     output: str
     batch: int
     """Examples in one run."""
     max_absolute: float | None
     """Largest |answer - opinion|; None if it is not finite or nothing could be compared."""
     example: int | None
-    """Where the difference lies farthest outside (or least inside) the tolerance: index of the example, ..."""
+    """Index of the example whose difference lies farthest outside (or least inside) the tolerance."""
     position: tuple[int, ...] | None
-    """... and the place within its answer: (class,) for logits and probabilities."""
+    """Index of that difference within the example's answer: (class,) for logits and probabilities."""
     argmax_mismatches: int
-    """Examples whose largest element along the last axis is another one."""
+    """Number of examples with another argmax along the last axis."""
     passed: bool
-    """Whether every element is within tolerance; says nothing of argmax."""
+    """Whether every element is within tolerance; argmax does not count."""
     detail: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The comparison as values for JSON."""
         return {
             "against": self.against,
             "output": self.output,
@@ -74,7 +75,7 @@ class Check:
     comparisons: tuple[Comparison, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
+        """The check as values for JSON."""
         return {
             "name": self.name,
             "passed": self.passed,
@@ -89,7 +90,7 @@ class ParityReport:
 
     model_sha256: str
     examples: int
-    """How many examples the values were compared on."""
+    """Number of examples that the values were compared on."""
     batch_sizes: tuple[int, ...]
     tolerances: Mapping[str, Tolerance]
     """For each output: ``|answer - opinion| <= absolute + relative * |opinion|``."""
@@ -97,12 +98,12 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked and all of it held."""
+        """Whether there was at least one check and all passed."""
         return bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that did not hold."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
     @property
@@ -126,7 +127,7 @@ class ParityReport:
         return max(seen, default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, as manifests keep it."""
+        """The report as values for JSON, as manifests store it."""
         return {
             "passed": self.passed,
             "summary": self.summary,
@@ -148,7 +149,7 @@ def compare(
     output: str,
     batch: int,
 ) -> Comparison:
-    """Compare answers (B, ...) with another opinion of the same shape, element by element, in float64.
+    """Compare answers (B, ...) with an opinion of the same shape, element by element, in float64.
 
     Never raises for wrong answers: another shape, NaN and infinity are failures that the result describes.
     """
@@ -162,7 +163,7 @@ def compare(
     if not answer.size:
         return unanswered("there are no examples", against=against, output=output, batch=batch)
     a, b = answer.astype(np.float64), opinion.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # inf - inf: a NaN, and dealt with as such
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which is handled below
         off = np.abs(a - b)
     mismatches = int(np.count_nonzero(np.argmax(a, axis=-1) != np.argmax(b, axis=-1)))
     excess = np.where(np.isfinite(off), off - (tolerance.absolute + tolerance.relative * np.abs(b)), np.inf)
@@ -183,12 +184,12 @@ def compare(
 
 
 def unanswered(why: str, *, against: str, output: str, batch: int) -> Comparison:
-    """A failed comparison for an output that could not be had."""
+    """A failed comparison for an output that is missing or could not be computed."""
     return Comparison(against, output, batch, None, None, None, 0, passed=False, detail=why)
 
 
 def value_check(name: str, comparisons: Sequence[Comparison]) -> Check:
-    """One check of several comparisons: all of them within tolerance; the detail names the worst."""
+    """Combine comparisons into a check, which passes if all are within tolerance; else its detail names the worst."""
     if not comparisons:
         return Check(name, passed=False, detail="nothing was compared")
     failures = [comparison for comparison in comparisons if not comparison.passed]

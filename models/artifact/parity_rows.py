@@ -1,7 +1,6 @@
-"""The values of a parity report as rows for whoever draws them: on a terminal, or as a page.
+"""The values of a parity report as table rows, for a terminal or an HTML page.
 
-Reads the JSON form of `models.artifact.parity_report.ParityReport`, which is what manifests and ``ProofFailed``
-carry.
+Reads the JSON form of `models.artifact.parity_report.ParityReport`, which manifests and ``ProofFailed`` carry.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class ValueRow(NamedTuple):
-    """One output against one other opinion, over all batch sizes."""
+    """One output compared with one opinion over all batch sizes, as text for a table."""
 
     output: str
     against: str
     difference: str
-    """The largest; none where it is not finite or nothing could be compared."""
+    """The largest difference; ``none`` if it is not finite or nothing could be compared."""
     allowed: str
-    """``absolute + relative|v|``, v being the opinion's value."""
+    """The tolerance as ``absolute + relative|v|``, where v is the opinion's value."""
     largest: str
-    """Whether the largest element along the last axis is the same one everywhere."""
+    """``same`` if the argmax along the last axis is the same everywhere, else how many differ."""
     passed: bool
 
 
 def value_rows(report: Mapping[str, Any]) -> Iterator[ValueRow]:
-    """A row for each output and opinion; raises KeyError and TypeError for what is no such report."""
+    """Yield a row for each output and opinion; raises KeyError or TypeError if ``report`` has another form."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for check in report["checks"]:
         against = check["name"].removeprefix("values: ") if check["name"] != "values" else "goldens"

@@ -1,8 +1,8 @@
-"""Publishing a version: all of it or nothing, on a crash and on a full disk too.
+"""Publish a version atomically: all of it or nothing, even on a crash or a full disk.
 
 Everything is written into a hidden directory beside the target, forced to disk, and renamed to the next version
-number. Readers ignore names that are not plain numbers, so that they see a version entirely or not at all. What a
-killed publisher leaves behind is swept by the next one. Permissions follow the umask, as for any other file.
+number. Readers ignore names that are not plain numbers, so that they see a version entirely or not at all. Directories
+left by a killed publisher are removed by the next one. Permissions follow the umask, as for any other file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MODEL_NAME_RULE = "1 to 128 letters, digits, '.', '_' or '-', the first a letter
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _STAGING_PREFIX = ".publishing-"
 STALE_AFTER_S = 3600.0
-"""Age at which what a publisher was writing counts as abandoned; writing takes seconds."""
+"""Age at which an unfinished publication counts as abandoned; writing takes seconds."""
 _ATTEMPTS = 100
 
 
@@ -38,25 +38,25 @@ def model_names(repository: Path) -> list[str]:
 
 
 def versions(model_directory: Path) -> list[int]:
-    """The published versions of one model, ascending. Only names such as ``7`` count: no zeros in front, no signs."""
+    """The published versions of one model, ascending. Only names such as ``7`` count: no leading zeros, no signs."""
     return sorted(
         int(path.name) for path in _entries(model_directory) if _VERSION.fullmatch(path.name) and path.is_dir()
     )
 
 
 def is_being_published(model_directory: Path) -> bool:
-    """Whether a first version is on its way: it is being written, which takes a second or two, or has just come.
+    """Whether a first version is being written, which takes a second or two, or has just appeared.
 
-    What its publisher gave up an hour ago does not count.
+    A publication that was abandoned (`STALE_AFTER_S`) does not count.
     """
     try:
         for path in _entries(model_directory):
             if path.name.startswith(_STAGING_PREFIX) and time.time() - _last_change_s(path) < STALE_AFTER_S:
                 return True
-        # Asked last: what was renamed meanwhile is seen as what it has become.
+        # Checked last: a directory that was renamed meanwhile is seen as a version.
         return bool(versions(model_directory))
     except OSError:
-        return True  # it changes under our eyes
+        return True  # the directory is being changed
 
 
 def version_directory(path: Path) -> Path:
@@ -70,7 +70,7 @@ def version_directory(path: Path) -> Path:
 
 
 def _entries(directory: Path) -> list[Path]:
-    # Not asked beforehand whether it exists: a publisher that fails removes the directory it made.
+    # Its existence is not checked beforehand: a failing publisher may remove the directory at any time.
     try:
         return list(directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -78,15 +78,15 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def check_model_name(name: str) -> None:
-    """PublicationError unless a model can be called so."""
+    """Raise PublicationError unless ``name`` is a valid model name."""
     if not MODEL_NAME.fullmatch(name):
         raise PublicationError(f"model name: got {name!r}, expected {MODEL_NAME_RULE}")
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that lies beside a published version, or anywhere: whoever looks finds the old one or the new one.
+    """Replace a file atomically: readers find either the old content or the new.
 
-    PublicationError if the disk refuses; then nothing has changed.
+    Raises PublicationError if the disk refuses; then nothing has changed.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -98,14 +98,14 @@ def replace_file(path: Path, content: bytes) -> None:
             temporary.replace(path)
             _sync(path.parent)
         finally:
-            with contextlib.suppress(OSError):  # the first failure is the one to tell
+            with contextlib.suppress(OSError):  # the first failure is the one to report
                 temporary.unlink(missing_ok=True)
     except OSError as error:
         raise PublicationError(f"{path} could not be written: {error.strerror or error}") from error
 
 
 def no_files(manifest: Manifest) -> Mapping[str, bytes]:  # noqa: ARG001 - the signature of `publish`'s ``beside``
-    """Nothing beside the model, its manifest and its goldens."""
+    """Return no additional files: the default for `publish`'s ``beside``."""
     return {}
 
 
@@ -117,14 +117,14 @@ def publish(
     manifest_for: Callable[[int], Manifest],
     beside: Callable[[Manifest], Mapping[str, bytes]] = no_files,
 ) -> Path:
-    """Write a new version of a model and make it visible at once; returns its directory.
+    """Write a new version of a model and make it visible atomically; returns its directory.
 
-    ``manifest_for`` is given the version number that the model will have, and ``beside`` that manifest; it answers with
-    further files by name, for people: no reader of a version needs them. Two publishers at the same time get two
-    numbers. Whatever happens, nothing partial becomes visible.
+    ``manifest_for`` takes the number of the new version and returns its manifest. ``beside`` takes that manifest and
+    returns additional files by name, which are for people: no reader of a version needs them. Concurrent publishers get
+    different numbers. Nothing partial ever becomes visible.
 
     Raises:
-        PublicationError: the name is no model name, or the repository cannot take the version.
+        PublicationError: the name is not valid, or the repository cannot take the version.
         ArtifactError: a golden that could not be read back.
     """
     check_model_name(name)
@@ -143,7 +143,7 @@ def publish(
 
 @contextlib.contextmanager
 def _staging(model_directory: Path) -> Iterator[Path]:
-    """A hidden directory to write into; gone afterwards, and the model's directory too where it is left empty."""
+    """A hidden directory to write into; removed afterwards, as is the model's directory if it is left empty."""
     try:
         staging = _make_staging(model_directory)
         try:
@@ -159,7 +159,7 @@ def _staging(model_directory: Path) -> Iterator[Path]:
 def _make_staging(model_directory: Path) -> Path:
     for _ in range(_ATTEMPTS):
         model_directory.mkdir(parents=True, exist_ok=True)
-        # Not tempfile.mkdtemp: that is private, and a server under another user must be able to read it.
+        # Not tempfile.mkdtemp, whose directory is private: a server under another user must be able to read it.
         staging = model_directory / f"{_STAGING_PREFIX}{secrets.token_hex(8)}"
         try:
             staging.mkdir()
@@ -170,7 +170,7 @@ def _make_staging(model_directory: Path) -> Path:
 
 
 def _sweep(model_directory: Path, now_s: float) -> None:
-    """Remove what killed publishers left; never fails, the rest is for the next one.
+    """Remove directories left by killed publishers; never fails, and leaves the rest to the next call.
 
     ``now_s`` is the file system's time, not this machine's: on a network share the two can be hours apart.
     """
@@ -179,8 +179,8 @@ def _sweep(model_directory: Path, now_s: float) -> None:
             continue
         with contextlib.suppress(OSError):
             if now_s - _last_change_s(path) > STALE_AFTER_S:
-                # Renamed first: if its publisher lives after all, its own rename now fails as a whole, and cannot make
-                # a half-removed directory visible.
+                # Renamed first: if its publisher is still alive, its own rename now fails as a whole, and cannot make a
+                # half-removed directory visible.
                 doomed = path.rename(model_directory / f"{_STAGING_PREFIX}{secrets.token_hex(8)}")
                 shutil.rmtree(doomed)
 

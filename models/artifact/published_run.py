@@ -1,7 +1,7 @@
-"""Which version a training run has published, if any: asked by whoever does not know whether a run got so far.
+"""Find the version that a training run has published, if any, when it is unknown how far the run got.
 
-A run that is killed between its publication and the news of it must not publish again. So a run's id is in the manifest
-of what it published, which appears together with the version, in one rename. Torch-free.
+A run that is killed after its publication, but before it was reported, must not publish again. So a run's id is in the
+manifest of the version it published, and both appear in one rename. Torch-free.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.artifact.artifact import Manifest
 
 RUN_KEY: Final = "run"
-"""Where a manifest's provenance has the id of its run."""
+"""Key of the run's id in a manifest's provenance."""
 
 
 def find(repository: Path, name: str, run_id: str) -> Manifest | None:
@@ -30,7 +30,7 @@ def find(repository: Path, name: str, run_id: str) -> Manifest | None:
         try:
             manifest = read_manifest(directory)
         except ArtifactError:
-            continue  # damaged, or another program's: nothing that a run of ours has just written
+            continue  # damaged, or written by another program: not by this run
         if manifest.provenance.get(RUN_KEY) == run_id:
             return manifest
     return None

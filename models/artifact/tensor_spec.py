@@ -1,4 +1,4 @@
-"""What a model says of one of its tensors: name, datatype, shape."""
+"""The declared name, datatype and shape of an input or output of a model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TensorSpec:
     datatype: str
     """A key of ``DATATYPES``."""
     shape: tuple[int | str, ...]
-    """One entry an axis: a fixed length, or the name of an axis whose length is free ('' if it has none)."""
+    """One entry per axis: a fixed length, or the name of an axis whose length is free ('' if it has none)."""
 
     @property
     def batch_axis(self) -> str | None:
@@ -34,7 +34,7 @@ class TensorSpec:
         return f"{self.name} {self.datatype}[{axes}]"
 
     def to_dict(self) -> dict[str, Any]:
-        """The form the manifest keeps."""
+        """The spec as the manifest stores it."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     @classmethod

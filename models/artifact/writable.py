@@ -1,4 +1,4 @@
-"""Can something be written there? Asked before minutes of work whose result would go there."""
+"""Check that a directory can be written to, before minutes of work whose result would go there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def why_not_writable(directory: Path) -> str | None:
-    """Why nothing could be written into a directory that exists or would have to be made; None if it can be.
+    """Why nothing can be written into a directory that exists or would have to be made; None if it is writable.
 
-    Tries it in the deepest part that exists, and leaves nothing behind: permissions alone do not tell, since root has
-    them in /proc too, and a full disk or a read-only one is not seen by them.
+    Tries it in the deepest directory of the path that exists, and leaves nothing behind. Permissions alone do not say:
+    root has them in /proc too, and they do not show a full or read-only disk.
     """
     existing = directory.absolute()
     while not os.path.lexists(existing):

@@ -1,7 +1,7 @@
-"""New examples out of old ones: the distortions that leave a digit what it is.
+"""Data augmentation: distortions of a signal that do not change its digit.
 
-The process behind MNIST-1D moves, stretches, scales and shears its digits, so a training set of 4,000 can be made
-endless by doing it again. Everything is drawn from one explicit NumPy generator: same state, same batch. NumPy only.
+The process behind MNIST-1D moves, stretches, scales and shears its digits, so doing that again makes a training set of
+4,000 endless. Everything is drawn from one explicit NumPy generator: same state, same batch. NumPy only.
 
 Shapes: B batch, L = 40 samples.
 """
@@ -27,7 +27,7 @@ class Augmentation:
     """How far each distortion may go; 0 turns it off. The defaults are those of the ``best`` recipe.
 
     Distortions are applied in the order of the fields, the first two with the estimated ramp taken out: a ramp that
-    went round with the signal would leave a step in the middle.
+    was shifted circularly would leave a step in the middle.
     """
 
     shift_samples: float = 4.0
@@ -52,9 +52,9 @@ class Augmentation:
                 raise InvalidRecipe(f"augmentation.{field.name}", value, bound)
 
     def draw(self, batch: int, length: int, random: np.random.Generator) -> Distortions:
-        """What is to happen to each example of a batch.
+        """Draw the distortions of each example of a batch.
 
-        Takes the same number of draws from ``random`` whatever the strengths are.
+        Takes the same number of draws from ``random`` for any strengths.
         """
         uniform_4B1 = random.uniform(-1, 1, (4, batch, 1)).astype(np.float32)
         noise_BL = random.standard_normal((batch, length), dtype=np.float32)
@@ -74,20 +74,20 @@ class Augmentation:
 
 
 class Distortions(NamedTuple):
-    """What happens to each example of a batch; all float32."""
+    """The distortions of each example of a batch; all arrays are float32."""
 
     moves: bool
     """Whether anything is shifted or stretched; if not, ``shift_B1`` and ``stretch_B1`` do nothing."""
     shift_B1: NDArray[np.float32]
-    """Samples to the right."""
+    """Shift in samples to the right."""
     stretch_B1: NDArray[np.float32]
-    """Factor."""
+    """Stretch factor."""
     scale_B1: NDArray[np.float32]
-    """Factor."""
+    """Scale factor."""
     slope_B1: NDArray[np.float32]
     """Rise of the ramp that is added, from the first sample to the last."""
     noise_BL: NDArray[np.float32]
-    """What is added to each sample."""
+    """Noise that is added to each sample."""
 
 
 def distort(x_BL: NDArray[np.float32], distortions: Distortions) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The batches of a run: which examples each step is given, in what order, and how distorted. NumPy only.
+"""The batches of a run: the examples of each step, their order and their distortion. NumPy only.
 
 Shapes: S steps, B batch, N = S B examples of an epoch, L = 40 samples.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batches:
-    """What consecutive steps are trained on."""
+    """The batches of consecutive steps."""
 
     x_SBL: NDArray[np.float32]
     y_SB: NDArray[np.int64]
@@ -32,9 +32,9 @@ class Batches:
 
 
 class Epochs:
-    """The batch of any step, as a function of the recipe's seed and the step: nothing to remember but the step.
+    """The batch of any step, as a function of the recipe's seed and the step, so the step is the only state.
 
-    Each epoch is shuffled and gathered once, and distorted by ``distort``. Its remainder that does not fill a batch is
+    Each epoch is shuffled and gathered once, and distorted by ``distort``. A remainder that does not fill a batch is
     left out.
     """
 
@@ -55,7 +55,7 @@ class Epochs:
         return step % self._steps_per_epoch == 0
 
     def steps_left(self, step: int) -> int:
-        """How many steps are left in the epoch of ``step``, itself included."""
+        """Number of steps left in the epoch of ``step``, which counts too."""
         return self._steps_per_epoch - step % self._steps_per_epoch
 
     def batches(self, step: int, count: int) -> Batches:

@@ -48,7 +48,7 @@ CANONICAL_SHA256: Final[Mapping[str, str]] = MappingProxyType(
 MEAN: Final = -0.00550750643127718
 STD: Final = 0.15467803420593054
 """Mean and standard deviation of all 5,000 canonical signals before they are normalised. Fresh examples use the same
-two numbers, so that a net trained on the one set reads the other."""
+two numbers, so that a network trained on one set works on the other."""
 
 _TEMPLATES = (
     (5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5),
@@ -72,7 +72,7 @@ _FILTER_RADIUS = 8
 _IID_NOISE = 0.02
 _SHEAR = 0.75
 _CHUNK = 10_000
-"""Fresh examples made at a time: bounds the memory of the 72-point signals to some 30 MB."""
+"""Number of fresh examples made at a time, which bounds the memory of the 72-point signals to some 30 MB."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Examples:
     """Signals and their digits. Arrays may be read-only: copy before you write."""
 
     x_BL: NDArray[np.float32]
-    """(B, 40) float32, normalised."""
+    """Signals, (B, 40) float32, normalised."""
     y_B: NDArray[np.int64]
-    """(B,) int64, 0 to 9."""
+    """Digits, (B,) int64, 0 to 9."""
 
     def __post_init__(self) -> None:
         if self.x_BL.dtype != np.float32 or self.x_BL.ndim != 2 or self.x_BL.shape[1] != SAMPLES:
@@ -129,10 +129,10 @@ def array_sha256(array: NDArray[Any]) -> str:
 
 @cache
 def canonical() -> Dataset:
-    """The published 4,000 training and 1,000 test examples, generated (half a second, once a process) and checked.
+    """The published 4,000 training and 1,000 test examples, generated (half a second, once per process) and checked.
 
-    The arrays are read-only. DatasetError, naming the array, the expected hash and the one found, if they differ from
-    the published ones by a single bit.
+    The arrays are read-only. Raises DatasetError, naming the array, the expected and the actual hash, if they differ
+    from the published ones by a single bit.
     """
     count = CANONICAL_TRAIN + CANONICAL_TEST
     random = np.random.RandomState(CANONICAL_SEED)
@@ -150,7 +150,7 @@ def canonical() -> Dataset:
 
 
 def check_canonical(dataset: Dataset) -> None:
-    """DatasetError unless every array of ``dataset`` has the published hash."""
+    """Raise DatasetError unless every array of ``dataset`` has the published hash."""
     for name, expected in CANONICAL_SHA256.items():
         got = dataset.sha256[name]
         if got != expected:
@@ -176,7 +176,7 @@ def fresh(count: int, seed: int) -> Examples:
 
 
 def split(examples: Examples, validation: int, seed: int) -> tuple[Examples, Examples]:
-    """(remaining, held out): ``validation`` examples chosen by ``seed`` only, every class in its proportion.
+    """Split into (remaining, held out): ``validation`` examples chosen by ``seed`` only, in class proportions.
 
     Each class gives its share of ``validation`` rounded down, and the classes with the largest remainders one more.
     Both parts keep the order of ``examples``; validation 0 gives an empty second part. ValueError unless
@@ -201,7 +201,7 @@ def split(examples: Examples, validation: int, seed: int) -> tuple[Examples, Exa
 
 @dataclass(frozen=True)
 class _Draws:
-    """Everything random about B examples, so that the process itself is a plain function of it."""
+    """All random numbers of B examples, so that the process itself is a deterministic function of them."""
 
     padding_B: NDArray[np.int64]
     """Index into ``_PADDINGS``."""
@@ -215,7 +215,7 @@ class _Draws:
 
     @staticmethod
     def one_by_one(random: np.random.RandomState, count: int) -> _Draws:
-        """In the order of the published generator, example after example: the order decides every number."""
+        """Draw example after example, in the order of the published generator: the order decides every number."""
         draws = _Draws(
             np.empty(count, np.int64),
             np.empty(count),

@@ -1,11 +1,11 @@
-"""From a torch network to one self-contained ONNX file.
+"""Export a torch network as one self-contained ONNX file.
 
-The file computes what the lecture draws: the network, then a softmax. ``probabilities`` is the first output, the
-``logits`` it was made from the second. The input is ``x``, float32, and its first axis is free and called ``batch``.
+The file computes the network, then a softmax, as in the lecture. ``probabilities`` is the first output, the ``logits``
+it was made from the second. The input is ``x``, float32, and its first axis is free and called ``batch``.
 
 The bytes depend on the weights, the provenance and the library versions alone, and the graph on the architecture
-alone: whatever torch writes about the place where it was exported (stack traces, file paths, symbol names) is removed.
-Parameters keep their PyTorch names, see ``onnx_weights``; what becomes of convolution layers is told in ``lowering``.
+alone: everything that torch writes about where it was exported (stack traces, file paths, symbol names) is removed.
+Parameters keep their PyTorch names, see ``weights``; ``lowering`` describes what convolution layers become.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import warnings
 from typing import TYPE_CHECKING, Final
 
 import onnx
-import onnxscript  # noqa: F401  (torch's exporter needs it: better missed now than after minutes of training)
+import onnxscript  # noqa: F401  (torch's exporter needs it: fail now, not after minutes of training)
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ BATCH_AXIS: Final = "batch"
 """Name of the free first axis of the input and of both outputs."""
 
 _WRAPPED = "network"  # the attribute of _WithSoftmax below, and so the prefix of every exported name
-_EXAMPLE_BATCH = 2  # the exporter takes 0 and 1 for constants
+_EXAMPLE_BATCH = 2  # the exporter treats 0 and 1 as constants
 
 
 class _WithSoftmax(nn.Module):
@@ -51,11 +51,11 @@ class _WithSoftmax(nn.Module):
 
 
 def export(network: nn.Module, *, provenance: Mapping[str, str], lowering: Lowering = DEFAULT_LOWERING) -> bytes:
-    """The network as the bytes of one ONNX file.
+    """Export a network as the bytes of one ONNX file.
 
     ``network`` maps (B, 40) float32 to logits (B, 10); it is not changed. ``provenance`` goes into the file's
-    ``metadata_props``, sorted by key. ``lowering`` says what convolution layers become; without any it makes no
-    difference. The result passes onnx's full check. Takes 1 to 4 s, most of it torch's own.
+    ``metadata_props``, sorted by key. ``lowering`` says what convolution layers become, and does not affect other
+    networks. The result passes onnx's full check. Takes 1 to 4 s, mostly in torch's exporter.
     """
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -84,8 +84,8 @@ def export(network: nn.Module, *, provenance: Mapping[str, str], lowering: Lower
 def _with_placeholder_weights(network: nn.Module) -> nn.Module:
     """A copy of the network with weights that are all different and none of them zero.
 
-    The exporter drops a bias that is zero and merges weights that are equal, so that the graph would depend on the
-    values. With placeholders it depends on the architecture alone, and every parameter keeps a tensor of its own.
+    The exporter drops a bias that is zero and merges weights that are equal, which would make the graph depend on the
+    values. With placeholders it depends on the architecture alone, and every parameter keeps a separate tensor.
     """
     placeholder = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -96,7 +96,7 @@ def _with_placeholder_weights(network: nn.Module) -> nn.Module:
 
 
 def _write_weights(graph: onnx.GraphProto, network: nn.Module) -> None:
-    """Put the network's own weights where the placeholders are."""
+    """Replace the placeholders in the graph by the network's weights."""
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     for name, weight in network.state_dict().items():
         tensor = initializers.get(name)
@@ -106,13 +106,13 @@ def _write_weights(graph: onnx.GraphProto, network: nn.Module) -> None:
 
 
 def _keep_parameter_names(graph: onnx.GraphProto) -> None:
-    """Take the wrapper's prefix off every name: ``network.conv1.weight`` -> ``conv1.weight``."""
+    """Remove the wrapper's prefix from every name: ``network.conv1.weight`` -> ``conv1.weight``."""
     prefix = f"{_WRAPPED}."
     for tensor in graph.initializer:
         tensor.name = tensor.name.removeprefix(prefix)
     for node in graph.node:
         node.input[:] = [name.removeprefix(prefix) for name in node.input]
-    # Initializers carry their own shape: the entries that repeat it would only have to be renamed as well.
+    # Initializers have their own shape: the entries that repeat it would have to be renamed as well.
     weights = {tensor.name for tensor in graph.initializer}
     inner = [info for info in graph.value_info if info.name.removeprefix(prefix) not in weights]
     del graph.value_info[:]
@@ -138,9 +138,9 @@ def _strip(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep two remarks of torch's exporter from the user; everything else is still heard.
+    """Suppress two messages of torch's exporter; all others still appear.
 
-    It warns of a deprecated class that torch itself uses, and logs that torchvision is not installed.
+    They are a warning of a deprecated class that torch itself uses, and a log entry that torchvision is not installed.
     """
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     logger.addFilter(_no_torchvision)

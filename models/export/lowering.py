@@ -6,7 +6,7 @@ convolutional part of an ONNX graph, layer by layer, in one of two forms:
 dense
     One Gemm of the whole input with the layer's Toeplitz matrix. Its rows are the layer's answers to unit impulses.
 im2col
-    Gather lays the windows below each other, one Gemm multiplies them all with the kernels.
+    Gather makes each window a row, and one Gemm multiplies all of them with the kernels.
 
 dense multiplies by many zeros, im2col copies every number ``kernel / stride`` times: small layers are dense, large ones
 im2col (`DENSE_ROWS`). Both keep the weights in the file as they are, by name and shape: the matrices are written as
@@ -16,7 +16,7 @@ For finite inputs the two lowerings differ by rounding. A NaN or an infinity spr
 times it is NaN.
 
 Shapes: B batch, C and K channels in and out, L and M length in and out, T taps of the kernel. Between layers the
-activations lie channels last, (B, L, C), so that a window is a few whole rows. Knows nothing of torch.
+activations are stored channels last, (B, L, C), so that a window is a few whole rows. Knows nothing of torch.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 Lowering: TypeAlias = Literal["conv", "gemm"]
-"""What convolution layers become in a file: ``conv`` leaves them Conv, ``gemm`` is `to_gemm`."""
+"""What convolution layers become in a file: ``conv`` keeps them as Conv, ``gemm`` applies `to_gemm`."""
 
 LOWERINGS: Final[tuple[Lowering, ...]] = ("gemm", "conv")
 DEFAULT_LOWERING: Final[Lowering] = "gemm"
-"""By ``benchmarks/export_lowering.py``: no slower for one example, and 2.4 to 2.7 times as fast for a thousand."""
+"""Measured by ``benchmarks/export_lowering.py``: no slower for one example, 2.4 to 2.7 times as fast for a thousand."""
 
 DENSE_ROWS: Final = 256
-"""Input numbers (C * L) of a layer up to which it is written dense; measured by the same benchmark."""
+"""Largest input (C * L) of a layer that is written dense; measured by ``benchmarks/export_lowering.py``."""
 
 
 def to_gemm(model: ModelProto, *, dense_rows: int = DENSE_ROWS) -> int:
-    """Rewrite the model's convolution layers in place; returns how many there were.
+    """Rewrite the model's convolution layers in place; returns how many were rewritten.
 
-    Rewritten is every chain of one-dimensional Conv and Relu nodes that begins with the Unsqueeze of an input
-    (B, L) to (B, 1, L). A Conv elsewhere, one with groups, and one whose lengths the file does not say remain as they
-    are. ``dense_rows`` is 0 for im2col throughout.
+    It rewrites every chain of one-dimensional Conv and Relu nodes that begins with the Unsqueeze of an input (B, L) to
+    (B, 1, L). A Conv elsewhere, one with groups, and one whose lengths the file does not state remain as they are.
+    ``dense_rows=0`` writes every layer as im2col.
     """
     graph = model.graph
     chains = [chain for node in graph.node if (chain := _chain_from(graph, node)) is not None]
@@ -60,7 +60,7 @@ def to_gemm(model: ModelProto, *, dense_rows: int = DENSE_ROWS) -> int:
     return sum(len(chain.layers) for chain in chains)
 
 
-# ---- what is there -----------------------------------------------------------------------------------------------
+# ---- reading the graph -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class _Layer:
     conv: NodeProto
     relu: bool
     in_shape: tuple[int, ...]
-    """(C, L)"""
+    """Shape of the input, (C, L)."""
     out_shape: tuple[int, ...]
-    """(K, M)"""
+    """Shape of the output, (K, M)."""
     kernel: int
 
     @property
@@ -86,7 +86,7 @@ class _Layer:
         return {"strides": (1,), "dilations": (1,), "pads": (0, 0), "kernel_shape": (self.kernel,)} | stated
 
     def taps(self) -> np.ndarray:
-        """(M, T): for each output position the positions of the padded input that it reads."""
+        """The positions of the padded input that each output position reads, (M, T)."""
         (stride,), (dilation,) = self.attributes["strides"], self.attributes["dilations"]
         taps_MT: np.ndarray = stride * np.arange(self.out_shape[1])[:, np.newaxis] + dilation * np.arange(self.kernel)
         return taps_MT
@@ -103,7 +103,7 @@ class _Chain:
 
 
 def _chain_from(graph: GraphProto, head: NodeProto) -> _Chain | None:
-    """The chain that begins with ``head``; None if that does not make a channel of (B, L), or no Conv follows."""
+    """The chain that begins with ``head``; None if that does not add a channel axis to (B, L), or no Conv follows."""
     shapes = _shapes(graph)
     shape = shapes.get(head.output[0], ())
     if head.op_type != "Unsqueeze" or len(shape) != 3 or shape[1] != 1:
@@ -128,7 +128,7 @@ def _chain_from(graph: GraphProto, head: NodeProto) -> _Chain | None:
 
 
 def _layer(node: NodeProto, graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> _Layer | None:
-    """The node as a layer; None if it is none, or none that can be rewritten."""
+    """The node as a layer; None if it is no Conv, or one that cannot be rewritten."""
     if node.op_type != "Conv" or not {tensor.name for tensor in graph.initializer}.issuperset(node.input[1:]):
         return None
     before, after, weight = (shapes.get(name, ()) for name in (node.input[0], node.output[0], node.input[1]))
@@ -141,7 +141,7 @@ def _layer(node: NodeProto, graph: GraphProto, shapes: Mapping[str, tuple[int, .
 
 
 def _flattens(node: NodeProto, layer: _Layer, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the node makes (B, K, M) to (B, K * M)."""
+    """Whether the node reshapes (B, K, M) to (B, K * M)."""
     return node.op_type in ("Reshape", "Flatten") and shapes.get(node.output[0], ())[1:] == (prod(layer.out_shape),)
 
 
@@ -157,7 +157,7 @@ def _shapes(graph: GraphProto) -> dict[str, tuple[int, ...]]:
 
 
 def _sole_reader(graph: GraphProto, node: NodeProto) -> NodeProto | None:
-    """The only node that reads what ``node`` writes; None if somebody else needs it too."""
+    """The only node that reads the output of ``node``; None if the output is used elsewhere too."""
     (name,) = node.output
     readers = [other for other in graph.node if name in other.input]
     if len(readers) != 1 or readers[0].input[0] != name or any(info.name == name for info in graph.output):
@@ -165,11 +165,11 @@ def _sole_reader(graph: GraphProto, node: NodeProto) -> NodeProto | None:
     return readers[0]
 
 
-# ---- what is written ---------------------------------------------------------------------------------------------
+# ---- writing the graph -------------------------------------------------------------------------------------------
 
 
 class _Writer:
-    """Nodes and integer constants in the order in which they are written; a node goes by the name of its output."""
+    """Collects nodes and integer constants in the order in which they are written; a node is named like its output."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -215,10 +215,10 @@ def _write(chain: _Chain, dense_rows: int) -> _Writer:
 
 
 def _write_dense(writer: _Writer, layer: _Layer, h: str, *, channels_last: bool) -> str:
-    """(B, L * C) -> (B, M * K), or (B, K * M) where the channels shall come first.
+    """Write a layer as one Gemm: (B, L * C) -> (B, M * K), or (B, K * M) without ``channels_last``.
 
-    The layer itself says what its matrix is: row i is its answer to an input that is 1 at i and 0 elsewhere, and the
-    bias its answer to silence.
+    The layer itself computes its matrix: row i is its answer to an input that is 1 at i and 0 elsewhere, and the bias
+    is its answer to zeros.
     """
     name, (weight, *bias) = layer.name, layer.conv.input[1:]
     (channels, length), units = layer.in_shape, prod(layer.in_shape)
@@ -239,7 +239,7 @@ def _write_dense(writer: _Writer, layer: _Layer, h: str, *, channels_last: bool)
 
 
 def _write_im2col(writer: _Writer, layer: _Layer, h: str) -> str:
-    """(B, L * C), however its rows are cut -> (B * M, K)."""
+    """Write a layer as Gather and Gemm: (B, L * C), split into rows in any way, -> (B * M, K)."""
     name, (weight, *bias) = layer.name, layer.conv.input[1:]
     (channels, length), pads = layer.in_shape, layer.attributes["pads"]
     h = writer.reshape(h, (-1, length, channels), f"{name}_input")
@@ -259,7 +259,7 @@ def _write_gemm(writer: _Writer, layer: _Layer, inputs: Sequence[str]) -> str:
 
 
 def _put(graph: GraphProto, chain: _Chain, writer: _Writer) -> None:
-    """Exchange the chain's nodes for the written ones, and drop what described or fed the old ones alone."""
+    """Replace the chain's nodes by the written ones; drop shapes and constants that only the old ones used."""
     gone = {node.output[0] for node in chain.nodes}
     nodes: list[NodeProto] = []
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""The weights inside an ONNX file, read and compared without torch.
+"""Read the weights inside an ONNX file without torch.
 
 An exported network keeps the parameter names it had in PyTorch (``conv1.weight``, ``output.bias``, ...), so that its
 weights can be read back from the published file itself. Knows nothing of networks.
@@ -29,8 +29,8 @@ _FLOATS = (
 def weights_of(model_bytes: bytes) -> dict[str, NDArray[Any]]:
     """The floating-point initializers of a model by name, in file order, as copies.
 
-    Integer initializers (shapes and axes that the exporter writes) are no weights and are left out. Raises
-    ArtifactError if the bytes are no ONNX model, or keep their weights elsewhere.
+    Integer initializers (shapes and axes that the exporter writes) are not weights and are left out. Raises
+    ArtifactError if the bytes are no ONNX model, or refer to weights in another file.
     """
     try:
         model = onnx.ModelProto.FromString(model_bytes)

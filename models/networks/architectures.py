@@ -1,15 +1,15 @@
 """The four networks of the lecture, as plain descriptions that need no torch.
 
-The story of the three numbers 2,050, 59,065 and 150,185
+Why there are 2,050, 59,065 and 150,185 parameters
     The lecture compares a convolutional net with a fully connected one of the same number of hidden units. ``conv`` has
     15 channels: hidden layers of 15*19 = 285, 15*9 = 135 and 15*4 = 60 units, and 2,050 parameters. Its twin ``fc`` has
     one unit for each of those hidden units, 40-285-135-60-10, and 59,065 parameters: 29 times as many, for a larger
-    family of functions that contains every function of ``conv`` (see ``networks.dense_twin``).
+    family of functions that contains every function of ``conv`` (see ``modules.dense_twin``).
     The lecture's slide pairs 2,050 with 150,185 instead, as early printings of the book did; the errata correct it.
-    150,185 is no invention, however: it is 40-475-225-100-10, the twin of the net with 25 channels, which has 4,910
-    parameters. Both pairs are here, so that either comparison can be made with the right partner.
+    150,185 is a real count, however: it is that of 40-475-225-100-10, the twin of the net with 25 channels, which has
+    4,910 parameters. Both pairs are defined here, so that each net can be compared with its twin.
 
-``networks.build`` turns a name of this table into a torch module.
+``modules.build`` turns a name of this table into a torch module.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network: what it is called, how large it is, what it is compared with."""
+    """The description of one network: its name, its size, and the network it is compared with."""
 
     name: str
     """The key in ``ARCHITECTURES``; also the default name of the published model."""
     title: str
-    """A line for tables and reports."""
+    """One-line description for tables and reports."""
     parameters: int
-    """Number of trainable numbers, weights and biases."""
+    """Number of trainable parameters, weights and biases."""
     kind: Literal["conv", "fully_connected"]
     """Which of ``channels`` and ``widths`` describes it."""
     channels: int | None = None

@@ -1,13 +1,13 @@
 """Convolution in plain NumPy: its arithmetic, and its equations written as the sums of the lecture.
 
-This file is an independent opinion: it shares no code with torch or onnxruntime, nor with their algorithms, and is
-written to be read, not to be fast. The parity proof compares both of them with it. Everything is computed in the dtype
-of the input, so float64 in gives a float64 reference out.
+This module is an independent reference: it shares neither code nor algorithms with torch or onnxruntime, and is written
+to be read, not to be fast. The parity proof compares both of them with it. Everything is computed in the dtype of the
+input, so float64 in gives a float64 reference out.
 
 Shapes: B batch, C input channels, K output channels, L and M input and output length, H x W and P x Q input and output
 height and width. Kernels are (K, C, kernel) and (K, C, kernel, kernel); biases (K,).
 
-With kernel 3, stride 1 and padding 1 the functions below are, letter for letter,
+With kernel 3, stride 1 and padding 1 the functions below are exactly
     h[i]    = a(beta + sum over j = 1..3 of w[j] x[i + j - 2])
     h[i, j] = a(beta + sum over m, n = 1..3 of w[m, n] x[i + m - 2, j + n - 2])
 with x = 0 outside of the input. Stride s takes every s-th i, dilation d takes d steps between two taps.
@@ -59,7 +59,7 @@ class ConvLayer:
         return self.dilation * (self.kernel - 1) + 1
 
     def output_length(self, length: int) -> int:
-        """Length of the output, as the function ``output_length`` computes it."""
+        """Length of the output for an input of ``length``; ValueError if the kernel does not fit into it."""
         _at_least("length", length, 1)
         padded = length + 2 * self.padding
         if self.span > padded:
@@ -112,12 +112,12 @@ def weight_count(in_channels: int, out_channels: int, kernel: int | tuple[int, .
 
 
 def identity(x: Array) -> Array:
-    """No activation: a(x) = x."""
+    """Return ``x`` unchanged: no activation."""
     return x
 
 
 def relu(x: Array) -> Array:
-    """a(x) = max(0, x), each element; same shape and dtype."""
+    """ReLU: max(0, x) of each element; same shape and dtype."""
     return np.maximum(x, x.dtype.type(0))
 
 
@@ -149,9 +149,10 @@ def convolve_1d(
     dilation: int = 1,
     activation: Activation = identity,
 ) -> Array:
-    """h[k, i] = a(beta[k] + sum over channels c and taps j of w[k, c, j] x[c, S i + D j - P]); (B, C, L) -> (B, K, M).
+    """Convolution in one dimension: (B, C, L) -> (B, K, M).
 
-    Taps count from 0 here, so that kernel 3 with padding 1 reads x[i-1], x[i], x[i+1]. ValueError if shapes disagree.
+    h[k, i] = a(beta[k] + sum over channels c and taps j of w[k, c, j] x[c, S i + D j - P]). Taps count from 0
+    here, so that kernel 3 with padding 1 reads x[i-1], x[i], x[i+1]. ValueError if shapes disagree.
     """
     _rank("x", x_BCL, 3)
     _rank("weight", weight_KCT, 3)
@@ -184,10 +185,10 @@ def convolve_2d(
     dilation: int = 1,
     activation: Activation = identity,
 ) -> Array:
-    """h[k, i, j] = a(beta[k] + sum over c, m, n of w[k, c, m, n] x[c, S i + D m - P, S j + D n - P]).
+    """Convolution in two dimensions: (B, C, H, W) -> (B, K, P, Q).
 
-    (B, C, H, W) -> (B, K, P, Q); the kernel may be of any height and width; stride, padding and dilation are the same
-    along both. ValueError if shapes disagree.
+    h[k, i, j] = a(beta[k] + sum over c, m, n of w[k, c, m, n] x[c, S i + D m - P, S j + D n - P]). The kernel may be of
+    any height and width; stride, padding and dilation are the same along both. ValueError if shapes disagree.
     """
     _rank("x", x_BCHW, 4)
     _rank("weight", weight_KCMN, 4)

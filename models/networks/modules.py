@@ -33,7 +33,7 @@ Init: TypeAlias = Literal["he", "pytorch"]
 LENGTH: Final = 40
 """Samples of one input signal."""
 CLASSES: Final = 10
-"""Digits."""
+"""Number of digits."""
 LAYER: Final = ConvLayer(kernel=3, stride=2)
 """The geometry of all three convolution layers: lengths 40, 19, 9, 4."""
 
@@ -52,7 +52,7 @@ class ConvNet(nn.Module):
         self.linear = nn.Linear(channels * conv_lengths()[-1], CLASSES)
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        """(B, 40) -> logits (B, 10)."""
+        """Map signals (B, 40) to logits (B, 10)."""
         h_BCL = x_BL.unsqueeze(1)
         h_BCL = F.relu(self.conv1(h_BCL))
         h_BCL = F.relu(self.conv2(h_BCL))
@@ -76,7 +76,7 @@ class FullyConnected(nn.Module):
         self.output = nn.Linear(*output)
 
     def forward(self, x_BL: Tensor) -> Tensor:
-        """(B, first width) -> logits (B, last width)."""
+        """Map signals (B, first width) to logits (B, last width)."""
         h_BI = x_BL
         for name in self.hidden_names:
             h_BI = F.relu(self.get_submodule(name)(h_BI))
@@ -85,7 +85,7 @@ class FullyConnected(nn.Module):
 
 
 def conv_lengths() -> tuple[int, ...]:
-    """Length of the signal before, between and behind the three convolutions: (40, 19, 9, 4)."""
+    """Length of the signal before, between and after the three convolutions: (40, 19, 9, 4)."""
     lengths = [LENGTH]
     for _ in range(3):
         lengths.append(LAYER.output_length(lengths[-1]))
@@ -158,7 +158,7 @@ def dense_twin(conv: ConvNet) -> FullyConnected:
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable numbers."""
+    """Number of trainable parameters, weights and biases."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 

@@ -1,7 +1,7 @@
-"""The networks' answers in plain NumPy and float64: the third opinion of the parity proof.
+"""The networks in plain NumPy and float64: an independent reference for the parity proof.
 
-Written from the equations in ``convolution``, shares nothing with torch or onnxruntime: from a table of weights and the
-description of an architecture to logits and probabilities.
+It computes logits and probabilities from a table of weights and the description of an architecture, by the equations in
+``convolution``, and shares nothing with torch or onnxruntime.
 
 Shapes: B batch, C channels, L length, K classes, I units.
 """
@@ -27,10 +27,10 @@ _STRIDE: Final = 2  # of all three convolution layers, as the lecture's table ha
 
 
 def logits(architecture: Architecture, weights: Weights, x_BL: NDArray[Any]) -> Array:
-    """(B, 40) -> (B, 10) float64, whatever the dtype of the weights and of the input.
+    """The logits of a network: (B, 40) -> (B, 10) float64, for any dtype of the weights and of the input.
 
-    ``weights`` has the names and shapes of the torch module's ``state_dict``. ValueError if a weight is missing, left
-    over, or of a shape that does not fit.
+    ``weights`` has the names and shapes of the torch module's ``state_dict``. ValueError if a weight is missing,
+    unexpected, or of the wrong shape.
     """
     layers = _layers(architecture)
     expected = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}

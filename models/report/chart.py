@@ -1,7 +1,7 @@
-"""Lines in a coordinate system, as SVG: what error, loss and the figures against a shift are drawn with.
+"""Line charts as SVG: error and loss over steps, and figures over shifts.
 
-Colours are the page's: a line says whose it is, and the style sheet says what colour that is in light and in dark. A
-picture that is to stand alone takes the same rules along (`standalone`).
+Colours come from the page: a line has a role, and the style sheet gives the role its colours in light and dark mode. A
+picture without a page contains the same rules (`standalone`).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Role: TypeAlias = Literal["conv", "fc"]
-"""Whose line it is: decides its colour, the same on the whole page."""
+"""Which network a line belongs to; it decides the colour, the same on the whole page."""
 Stroke: TypeAlias = Literal["solid", "dashed", "dotted"]
-"""How a line is drawn, so that those of one colour can be told apart."""
+"""How a line is drawn, to distinguish lines of one colour."""
 
 WIDTH: Final = 440
 _HEIGHT: Final = 300
 _LEFT, _TOP, _BOTTOM = 46, 14, 44
 _LEAST_LABEL_ROOM: Final = 100
 _LABEL_START: Final = 6
-"""From the end of a line to its label."""
+"""Distance from the end of a line to its label."""
 _CHARACTER_WIDTH: Final = 7.2
 """Average width of a label's character in DejaVu Sans, the widest font that a page asks for, rounded up."""
 _ABOVE_AXIS: Final = 9
 _LABEL_GAP: Final = 16
-"""Least distance of two labels at the ends of lines."""
+"""Least distance between two labels at the ends of lines."""
 
 STYLE: Final = """\
 svg{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;font-size:13px}
@@ -50,7 +50,7 @@ text.conv{fill:var(--conv);stroke:none}
 text.fc{fill:var(--fc);stroke:none}
 .strong{font-weight:600}
 """
-"""What a picture without a page needs; the page's style sheet has the same classes."""
+"""Style sheet of a picture without a page; the page's style sheet has the same classes."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Line:
     """One line of a chart. ValueError without points."""
 
     label: str
-    """Written at its end."""
+    """Text at the end of the line."""
     role: Role
     points: Sequence[tuple[float, float]]
     stroke: Stroke = "solid"
-    """The label of a solid one is printed in bold."""
+    """The label of a solid line is printed in bold."""
 
     def __post_init__(self) -> None:
         if not self.points:
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values, and how they are told."""
+    """The title, range, ticks and number format of an axis."""
 
     title: str
     low: float
@@ -80,22 +80,22 @@ class Axis:
     tell: Callable[[float], str]
 
     def place(self, value: float, start: float, end: float) -> float:
-        """Where a value lies between two pixels; values outside are drawn at the edge."""
+        """Map a value to a position between two pixels; values outside of the range are put at its edge."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return start + (end - start) * share
 
 
 def label_room(labels: Iterable[str]) -> float:
-    """What labels need at the right of a chart; charts that are to share an axis share this, too."""
+    """Width that labels need at the right of a chart; charts that share an axis should share this, too."""
     return max(_LEAST_LABEL_ROOM, _LABEL_START + _CHARACTER_WIDTH * max(map(len, labels), default=0))
 
 
 def chart(
     title: str, lines: Sequence[Line], x: Axis, y: Axis, *, description: str = "", room: float = _LEAST_LABEL_ROOM
 ) -> Markup:
-    """An SVG of `WIDTH` x 300 with a label at the end of each line; ``title`` is read out, not drawn.
+    """An SVG of `WIDTH` x 300 with a label at the end of each line; ``title`` is for screen readers.
 
-    ``room`` is what is left for labels beside the axes, as `label_room` tells it.
+    ``room`` is the width left for labels beside the axes, as `label_room` returns it.
     """
     left, right, top, bottom = _LEFT, WIDTH - room, _TOP, _HEIGHT - _BOTTOM
     marks = [element("title", title)]
@@ -114,7 +114,7 @@ def chart(
     marks.append(element("text", y.title, x=left + 6, y=top + 11, class_="soft"))
     pixels_of = [[(x.place(a, left, right), y.place(b, bottom, top)) for a, b in line.points] for line in lines]
     ends = [pixels[-1] for pixels in pixels_of]
-    # Within the axes a label stands above the lower one, not on it.
+    # A label within the axes is put above the horizontal axis, not on it.
     lowest = bottom - _ABOVE_AXIS if any(end_x < right for end_x, _ in ends) else bottom
     label_ys = spread([end_y for _, end_y in ends], _LABEL_GAP, top + 6, lowest)
     for line, pixels, label_y in zip(lines, pixels_of, label_ys, strict=True):
@@ -128,12 +128,12 @@ def chart(
 
 
 def picture(width: float, height: float, marks: Iterable[Markup], *, class_: str = "picture") -> Markup:
-    """An SVG of so many units, scaled by whoever shows it; the first mark should be its title."""
+    """An SVG element of ``width`` x ``height`` units that scales to its container; the first mark should be a title."""
     return element("svg", *marks, viewBox=f"0 0 {number(width)} {number(height)}", role="img", class_=class_)
 
 
 def standalone(width: float, height: float, marks: Iterable[Markup]) -> Markup:
-    """An SVG file: marks on paper, with `STYLE`; light or dark as its reader is."""
+    """An SVG file: marks on a background, with `STYLE`, which follows the viewer's light or dark mode."""
     style = element("style", Markup(STYLE))
     paper = element("rect", width=width, height=height, fill="var(--paper)")
     box = f"0 0 {number(width)} {number(height)}"
@@ -143,7 +143,7 @@ def standalone(width: float, height: float, marks: Iterable[Markup]) -> Markup:
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
-    """The ``d`` of a line through points."""
+    """The ``d`` attribute of an SVG path through points."""
     return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
 
 
@@ -157,7 +157,7 @@ def ticks(high: float, *, at_most: int = 5) -> tuple[float, ...]:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places near to ``wanted``, ``gap`` apart, in the same order, between ``low`` and ``high``."""
+    """Positions near ``wanted``, at least ``gap`` apart, in the same order, between ``low`` and ``high``."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     places = [0.0] * len(wanted)
     floor = low

@@ -1,4 +1,4 @@
-"""Which digit is taken for which."""
+"""Confusion matrices: which digit is taken for which."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CELL, _LEFT, _TOP = 34, 46, 34
 
 
 def section(pair: Pair) -> Section:
-    """A matrix for each network, over the test examples."""
+    """The section with a confusion matrix for each network, over the test examples."""
     figures = []
     for subject in pair.subjects:
         counts_KK = confusion(pair, subject.role)
@@ -34,7 +34,7 @@ def section(pair: Pair) -> Section:
 
 
 def confusion(pair: Pair, role: Role) -> NDArray[np.int64]:
-    """(10, 10): how many examples of the row's digit were taken for the column's."""
+    """Confusion matrix (10, 10): how many examples of the row's digit were taken for the column's."""
     counts_KK = np.zeros((10, 10), np.int64)
     np.add.at(counts_KK, (pair.examples.y_B, pair.answers[role].argmax(axis=1)), 1)
     return counts_KK

@@ -1,4 +1,4 @@
-"""Which network a report shows beside its own: the twin that was trained most like it, or the one that is asked for."""
+"""Choose the network that a report shows beside its own: the requested one, or the twin that was trained most alike."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Likeness(IntEnum):
-    """How much alike two networks were trained; more is better."""
+    """How alike two networks were trained; greater is more alike."""
 
     OTHER_RECIPE = 0
     OTHER_STEPS = 1
@@ -32,11 +32,11 @@ class Likeness(IntEnum):
 
 
 def pair_of(own: Subject, repository: Path, test: Examples | None = None, beside: str | None = None) -> Pair:
-    """``own``, with a published version of its counterpart.
+    """Pair ``own`` with a published version of its counterpart.
 
-    That is the one that ``beside`` names: ``NAME`` or ``NAME/VERSION`` in ``repository``, or a directory. Without it,
-    of those in ``repository``, the newest of those that were trained most alike (`Likeness`). Raises ArtifactError if
-    ``beside`` is no version of the counterpart; whatever else cannot be read is passed over.
+    ``beside`` names the version: ``NAME`` or ``NAME/VERSION`` in ``repository``, or a directory. Without it, the newest
+    of the versions in ``repository`` that were trained most alike (`Likeness`) is taken. Raises ArtifactError if
+    ``beside`` is no version of the counterpart; other versions that cannot be read are skipped.
     """
     wanted = counterpart_name(own.architecture)
     if beside is not None:
@@ -54,14 +54,14 @@ def pair_of(own: Subject, repository: Path, test: Examples | None = None, beside
 
 
 def counterpart_name(architecture: Architecture) -> str:
-    """The network that this one is compared with: its twin, or the one whose twin it is."""
+    """Name of the network that this one is compared with: its baseline, or the network whose baseline it is."""
     if architecture.baseline is not None:
         return architecture.baseline
     return next(name for name, other in ARCHITECTURES.items() if other.baseline == architecture.name)
 
 
 def likeness(first: Mapping[str, object], second: Mapping[str, object]) -> Likeness:
-    """Compare two recipes as recorded in manifests; a recipe that is not recorded equals none."""
+    """Compare two recipes as recorded in manifests; a recipe that is not recorded is like no other."""
     if not first or first.get("name") != second.get("name"):
         return Likeness.OTHER_RECIPE
     return Likeness.SAME if first.get("steps") == second.get("steps") else Likeness.OTHER_STEPS
@@ -94,12 +94,12 @@ def _why(chosen: _Candidate, candidates: Sequence[_Candidate]) -> str:
 
 
 def _candidates(repository: Path, network: str, recipe: Mapping[str, object]) -> Iterator[_Candidate]:
-    """The versions of a network, whatever they are published as."""
+    """Yield the versions of a network in the repository, under any model name."""
     for model in model_names(repository):
         try:
             published = versions(repository / model)
         except OSError:
-            continue  # a model that may not be looked at is nobody's counterpart
+            continue  # a model that cannot be read is skipped
         for version in published:
             directory = repository / model / str(version)
             try:

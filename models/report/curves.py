@@ -1,4 +1,4 @@
-"""Error and loss against training steps, as the book's figure 10.8 has them: one panel a network, on one scale."""
+"""Error and loss against training steps, as the book's figure 10.8 has them: one panel per network, on one scale."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _STROKES: Final[Mapping[str, Stroke]] = {"train": "dashed", "validation": "dotte
 
 
 def curve_charts(runs: Sequence[tuple[str, Role, History]], quantity: Quantity) -> list[Markup]:
-    """One SVG for each (title, whose, history), all with the same axes; a history without curves is a ValueError.
+    """One SVG for each (title, role, history), all with the same axes; ValueError if no history has curves.
 
-    Error is in percent of the examples from 0 to 100, loss in nats from 0 to what was seen.
+    Error is in percent of the examples from 0 to 100, loss in nats from 0 to just above the highest value.
     """
     curves = [curve for _, _, history in runs for curve in history.curves.values()]
     x = steps_axis(max(curve.steps_N[-1] for curve in curves))
@@ -47,7 +47,7 @@ def curve_charts(runs: Sequence[tuple[str, Role, History]], quantity: Quantity) 
 
 
 def curve_lines(history: History, role: Role, quantity: Quantity) -> list[Line]:
-    """A line for each split in a stroke of its own, the test set's solid, with its last value at its end."""
+    """A line for each split, with the last value at its end; strokes differ, and that of the test set is solid."""
     return [
         Line(
             f"{split} {_tell(quantity, values[-1])}",
@@ -61,17 +61,17 @@ def curve_lines(history: History, role: Role, quantity: Quantity) -> list[Line]:
 
 
 def steps_axis(steps: int) -> Axis:
-    """From 0 to the last step."""
+    """The horizontal axis of training steps, from 0 to the last step."""
     return Axis("training steps", 0, steps, ticks(steps), tell_steps)
 
 
 def error_axis() -> Axis:
-    """Percent of the examples, 0 to 100."""
+    """The vertical axis of errors in percent of the examples, 0 to 100."""
     return Axis("% wrong", 0, 100, (0, 20, 40, 60, 80, 100), lambda value: f"{value:.0f}")
 
 
 def describe(history: History, quantity: Quantity) -> str:
-    """The last values in a sentence, for those who do not see the picture."""
+    """The last values in a sentence, for readers who cannot see the picture."""
     ends = [
         f"{split} {quantity} {_tell(quantity, _values(curve, quantity)[-1])}"
         for split, curve in history.curves.items()
@@ -81,7 +81,7 @@ def describe(history: History, quantity: Quantity) -> str:
 
 
 def tell_steps(step: float) -> str:
-    """``0``, ``500``, ``2.5k``, ``100k``, ``1M``."""
+    """Format a number of steps: ``0``, ``500``, ``2.5k``, ``100k``, ``1M``."""
     for size, letter in ((1_000_000, "M"), (1_000, "k")):
         if step >= size:
             return f"{step / size:g}{letter}"
@@ -109,7 +109,7 @@ def _loss_axis(curves: Sequence[Curve]) -> Axis:
 
 
 def section(pair: Pair) -> Section:
-    """Error and loss of both networks, or why there are none."""
+    """The section with error and loss of both networks, or a note that there are none."""
     runs = [(subject.kind, subject.role, subject.history) for subject in pair.subjects]
     drawn = [(title, role, history) for title, role, history in runs if history is not None and history.curves]
     if not drawn:
@@ -135,7 +135,7 @@ def section(pair: Pair) -> Section:
 
 
 def _rows(drawn: Sequence[tuple[str, Role, History]]) -> list[list[Markup]]:
-    """The networks side by side, each quantity below the other; of one network alone, both quantities side by side."""
+    """A row for each quantity with the networks side by side; for one network, a single row with both quantities."""
     rows = [
         [
             figure(svg, title=f"{title}: {quantity}", role=role)

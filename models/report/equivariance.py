@@ -1,4 +1,4 @@
-"""The demonstration: move the input, and conv's maps move along, while the fully connected net starts anew."""
+"""Demonstration of equivariance: when the input moves, conv's maps move along, and a fully connected net's do not."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BAR, _BARS = 42, 80
 
 @dataclass(frozen=True)
 class _Response:
-    """What one network answers to one example at every shift."""
+    """The answers of one network to one example at every shift."""
 
     maps_SCL: Array
     probabilities_SK: Array
@@ -57,7 +57,7 @@ class _Response:
         return unmoved_CL
 
     def remark(self, at: int, role: str) -> str:
-        """What the map is, compared with the unmoved one."""
+        """A sentence that compares the map with the unmoved one."""
         shift = SHIFTS[at]
         if shift == 0:
             return "Not moved: the same map."
@@ -75,14 +75,14 @@ class _Response:
         return f"No map moved by {columns}: it differs by up to {off:.2g}, of values up to {highest:.2g}."
 
     def verdict(self, at: int) -> str:
-        """What it answers, and whether that is right."""
+        """The network's answer in words, and whether it is right."""
         p_K = self.probabilities_SK[at]
         said = int(p_K.argmax())
         return f"{'✓' if said == self.digit else '✗'} says {said} ({100 * p_K[said]:.0f} %)"
 
 
 def section(pair: Pair) -> Section:
-    """Slider, maps and answers for a few examples; then the figures over all examples."""
+    """The section with slider, maps and answers for a few examples, then figures over all examples."""
     title = "Move the input" if pair.other is None else "Move the input: one follows, the other starts anew"
     first = opening(pair)
     figures = {subject.role: measure(subject, pair.examples) for subject in pair.subjects}
@@ -158,7 +158,7 @@ def _demonstration(pair: Pair, first: Opening) -> Markup:
 
 
 def _responses(subject: Subject, level_BL: NDArray[Any], digits_B: NDArray[np.int64]) -> list[_Response]:
-    """One for each example."""
+    """The responses of a network, one for each example."""
     x_BSL = np.stack([moved(level_BL, shift) for shift in SHIFTS], axis=1)
     return [
         _Response(first_layer(subject, x_SL), subject.probabilities(x_SL), int(digit))
@@ -167,7 +167,7 @@ def _responses(subject: Subject, level_BL: NDArray[Any], digits_B: NDArray[np.in
 
 
 def _packed(response: _Response, role: str) -> dict[str, Any]:
-    """For the script of the page: maps as bytes, everything that is said as text."""
+    """A response as data for the page's script: maps as bytes, all sentences as text."""
     highest = max(float(response.maps_SCL.max()), 1e-12)
     shades = np.round(255 * response.maps_SCL / highest).astype(np.uint8)
     return {
@@ -219,7 +219,7 @@ def _map(response: _Response, at: int, role: str, when: str) -> Markup:
 
 
 def _answers(response: _Response, start: int, role: str) -> Markup:
-    """Probabilities before (pale) and after, digit by digit."""
+    """Draw the probabilities before (pale) and after the shift, digit by digit."""
     marks = [element("title", "probabilities of the ten digits before (pale) and after the shift")]
     for when, p_K in (
         ("before", response.probabilities_SK[SHIFTS.index(0)]),
@@ -259,7 +259,7 @@ def _signal(level_L: Array, moved_by: int) -> Markup:
 
 
 def _script_text(data: Mapping[str, Any]) -> Markup:
-    """JSON that cannot end the script element it lies in."""
+    """Encode as JSON that cannot end the script element that contains it."""
     return Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
 
 

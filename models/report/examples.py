@@ -1,4 +1,4 @@
-"""Signals of the test set with what the networks make of them: one that is right for each digit, and the mistakes."""
+"""Signals of the test set with the networks' answers: one right answer for each digit, and the mistakes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MISTAKES: Final = 10
 
 
 def section(pair: Pair) -> Section:
-    """Right ones, wrong ones, and the other network's answers to the same examples."""
+    """The section with right and wrong answers, and the other network's answers to the same examples."""
     own = pair.own
     wrong = surest_mistakes(pair)
     parts = [
@@ -38,14 +38,14 @@ def section(pair: Pair) -> Section:
 
 
 def first_right_of_each_digit(pair: Pair) -> list[int]:
-    """Indices of test examples, by digit; a digit that the network never gets right has none."""
+    """Index of the first test example that is right, for each digit; digits without one are left out."""
     answers_B, y_B = pair.answers[pair.own.role].argmax(axis=1), pair.examples.y_B
     found = (np.flatnonzero((y_B == digit) & (answers_B == digit)) for digit in range(10))
     return [int(right[0]) for right in found if len(right)]
 
 
 def surest_mistakes(pair: Pair) -> list[int]:
-    """Indices of test examples that are wrong, the most probable wrong answers first; at most `MISTAKES`."""
+    """Indices of the test examples with wrong answers, the most probable answers first; at most `MISTAKES`."""
     p_BK, y_B = pair.answers[pair.own.role], pair.examples.y_B
     wrong = np.flatnonzero(p_BK.argmax(axis=1) != y_B)
     order = np.argsort(-p_BK[wrong].max(axis=1), kind="stable")

@@ -1,4 +1,4 @@
-"""One example on its way through the three convolution layers, each unit below the samples that it sees."""
+"""Feature maps of one example in the three convolution layers, each unit below the samples that it sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WIDTH: Final = _LEFT + 40 * _STEP
 
 
 def section(pair: Pair) -> Section:
-    """The first test example that the net gets right, or why there are no feature maps."""
+    """The section with the feature maps of one test example, or the reason why there are none."""
     title = "One example, layer by layer"
     if pair.own.role != "conv":
         text = (
@@ -40,12 +40,12 @@ def section(pair: Pair) -> Section:
 
 
 def example(pair: Pair) -> int:
-    """The first test example that the own network gets right; 0 if there is none."""
+    """Index of the first test example that the report's own network gets right; 0 if there is none."""
     return int(np.argmax(pair.answers[pair.own.role].argmax(axis=1) == pair.examples.y_B))
 
 
 def drawing(pair: Pair, index: int) -> Markup:
-    """The signal, a map for each layer, and the probabilities."""
+    """Draw the signal of a test example, a map for each layer, and the probabilities."""
     signal_L = pair.examples.x_BL[index]
     low, high = float(signal_L.min()), float(signal_L.max())
     marks = [

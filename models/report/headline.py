@@ -1,4 +1,4 @@
-"""The top of the page: which two networks, how large, how often wrong. Sizes are drawn, not only told."""
+"""The header of the page: the two networks with their sizes and error rates. Sizes are drawn to scale, too."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def headline(pair: Pair) -> Markup:
 
 
 def error_of(subject: Subject, split: str) -> float | None:
-    """Share of a split that the manifest says is wrong, 0 to 1; None if it does not say."""
+    """Error rate on a split as the manifest records it, 0 to 1; None if it does not."""
     figures = subject.manifest.metrics.get(split)
     accuracy = figures.get("accuracy") if isinstance(figures, dict) else None
     return 1 - float(accuracy) if isinstance(accuracy, int | float) else None
 
 
 def percent(share: float | None) -> str:
-    """``15.8 %``, not to be parted; ``not measured`` for None."""
+    """Format a share as ``15.8 %``, with a no-break space; ``not measured`` for None."""
     return "not measured" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
@@ -87,7 +87,7 @@ def _card(subject: Subject, pair: Pair) -> Markup:
 
 
 def _size(subject: Subject, pair: Pair) -> Markup:
-    """A square whose area is the number of parameters; the larger of the two fills the picture."""
+    """Draw a square whose area is the number of parameters; the larger network's square fills the picture."""
     largest = max(other.architecture.parameters for other in pair.subjects)
     side = 100 * math.sqrt(subject.architecture.parameters / largest)
     title = f"{subject.architecture.parameters:,} parameters, as an area"
@@ -110,7 +110,7 @@ def _recipe_line(recipe: Mapping[str, object]) -> str:
 
 
 def _remarks(pair: Pair) -> list[Markup]:
-    """What a reader must know before comparing anything."""
+    """Notes that a reader needs before comparing the networks."""
     remarks = []
     if pair.other is None:
         remarks.append(

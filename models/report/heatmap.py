@@ -1,7 +1,7 @@
 """Matrices as pictures: cells for a few values, an image for many.
 
-A colour's strength is a value's size; its hue, green or purple, the sign. Strength is opacity, so that the same picture
-stands on light and dark paper.
+The opacity of a colour shows the size of a value, its hue (green or purple) the sign. With opacity the same picture
+works on a light and on a dark background.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEGATIVE: Final = (146, 84, 178)
 
 
 def strengths(values: Array, largest: float | None = None) -> Array:
-    """Values in -1..1: their share of the largest size, theirs or the given one."""
+    """Scale values to -1..1 by their largest absolute value, or by ``largest`` if it is given."""
     scale = float(np.abs(values).max(initial=0.0)) if largest is None else largest
     return np.clip(values / scale, -1, 1) if scale > 0 else np.zeros_like(values)
 
@@ -40,9 +40,9 @@ def cells(
     largest: float | None = None,
     positive: str = "plus",
 ) -> list[Markup]:
-    """A rectangle for each value of (rows, columns), each ``width`` x ``height``; ``positive`` is the class of those.
+    """Draw a rectangle of ``width`` x ``height`` for each value of (rows, columns).
 
-    A pale ground lies behind them all, so that a value near zero is a cell too.
+    ``positive`` is the CSS class of values from 0 on. A pale background makes cells near zero visible too.
     """
     rows, columns = values_RC.shape
     marks = [element("path", d=_ground(rows, columns, left, top, width, height), class_="ground")]
@@ -68,7 +68,7 @@ def _ground(rows: int, columns: int, left: float, top: float, width: float, heig
 
 
 def image(values_RC: Array, *, left: float, top: float, width: float, height: float) -> Markup:
-    """One picture of (rows, columns), stretched to ``width`` x ``height``; not-a-number is left transparent."""
+    """Draw (rows, columns) as one image, stretched to ``width`` x ``height``; NaN is left transparent."""
     visible_RC = np.isfinite(values_RC)
     strength_RC = strengths(np.where(visible_RC, values_RC, 0.0))
     rgba = np.empty((*values_RC.shape, 4), np.uint8)
@@ -88,7 +88,7 @@ def image(values_RC: Array, *, left: float, top: float, width: float, height: fl
 
 
 def png(rgba_HWC: NDArray[np.uint8]) -> bytes:
-    """A PNG file of (height, width, 4) bytes."""
+    """Encode (height, width, 4) bytes as a PNG file."""
     height, width, _ = rgba_HWC.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), rgba_HWC.reshape(height, width * 4)], axis=1)
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""The learned weights: kernels of a convolutional net, and first layers as the matrices that they are."""
+"""The learned weights: kernels of a convolutional net, and first layers as matrices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TAP: Final = 20
 
 
 def section(pair: Pair) -> Section:
-    """Kernels where there are some; and what a first layer is made of."""
+    """The section with the kernels, if there are any, and the first layers as matrices."""
     parts: list[Markup] = []
     if pair.own.role == "conv":
         parts += _kernels(pair.own)
@@ -67,7 +67,7 @@ def _kernels(conv: Subject) -> list[Markup]:
 
 
 def _bars(kernels_KT: Array) -> Markup:
-    """Each kernel as three bars, as many beside each other as there is room for."""
+    """Draw each kernel as three bars, as many kernels side by side as there is room for."""
     largest = float(np.abs(kernels_KT).max(initial=1e-12))
     return element("div", *(_bar(*each, largest) for each in enumerate(kernels_KT)), class_="kernels")
 
@@ -96,7 +96,7 @@ def _bar(channel: int, kernel_T: Array, largest: float) -> Markup:
 
 
 def _taps(weight_KCT: Array, layer: int) -> Markup:
-    """(outputs, inputs, taps) as one image, a gap between inputs."""
+    """Draw weights (outputs, inputs, taps) as one image, with a gap between inputs."""
     outputs, inputs, taps = weight_KCT.shape
     gapped = np.full((outputs, inputs, taps + 1), np.nan)
     gapped[:, :, :taps] = weight_KCT

@@ -1,7 +1,7 @@
-"""Text that is HTML or SVG already, and the one way to make it: whatever is put into an element is escaped.
+"""HTML and SVG markup, made from elements that escape all plain text put into them.
 
-The same elements make a page and a picture, so that nothing needs a template language. Empty elements are written
-with an end tag, which both HTML and XML read, but for the few that HTML forbids one.
+Pages and pictures are made from the same elements, so no template language is needed. Empty elements are written with
+an end tag, which both HTML and XML accept, except for the few for which HTML forbids it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _VOID: Final = frozenset({"br", "hr", "input", "link", "meta"})
 
 
 class Markup(str):
-    """A string that needs no escaping any more."""
+    """A string of HTML or SVG that must not be escaped again."""
 
     __slots__ = ()
 
 
 def element(name: str, *children: str, **attributes: Attribute) -> Markup:
-    """``<name attribute="value">children</name>``; children that are no `Markup` are escaped.
+    """Write ``<name attribute="value">children</name>``; children that are no `Markup` are escaped.
 
     Underscores in attribute names become hyphens, one at the end is dropped (``class_``, ``for_``). None and False
     leave an attribute out, True writes it without a value, and numbers are cut to two decimals.
@@ -33,7 +33,7 @@ def element(name: str, *children: str, **attributes: Attribute) -> Markup:
 
 
 def join(*children: str) -> Markup:
-    """Children one after the other, escaped where they are plain text."""
+    """Concatenate children, and escape those that are plain text."""
     return Markup("".join(child if isinstance(child, Markup) else escape(child, quote=False) for child in children))
 
 
@@ -47,6 +47,6 @@ def _attribute(key: str, value: Attribute) -> str:
 
 
 def number(value: float) -> str:
-    """A coordinate: at most two decimals, no zeros behind the point."""
+    """Format a coordinate with at most two decimals and no trailing zeros."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

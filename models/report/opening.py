@@ -1,6 +1,6 @@
-"""Where the demonstration opens: on an example and a shift that show the difference, if there is one.
+"""Choose what the demonstration opens with: an example and a shift that show the difference, if there is one.
 
-That is a choice, and the page says so: how often it happens, and how often the reverse does.
+The page says that they are chosen, and how often this difference and its reverse occur.
 Shapes: S shifts, N examples.
 """
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from models.report.subject import Pair
 
 SHOWN: Final = 6
-"""Examples to choose from."""
+"""Number of examples that the reader can choose from."""
 USUAL_SHIFT: Final = 4
-"""Looked at first, and shown where there is nothing to prefer."""
+"""The shift that is tried first, and shown if none is better."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class Opening:
     """The examples that can be chosen, and the state that is shown first."""
 
     indices: tuple[int, ...]
-    """In the test set; at most `SHOWN`, of different digits."""
+    """Indices in the test set; at most `SHOWN`, of different digits."""
     at: int
-    """Which of them is shown first."""
+    """Position in ``indices`` of the example that is shown first."""
     shift: int
-    """Samples that it is moved by."""
+    """Samples by which that example is moved."""
     reason: str
-    """Why these, in sentences."""
+    """Why the example and the shift were chosen, in sentences."""
 
 
 def opening(pair: Pair) -> Opening | None:
     """The first example and shift at which conv's answer stays right and the fully connected net's does not.
 
-    Of one network alone it is its own part of that. Even shifts come first, because for them the map moves as a whole.
-    None if no example is answered rightly by every network here, ramp or no ramp.
+    For a single network, only its half of the condition counts. Even shifts are preferred, because for them the map
+    moves as a whole. None if no example is answered correctly by every network both with and without its ramp.
     """
     right_N = _right(pair)
     if not len(right_N):
@@ -67,7 +67,7 @@ def opening(pair: Pair) -> Opening | None:
 
 
 def _right(pair: Pair) -> NDArray[np.int64]:
-    """The unmoved examples that every network here gets right."""
+    """Indices of the unmoved examples that every network gets right, both with and without their ramp."""
     y_B = pair.examples.y_B
     level_BL = without_ramp(pair.examples.x_BL)
     right_B = np.ones(len(y_B), bool)
@@ -78,7 +78,7 @@ def _right(pair: Pair) -> NDArray[np.int64]:
 
 
 def _stays(pair: Pair, right_N: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """By role, whether the answer to a moved example is still right (S, N)."""
+    """Whether the answer to a moved example is still right, as a mask (S, N) by role."""
     y_N, level_NL = pair.examples.y_B[right_N], without_ramp(pair.examples.x_BL[right_N])
     return {
         subject.role: np.stack([_answers(subject.probabilities(moved(level_NL, shift))) == y_N for shift in SHIFTS])
@@ -92,7 +92,7 @@ def _answers(probabilities_NK: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _find(wanted_SN: NDArray[np.bool_], preferred: list[int]) -> tuple[int, int] | None:
-    """(s, n) of the first that is wanted: even shifts before odd ones, preferred examples before others."""
+    """Return the first wanted (s, n): even shifts before odd ones, preferred examples before others; else None."""
     shifts = sorted((shift for shift in SHIFTS if shift), key=lambda shift: (abs(abs(shift) - USUAL_SHIFT), -shift))
     everything = range(wanted_SN.shape[1])
     for rest in (0, 1):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def section(pair: Pair) -> Section:
-    """Everything that decides the file's content, of both networks."""
+    """The section with everything that decides the file's content, for both networks."""
     parts = [
         paragraph(
             "The same recipe, seed and data give the same weights on the same machine, bit for bit. The test examples "
@@ -35,7 +35,7 @@ def section(pair: Pair) -> Section:
 
 
 def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The recipe's fields as a table tells them; as they were written where this version knows them no more."""
+    """The recipe's fields as rows of a table; unformatted if this version no longer knows them."""
     try:
         return list(TrainingRecipe.from_dict(recipe).describe())
     except (InvalidRecipe, TypeError):
@@ -43,7 +43,7 @@ def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def origin_rows(subject: Subject) -> Iterator[tuple[str, str]]:
-    """Everything else that the manifest says of where it comes from."""
+    """Yield everything else that the manifest records about the model's origin, as rows of a table."""
     manifest = subject.manifest
     yield "published", manifest.created
     yield "model.onnx", f"{manifest.model_bytes:,} bytes, sha256 {manifest.model_sha256}"

@@ -1,7 +1,7 @@
-"""The report as one HTML file: no request leaves it, and a content security policy keeps it so.
+"""The report as one HTML file that makes no requests, which a content security policy enforces.
 
-Style sheet and script lie beside this file and are written into the page, named in its policy by their hashes. Without
-the script everything can be read; what it adds is the slider, and the fields of units that are pointed at.
+The style sheet and the script beside this module are inlined, and the policy allows them by their hashes. Everything
+can be read without the script; it adds the slider, and the receptive fields of units under the pointer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SECTIONS: Final = (
 
 
 def page(pair: Pair) -> str:
-    """The whole report; takes a second or two."""
+    """The whole report as HTML; takes a second or two."""
     style, script = (Markup((_HERE / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     sections = [section(pair) for section in _SECTIONS]
     own = pair.own.manifest

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def section(pair: Pair) -> Section:
-    """Every check, and how far the opinions on its values lie apart."""
+    """The section with every check, and the differences between the independent computations."""
     report, title = pair.own.manifest.parity, "The proof"
     if not report.get("checks"):
         return Section("proof", title, paragraph("The manifest of this version keeps no proof."))
     try:
         return Section("proof", title, _told(report))
     except (KeyError, TypeError, AttributeError, ValueError):
-        # A manifest keeps its proof as it was written, by this program or by another.
+        # The proof in a manifest may have been written by another program or version.
         return Section("proof", title, paragraph("The manifest of this version keeps a proof in a form unknown here."))
 
 

@@ -1,4 +1,4 @@
-"""What one unit of each convolution layer can see of the input, drawn on the input."""
+"""Receptive fields: what one unit of each convolution layer sees of the input, drawn on the input."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Field:
     first: int
     """Index of the first input sample that it sees."""
     width: int
-    """Samples that it sees."""
+    """Number of samples that it sees."""
 
     @property
     def last(self) -> int:
-        """Index of the last sample."""
+        """Index of the last input sample that it sees."""
         return self.first + self.width - 1
 
     @property
     def middle(self) -> float:
-        """Where its unit is drawn."""
+        """Middle of the field in samples, where its unit is drawn."""
         return (self.first + self.last) / 2
 
 
@@ -47,7 +47,7 @@ def field_of(layer: int, unit: int) -> Field:
 
 
 def units(layer: int) -> int:
-    """Positions of a layer: 19, 9, 4."""
+    """Number of positions of a layer: 19, 9 or 4."""
     length = SAMPLES
     for _ in range(layer):
         length = LAYER.output_length(length)
@@ -55,7 +55,7 @@ def units(layer: int) -> int:
 
 
 def section(pair: Pair) -> Section:
-    """The picture, and what a fully connected unit sees instead."""
+    """The section with the picture of the fields, and what a fully connected unit sees instead."""
     widths = [receptive_field([LAYER] * layer) for layer in range(1, LAYERS + 1)]
     last = field_of(LAYERS, units(LAYERS) - 1).last
     unseen = (
@@ -79,7 +79,7 @@ def section(pair: Pair) -> Section:
 
 
 def drawing(signal_L: Array) -> Markup:
-    """A signal, the units of each layer below it, and the field of one unit each."""
+    """Draw a signal, the units of each layer below it, and the field of one unit per layer."""
     marks = [element("title", "receptive fields of the three convolution layers on the input")]
     low, high = float(signal_L.min()), float(signal_L.max())
     base = _TOP + _SIGNAL
@@ -127,12 +127,12 @@ def _x(sample: float) -> float:
 
 
 def _cone(field: Field, y: float, base: float) -> str:
-    """From a unit up to the samples that it sees, and over the signal above them."""
+    """The ``d`` attribute of the outline from a unit up to the samples that it sees, and over the signal above them."""
     left, right = _x(field.first - 0.4), _x(field.last + 0.4)
     corners = [(left, _TOP), (right, _TOP), (right, base + 6), (_x(field.middle), y), (left, base + 6)]
     return "M" + "L".join(f"{number(a)} {number(b)}" for a, b in corners) + "Z"
 
 
 def _shown(layer: int) -> int:
-    """The unit whose field is drawn before anybody points at one: they lie beside each other."""
+    """The unit of a layer whose field is drawn at first; the fields of the three layers lie side by side."""
     return {1: 16, 2: 5, 3: 0}[layer]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """One step of the lesson."""
+    """One section of the page."""
 
     key: str
     """The section's anchor in the page."""
@@ -21,17 +21,17 @@ class Section:
     body: Markup
 
     def markup(self) -> Markup:
-        """With its heading."""
+        """The section as an HTML element with its heading."""
         return element("section", element("h2", self.title), self.body, id=self.key)
 
 
 def paragraph(*text: str, note: bool = False) -> Markup:
-    """Plain text, or with marks in it; a note is smaller."""
+    """A paragraph of plain text or markup; a note is smaller."""
     return element("p", *text, class_="note" if note else None)
 
 
 def figure(picture: Markup, caption: str = "", *, title: str = "", role: str = "") -> Markup:
-    """A picture below its title, in its network's colour, and above its caption."""
+    """A picture with its title above, in its network's colour, and its caption below."""
     parts = [element("h3", title, class_=role or None)] if title else []
     parts.append(picture)
     if caption:
@@ -40,12 +40,12 @@ def figure(picture: Markup, caption: str = "", *, title: str = "", role: str = "
 
 
 def side_by_side(*figures: Markup) -> Markup:
-    """In columns where there is room, below each other where there is not."""
+    """Put figures into columns if there is room, and below each other if not."""
     return element("div", *figures, class_="columns")
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> Markup:
-    """A table that scrolls by itself on a narrow screen; columns of ``numeric`` are set right."""
+    """A table that scrolls by itself on a narrow screen; the columns in ``numeric`` are right-aligned."""
 
     def row(cells: Sequence[str], kind: str) -> Markup:
         return element(
@@ -67,5 +67,5 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, n
 
 
 def folded(summary: str, *content: str) -> Markup:
-    """Content that is shown when it is asked for."""
+    """Content that is collapsed until the reader opens it."""
     return element("details", element("summary", summary), join(*content))

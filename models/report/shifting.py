@@ -1,7 +1,7 @@
-"""What becomes of answers when signals are moved: the measurement behind the demonstration.
+"""Measure how answers change when signals are moved: the figures behind the demonstration.
 
-A signal is moved around in a circle, after the ramp that it lies on was taken off so that its ends meet. All shifts are
-measured on such signals, the unmoved ones too, so that nothing but the shift differs.
+A signal is shifted circularly, after its ramp was removed so that its ends meet. The unmoved signals are measured
+without their ramp too, so that nothing but the shift differs.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ if TYPE_CHECKING:
     from models.report.subject import Subject
 
 SHIFTS: Final = tuple(range(-10, 11))
-"""Samples to the right."""
+"""The shifts of the demonstration, in samples to the right."""
 MEASURED: Final = (-10, -8, -6, -4, -2, -1, 0, 1, 2, 4, 6, 8, 10)
 """The shifts that are measured on all examples."""
 
 
 @dataclass(frozen=True)
 class ShiftFigures:
-    """How a network answers to moved signals; S shifts, those of `MEASURED`."""
+    """How a network answers moved signals, for the S shifts of `MEASURED`."""
 
     accuracy_S: tuple[float, ...]
-    """Share of the examples that are right, 0 to 1."""
+    """Share of right answers, 0 to 1."""
     agreement_S: tuple[float, ...]
-    """Share that is answered as the unmoved signal is, rightly or wrongly."""
+    """Share of answers that are the same as for the unmoved signal, right or wrong, 0 to 1."""
 
 
 def told(shift: int) -> str:
-    """``4 samples to the right``."""
+    """Describe a shift in words: ``4 samples to the right``."""
     if shift == 0:
         return "0 samples"
     return f"{abs(shift)} sample{'s' if abs(shift) > 1 else ''} to the {'right' if shift > 0 else 'left'}"
 
 
 def without_ramp(x_BL: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Signals whose ends lie at one height."""
+    """Remove the ramp of signals, so that their ends lie at one height."""
     level_BL: NDArray[np.float32] = x_BL - estimate_ramp(x_BL)
     return level_BL
 
 
 def moved(x_BL: NDArray[Any], shift: int) -> NDArray[Any]:
-    """Around in a circle by whole samples, to the right if positive."""
+    """Shift signals circularly by whole samples, to the right if positive."""
     return np.roll(x_BL, shift, axis=-1)
 
 
 def measure(subject: Subject, examples: Examples) -> ShiftFigures:
-    """Over all examples."""
+    """Measure the answers of a network to all examples at the shifts of `MEASURED`."""
     level_BL = without_ramp(examples.x_BL)
     answers_SB = [subject.probabilities(moved(level_BL, shift)).argmax(axis=1) for shift in MEASURED]
     unmoved_B = answers_SB[MEASURED.index(0)]
@@ -68,7 +68,7 @@ def measure(subject: Subject, examples: Examples) -> ShiftFigures:
 
 
 def first_layer(subject: Subject, x_BL: NDArray[Any]) -> Array:
-    """The first hidden layer as maps (B, C, 19): of a fully connected net its units, laid out like its twin's.
+    """The first hidden layer as maps (B, C, 19); the units of a fully connected net are laid out like its twin's.
 
     Convolutions are summed tap by tap here, in the same order at every position, so that equal inputs give equal bits.
     """
@@ -80,9 +80,9 @@ def first_layer(subject: Subject, x_BL: NDArray[Any]) -> Array:
 
 
 def difference_to_moved(before_CL: Array, after_CL: Array, shift: int) -> float | None:
-    """The largest difference of a map to the one before, moved by half the shift; None where that is no whole number.
+    """The largest difference of a map to the map before, moved by half the shift; None if that is no whole number.
 
-    Compared are the columns that were not cut off at either end.
+    Only the columns that were not cut off at either end are compared.
     """
     columns, rest = divmod(shift, LAYER.stride)
     if rest:

@@ -1,4 +1,4 @@
-"""A signal of 40 samples as a line."""
+"""Draw a signal of 40 samples as a line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def trace(
     signal_L: Array, *, left: float, top: float, step: float, height: float, low: float, high: float, class_: str
 ) -> Markup:
-    """A line through the samples, ``step`` apart, sample 0 at ``left``; ``low``..``high`` fill the height."""
+    """Draw a line through the samples, ``step`` apart, sample 0 at ``left``; ``low``..``high`` fill the height."""
     return element("path", d=trace_path(signal_L, left, top, step, height, low, high), class_=class_)
 
 
 def trace_path(signal_L: Array, left: float, top: float, step: float, height: float, low: float, high: float) -> str:
-    """The ``d`` of `trace`."""
+    """The ``d`` attribute of the path that `trace` draws."""
     scale = height / (high - low) if high > low else 0.0
     return path((left + step * index, top + (high - float(value)) * scale) for index, value in enumerate(signal_L))

@@ -1,4 +1,4 @@
-"""What a report is about: a published network as its own files describe it, and the one it is compared with."""
+"""The subjects of a report: a published network as its own files describe it, and the one it is compared with."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ LAYER: Final = ConvLayer(kernel=3, stride=2)
 
 @dataclass(frozen=True)
 class Subject:
-    """One version of a network of this project, able to answer: in NumPy, from the weights inside its ONNX file."""
+    """A version of a network of this project; answers are computed in NumPy from the weights inside its ONNX file."""
 
     manifest: Manifest
     architecture: Architecture
     weights: Weights
     history: History | None
-    """None for a version that kept none."""
+    """None for a version without a history."""
 
     @classmethod
     def of(cls, manifest: Manifest, model_bytes: bytes, history: History | None) -> Subject:
-        """What these three tell. ArtifactError if they are of no network of this project."""
+        """Make a subject from its parts. ArtifactError if they are of no network of this project."""
         name = network_name(manifest)
         if name is None or name not in ARCHITECTURES:
             raise ArtifactError(
@@ -62,7 +62,7 @@ class Subject:
 
     @classmethod
     def read(cls, directory: Path) -> Subject:
-        """A published version. ArtifactError if its files are damaged, or those of no network of this project."""
+        """Read a published version. ArtifactError if its files are damaged, or of no network of this project."""
         artifact = Artifact.load(directory)
         if artifact.manifest is None:
             raise ArtifactError(f"{directory} has no manifest: nothing is known of it to report")
@@ -70,12 +70,12 @@ class Subject:
 
     @property
     def role(self) -> Role:
-        """Which of the two kinds it is."""
+        """The kind of network: ``conv`` or ``fc``."""
         return "conv" if self.architecture.kind == "conv" else "fc"
 
     @property
     def kind(self) -> str:
-        """The kind in words."""
+        """The kind of network in words."""
         return {"conv": "convolutional", "fc": "fully connected"}[self.role]
 
     @property
@@ -85,12 +85,12 @@ class Subject:
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """Fields of the recipe; empty where the manifest tells of none."""
+        """Fields of the recipe; empty if the manifest records none."""
         return recipe_of(self.manifest)
 
     @cached_property
     def _layers(self) -> tuple[tuple[Array, Array], ...]:
-        """(matrix, bias) of every layer, convolutions as the matrices that they are: fast for many signals at once."""
+        """(matrix, bias) of every layer; convolutions are matrices too, which is fast for many signals at once."""
         names = list(dict.fromkeys(key.partition(".")[0] for key in self.weights))
         layers, length = [], SAMPLES
         for name in names:
@@ -102,7 +102,7 @@ class Subject:
         return tuple(layers)
 
     def hidden(self, x_BL: NDArray[Any]) -> tuple[Array, ...]:
-        """(B, 40) -> the answers of the hidden layers, (B, C, L) of a convolution or (B, I), float32."""
+        """Map signals (B, 40) to the outputs of the hidden layers: float32, (B, C, L) of a convolution, else (B, I)."""
         answers, h_BI = [], x_BL.astype(np.float32)
         channels = self.architecture.channels
         for matrix, bias in self._layers[:-1]:
@@ -111,7 +111,7 @@ class Subject:
         return tuple(answers)
 
     def probabilities(self, x_BL: NDArray[Any]) -> Array:
-        """(B, 40) -> (B, 10) float32."""
+        """Map signals (B, 40) to class probabilities (B, 10), float32."""
         return softmax(linear(self.hidden(x_BL)[-1].reshape(len(x_BL), -1), *self._layers[-1]))
 
 
@@ -121,7 +121,7 @@ class Pair:
 
     own: Subject
     other: Subject | None
-    """None if there is no other yet; then ``why_alone`` says so."""
+    """None if there is no other yet; then ``why_alone`` says why."""
     why_alone: str = ""
     test: Examples | None = None
     """The examples that are shown; the canonical test set unless given."""
@@ -135,12 +135,12 @@ class Pair:
 
     @property
     def fc(self) -> Subject | None:
-        """The fully connected one."""
+        """The fully connected one of the two."""
         return next((subject for subject in self.subjects if subject.role == "fc"), None)
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
-        """One or both, the convolutional one first."""
+        """One or both networks, the convolutional one first."""
         both = [self.own] if self.other is None else [self.own, self.other]
         return tuple(sorted(both, key=lambda subject: subject.role != "conv"))
 
@@ -156,7 +156,7 @@ class Pair:
 
     @property
     def have_foreign_data(self) -> bool:
-        """Whether one of the networks was trained and measured on other data than the examples here belong to."""
+        """Whether the networks and the shown examples do not all belong to the same data."""
         hashes = [subject.origin.get("data_sha256") for subject in self.subjects]
         if self.test is None:
             hashes.append(dict(CANONICAL_SHA256))
@@ -164,13 +164,13 @@ class Pair:
 
 
 def network_name(manifest: Manifest) -> str | None:
-    """The architecture that a manifest says it is of; None if it says none."""
+    """The architecture that a manifest names; None if it names none."""
     network = manifest.provenance.get("network")
     name = network.get("name") if isinstance(network, dict) else None
     return name if isinstance(name, str) else None
 
 
 def recipe_of(manifest: Manifest) -> Mapping[str, Any]:
-    """Fields of the recipe; empty where the manifest tells of none."""
+    """Fields of the recipe; empty if the manifest records none."""
     recipe = manifest.provenance.get("recipe")
     return recipe if isinstance(recipe, dict) else {}

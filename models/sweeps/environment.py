@@ -1,4 +1,4 @@
-"""Environment variables for the processes that are started inside a block."""
+"""Set environment variables for the processes that are started inside a block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables, and put back what was there before."""
+    """Set variables inside the block, and restore the previous values afterwards."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""What runs the trials of a sweep: the promise that processes of this machine and a Ray cluster both keep."""
+"""The protocol for running the trials of a sweep, in processes of this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from models.sweeps.outcome import Outcome
 
 ProgressSink: TypeAlias = Callable[[Trial, int], None]
-"""Told that a trial has come to a step, now and then; must be quick and must not raise."""
+"""Called now and then with a trial and the step that it has reached; must be quick and must not raise."""
 
 LOOK_UP_EVERY_S = 0.2
-"""How often an executor that waits asks whether to stop."""
+"""Interval at which a waiting executor checks whether to stop."""
 
 
 class Executor(Protocol):
@@ -23,8 +23,8 @@ class Executor(Protocol):
     def __call__(
         self, trials: Sequence[Trial], *, on_progress: ProgressSink, stop: Callable[[], bool]
     ) -> Generator[Outcome]:
-        """Each outcome as soon as it is there, in any order.
+        """Yield each outcome as soon as it is known, in any order.
 
-        Ends early when ``stop`` says so. Whether it ends or is closed, nothing that it started is left running.
+        Ends early if ``stop`` returns True. When it ends or is closed, nothing that it started is left running.
         """
         ...

@@ -1,7 +1,7 @@
-"""The results folder: one file for each trial that was done, those that failed in a folder of their own. No torch.
+"""The results folder: one file for each trial that was done, with failures in a subfolder. No torch.
 
-A file is written beside its place and renamed, so that it is there as a whole or not at all, whoever else writes to the
-folder at the time: several machines may share one. What is there is never written again, but for a failure.
+A file is written beside its place and renamed, so that it is complete or absent, even if several machines write to one
+folder at the same time. A trial that has a result is not run again; one that failed is.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from models.sweeps.trial import Trial
 
 FAILED: Final = "failed"
-"""Name of the folder for trials that failed."""
+"""Name of the subfolder for trials that failed."""
 
 
 class ResultsFolder:
-    """What is known of trials, on disk."""
+    """The results and failures of trials on disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def check_writable(self) -> None:
-        """TrialFileError unless a file could be written now; asked before hours of work."""
+        """Raise TrialFileError unless a file could be written now; called before hours of work."""
         why_not = why_not_writable(self.path)
         if why_not is not None:
             raise TrialFileError(f"no result could be kept in {self.path}: {why_not}")
 
     def results(self, trials: Iterable[Trial]) -> dict[str, TrialResult]:
-        """The results that there are of these trials, by digest.
+        """The existing results of these trials, by digest.
 
-        TrialFileError for a file that cannot be read, or holds another trial than its name says.
+        Raises TrialFileError for a file that cannot be read, or holds another trial than its name says.
         """
         found = {}
         for trial in trials:
@@ -53,18 +53,18 @@ class ResultsFolder:
                 continue
             if result.trial.digest != trial.digest:
                 raise TrialFileError(f"{path} holds another trial ({result.trial}) than its name says")
-            found[trial.digest] = dataclasses.replace(result, trial=trial)  # called as it was asked for
+            found[trial.digest] = dataclasses.replace(result, trial=trial)  # with the recipe name that was asked for
         return found
 
     def all_results(self) -> list[TrialResult]:
-        """Every result in the folder, by file name; none if there is no folder. TrialFileError as `results`."""
+        """Every result in the folder, sorted by file name; empty if there is no folder. TrialFileError as `results`."""
         paths = sorted(path for path in self.path.glob("*.json") if not path.name.startswith("."))
         return [_read(path) for path in paths]
 
     def keep(self, outcome: Outcome) -> Path:
-        """Write what came of a trial and return the file. A result takes the place of an earlier failure.
+        """Write the outcome of a trial and return the file. A result replaces an earlier failure.
 
-        TrialFileError if the disk refuses; nothing partial is left.
+        Raises TrialFileError if the disk refuses; nothing partial is left.
         """
         is_result = isinstance(outcome, TrialResult)
         failure = self.path / FAILED / outcome.trial.file_name
@@ -82,13 +82,13 @@ class ResultsFolder:
         except OSError as error:
             raise TrialFileError(f"{path} cannot be written: {error.strerror or error}") from error
         finally:
-            with contextlib.suppress(OSError):  # the first failure is the one to tell
+            with contextlib.suppress(OSError):  # the first failure is the one to report
                 temporary.unlink(missing_ok=True)
         return path
 
 
 def _as_text(outcome: Outcome) -> str:
-    """Two levels are indented; a curve is one line, so that a folder under version control stays readable."""
+    """The outcome as JSON, two levels indented and one line per curve, so that a folder in git stays readable."""
     lines = []
     for key, value in outcome.to_dict().items():
         if key == "history":
@@ -101,7 +101,7 @@ def _as_text(outcome: Outcome) -> str:
 
 
 def _read(path: Path) -> TrialResult:
-    """FileNotFoundError if there is none, TrialFileError for everything else."""
+    """Read a result. FileNotFoundError if there is none, TrialFileError for any other problem."""
     try:
         return TrialResult.from_dict(json.loads(path.read_bytes()))
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _read(path: Path) -> TrialResult:
 
 
 def _forget(failure: Path) -> None:
-    """Remove the file of a failure, and the folder with the last one."""
+    """Remove the file of a failure, and the subfolder if it was the last one."""
     failure.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty, or never there
         failure.parent.rmdir()

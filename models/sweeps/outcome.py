@@ -1,4 +1,4 @@
-"""What became of a trial: a result with its curves, or a failure. Plain values that travel between machines."""
+"""The outcome of a trial: a result with its curves, or a failure. Plain values that are sent between machines."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Score:
-    """How good a net was on a split."""
+    """Accuracy and loss of a network on a split."""
 
     accuracy: float
-    """0 to 1."""
+    """Share of right answers, 0 to 1."""
     loss: float
     """Cross-entropy in nats."""
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial that was done."""
+    """The result of a trial that was done."""
 
     trial: Trial
     steps: int
-    """The step that the scores are of: the last, or that of the lowest validation loss where the recipe stops early."""
+    """The step that was scored: the last, or that of the lowest validation loss if the recipe stops early."""
     scores: Mapping[str, Score]
-    """By split: train, test, and validation if examples were held out."""
+    """Scores by split: train, test, and validation if examples were held out."""
     history: History
     weights_sha256: str
     engine: EngineName
-    """Who took the steps."""
+    """Training backend that took the steps."""
     duration_s: float
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Code, libraries and kind of machine."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
+        """The result as plain values for JSON; ``from_dict`` reads them back."""
         return {
             "format": FORMAT,
             "trial": self.trial.to_dict(),
@@ -81,17 +81,17 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class TrialFailure:
-    """A trial that could not be done."""
+    """A trial that failed."""
 
     trial: Trial
     error: str
-    """Name of the exception, or what became of the process."""
+    """Class name of the exception, or ``ProcessDied``."""
     message: str
     traceback: str | None = None
-    """Describe an unexpected error."""
+    """Traceback of an unexpected error; None for an expected one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The failure as plain values for JSON."""
         return {"format": FORMAT, **asdict(self), "trial": self.trial.to_dict()}
 
 

@@ -1,4 +1,4 @@
-"""Two pictures of results, as SVG: how far the seeds of each recipe lie apart, and how the errors fell."""
+"""Two SVG charts of results: the spread of the seeds of each recipe, and the error curves."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HEADING: Final = 17
 _CAPTION: Final = 12.5
 
 
-# ---- how far the seeds lie apart -----------------------------------------------------------------------------------
+# ---- spread of the seeds -------------------------------------------------------------------------------------------
 
 _PLOT_WIDTH, _GAP, _SIDE = 500, 20, 36
 _CHARACTER: Final = 7.0
-"""Width of a label's letter, at most."""
+"""Largest width of a character in a label."""
 _ROW: Final = 30
 _TOP: Final = 96
 
@@ -60,7 +60,7 @@ def _name(cell: Cell) -> str:
 
 
 def _accuracy_axis(values: Sequence[float]) -> Axis:
-    """Around the values, between 0 and 100 %."""
+    """An axis around the values, between 0 and 100 %."""
     span = max(max(values) - min(values), 1.0)
     step = ticks(span, at_most=6)[1]
     low = max(0.0, (math.floor(min(values) / step) - 0.5) * step)
@@ -82,7 +82,7 @@ def _row(cell: Cell, values: Sequence[float], axis: Axis, left: float, at: float
         yield element("circle", cx=axis.place(value, left, right), cy=at, r=3.5, style=f"fill:var(--{role})")
 
 
-# ---- how the errors fell -------------------------------------------------------------------------------------------
+# ---- error curves --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class Panel:
 
     title: str
     cells: Sequence[Cell]
-    """The first is the one that the panel is about, in its own colour; the second is grey."""
+    """The first is the subject of the panel, in its network's colour; the second is grey."""
     labels: Sequence[str]
-    """What the cells are called here."""
+    """Names of the cells in the legend."""
 
 
 _CELLS: Final = 2
@@ -103,10 +103,10 @@ _MARGIN: Final = 28
 
 
 def error_curves(title: str, caption: str, panels: Sequence[Panel]) -> str:
-    """Errors against steps, a panel beside the other on the same axes: test as a line, training dashed.
+    """Errors against steps, in panels side by side with the same axes: test as a solid line, training dashed.
 
-    A band goes from the lowest to the highest seed, the line through their mean. ValueError without panels, and for
-    more than two cells in one.
+    A band spans the lowest to the highest seed, the line is their mean. ValueError without panels, and for more than
+    two cells in one.
     """
     for panel in panels:
         if len(panel.cells) > _CELLS:
@@ -142,7 +142,7 @@ def _panel(panel: Panel, x: Axis, y: Axis, left: float) -> Iterable[Markup]:
     yield element("line", x1=left, y1=_PANEL_BOTTOM, x2=right, y2=_PANEL_BOTTOM, class_="axis")
     yield _words((left + right) / 2, _PANEL_BOTTOM + 40, x.title, anchor="middle")
     roles = [_role(panel.cells[0]), "soft"]
-    # The panel's own cell is drawn last: on top of the other.
+    # The panel's first cell is drawn last, on top of the other.
     for cell, role in reversed(list(zip(panel.cells, roles, strict=False))):
         for split, style in (("train", " dashed"), ("test", "")):
             low, mean, high = (

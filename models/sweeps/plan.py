@@ -1,4 +1,4 @@
-"""Which trials a sweep consists of: networks x recipes x a grid of fields x seeds. No torch."""
+"""The plan of a sweep: trials of networks x recipes x a grid of fields x seeds. No torch."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def trials(
     grid: Mapping[str, Sequence[Any]] | None = None,
     engine: EngineChoice = "auto",
 ) -> tuple[Trial, ...]:
-    """Every combination, each once, seeds innermost.
+    """The trials of every combination, each once, with seeds innermost.
 
-    ``overrides`` change every recipe, ``grid`` has several values for a field; neither has networks, seeds or names.
+    ``overrides`` change every recipe, ``grid`` has several values for a field; neither has network, seed or name.
 
-    Raises InvalidSweep if a field is in both, has a list of its own, or there are too many trials; InvalidRecipe if a
-    recipe is unknown or a value out of bounds.
+    Raises InvalidSweep if a field is in both or has its own argument, or if there are too many trials; InvalidRecipe if
+    a recipe is unknown or a value out of bounds.
     """
     overrides, grid = dict(overrides or {}), dict(grid or {})
     for field in (*overrides, *grid):
@@ -80,7 +80,7 @@ def trials(
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """``"0-4,7"`` -> (0, 1, 2, 3, 4, 7): each once, in the order given. InvalidSweep for anything else."""
+    """Parse ``"0-4,7"`` -> (0, 1, 2, 3, 4, 7): each once, in the order given. InvalidSweep for anything else."""
     seeds: dict[int, None] = {}
     for part in text.split(","):
         found = _SEEDS.fullmatch(part.strip())
@@ -99,15 +99,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_grid(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
-    """``["learning_rate=0.01,0.02"]`` -> {"learning_rate": (0.01, 0.02)}.
+    """Parse ``["learning_rate=0.01,0.02"]`` -> {"learning_rate": (0.01, 0.02)}.
 
-    InvalidSweep for a field that is given twice or in another way; InvalidRecipe for unknown fields and bad values.
+    InvalidSweep for a field that is given twice; InvalidRecipe for unknown fields and bad values.
     """
     grid: dict[str, tuple[Any, ...]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         name = name.strip()
-        # Read one by one, so that every value is in the type of its field; without "=" the first one says so.
+        # Parsed one by one, so that every value has the type of its field; without "=" the first one raises.
         parsed = [parse_override(f"{name}{equals}{value}") for value in values.split(",")]
         if name in grid:
             raise InvalidSweep(f"grid: {name} is given twice")
@@ -116,9 +116,9 @@ def parse_grid(texts: Iterable[str]) -> dict[str, tuple[Any, ...]]:
 
 
 def parse_shard(text: str, job_index: str | None) -> Shard:
-    """``"0/4"`` is the first of four; in ``"job/4"`` the number is ``job_index``, that of a Kubernetes Indexed Job.
+    """Parse ``"0/4"``, the first of four, or ``"job/4"``, with the index ``job_index`` of a Kubernetes Indexed Job.
 
-    InvalidSweep if it is written otherwise, there is no such shard, or the number is missing.
+    InvalidSweep if it is written otherwise, there is no such shard, or ``job_index`` is missing.
     """
     found = re.fullmatch(r"(\d+|job)/(\d+)", text.strip())
     if found is None:

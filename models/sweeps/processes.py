@@ -1,6 +1,6 @@
-"""The trials of a sweep in processes of this machine: freshly started ones, one thread each. No torch in this one.
+"""Run the trials of a sweep in freshly started processes of this machine, one thread each. Does not import torch.
 
-Not `concurrent.futures`: there a process that dies takes all others with it, and nobody learns which trial it was.
+It does not use `concurrent.futures`: there a process that dies breaks the whole pool, and its trial is unknown.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
-"""Read by mathematics libraries when they are loaded, so it is set before a process starts."""
+"""Environment variables that mathematics libraries read when they are loaded, so set before a process starts."""
 _GRACE_S: Final = 5.0
 
 
 class Processes:
-    """An `Executor` with so many processes."""
+    """An `Executor` with ``count`` processes."""
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -48,7 +48,7 @@ class Processes:
     ) -> Generator[Outcome]:
         """Run the trials as `Executor` describes. A trial whose process dies has failed; the others go on.
 
-        SweepUnavailable without torch.
+        Raises SweepUnavailable without torch.
         """
         if importlib.util.find_spec("torch") is None:
             raise SweepUnavailable(
@@ -83,7 +83,7 @@ def _give(worker: _Worker, waiting: deque[Trial], busy: dict[Connection, _Worker
 
 
 class _Worker:
-    """A process, and the trial that it is at."""
+    """A process, and the trial that it runs."""
 
     trial: Trial
 
@@ -98,11 +98,11 @@ class _Worker:
 
     def begin(self, trial: Trial) -> None:
         self.trial = trial
-        with contextlib.suppress(OSError):  # a process that is gone already is noticed when it is asked
+        with contextlib.suppress(OSError):  # `receive` reports a process that is gone already
             self.connection.send(trial)
 
     def receive(self) -> Outcome | int:
-        """The step that the trial has come to, or its outcome."""
+        """Receive the step that the trial has reached, or its outcome."""
         try:
             message: Outcome | int = self.connection.recv()
         except (EOFError, OSError):
@@ -133,8 +133,8 @@ def _last_words(exit_code: int | None) -> str:
 
 
 def _work(parent: Connection, parent_id: int) -> None:
-    """Trials from ``parent`` until it hangs up; steps and outcomes to it."""
-    # Ctrl-C reaches everybody in front of the terminal; the parent decides. It ends this process with SIGTERM.
+    """Run the trials that ``parent`` sends, until it closes the connection; send it steps and outcomes."""
+    # Ctrl-C reaches every process of the terminal; only the parent handles it, and ends this one with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     from models.sweeps.running import run_trial
@@ -143,7 +143,7 @@ def _work(parent: Connection, parent_id: int) -> None:
         if isinstance(event, events.Progress):
             parent.send(event.step)
 
-    # Hung up on: the parent was killed, and nobody waits for the trial.
+    # The connection is closed if the parent was killed; then the outcome is not needed.
     with contextlib.suppress(EOFError, OSError, TrainingInterrupted):
         while True:
             parent.send(run_trial(parent.recv(), on_event=tell, stop=lambda: os.getppid() != parent_id))

@@ -1,4 +1,4 @@
-"""The trials of a sweep on a Ray cluster: the same trials, and the same files, which the driver writes."""
+"""Run the trials of a sweep on a Ray cluster; the driver writes the same files as for local processes."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 LOCAL: Final = "local"
 AUTO: Final = "auto"
 _NO_REPORTS: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Nothing is sent to Ray's makers."""
+"""Environment variables that turn off Ray's usage reports."""
 _OBJECT_STORE_BYTES: Final = 100 * 2**20
-"""For results of some kilobytes; by default Ray takes a third of the memory."""
+"""Enough for results of some kilobytes; by default Ray takes a third of the memory."""
 _CONNECT_TIMEOUT_S: Final = 10.0
 _TRIES_ELSEWHERE: Final = 2
-"""How often a trial is begun again on another node when its own is lost."""
+"""How often a trial is restarted on another node when its node is lost."""
 
 
 class RayCluster:
-    """An `Executor` on a cluster: one CPU for each trial, as many at once as there are."""
+    """An `Executor` on a Ray cluster: one CPU for each trial, as many at once as there are CPUs."""
 
     def __init__(self, address: str, local_cpus: int) -> None:
-        """A cluster on this machine with ``local_cpus``, for the time of the sweep, where ``address`` is ``local``.
+        """Use the cluster at ``address``; ``local`` starts one here with ``local_cpus`` for the time of the sweep.
 
-        ``auto`` finds the one that this machine is part of, ``HOST:PORT`` is the address of its head.
+        ``auto`` finds the cluster that this machine is part of; ``HOST:PORT`` is the address of a cluster's head.
         """
         self._address, self._local_cpus = address, local_cpus
 
@@ -46,12 +46,12 @@ class RayCluster:
         self,
         trials: Sequence[Trial],
         *,
-        on_progress: ProgressSink,  # noqa: ARG002 - an executor's; see below
+        on_progress: ProgressSink,  # noqa: ARG002 - part of the protocol; see below
         stop: Callable[[], bool],
     ) -> Generator[Outcome]:
         """Run the trials as `Executor` describes. Steps are not reported: they would pass through the cluster's head.
 
-        SweepUnavailable if Ray is not installed or there is no cluster.
+        Raises SweepUnavailable if Ray is not installed or there is no cluster.
         """
         with _connected(self._address, self._local_cpus) as ray:
             task = ray.remote(num_cpus=1, max_retries=_TRIES_ELSEWHERE)(_run)
@@ -72,14 +72,14 @@ class RayCluster:
 
 
 def _run(trial: Trial) -> Outcome:
-    """On a node; what it needs is imported there."""
+    """Run a trial on a node; imports happen there."""
     from models.sweeps.running import run_trial
 
     return run_trial(trial)
 
 
 def _check_reachable(address: str) -> None:
-    """SweepUnavailable if nobody listens there; Ray itself would try for minutes."""
+    """Raise SweepUnavailable if nothing listens at ``address``; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal():
         raise SweepUnavailable(f"a Ray address must be local, auto or HOST:PORT, got {address!r}")
@@ -91,12 +91,12 @@ def _check_reachable(address: str) -> None:
 
 @contextlib.contextmanager
 def _connected(address: str, local_cpus: int) -> Iterator[Any]:
-    """The module `ray`, connected; disconnected afterwards, and a local cluster ended with all its processes."""
+    """Connect to a cluster and yield the module `ray`; disconnect afterwards, and end a local cluster's processes."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment(_NO_REPORTS))
         options: dict[str, Any] = {}
         if address == LOCAL:
-            # Its own secret and its own folder: nobody else can enter, and nothing is left in the home directory.
+            # A private token and folder: no other user can connect, and nothing is left in the home directory.
             stack.enter_context(environment({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}))
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
             options = {
@@ -116,7 +116,7 @@ def _connected(address: str, local_cpus: int) -> Iterator[Any]:
                 "pip install -e '.[train,ray]' in the project's folder"
             ) from error
         finally:
-            logging.setLogRecordFactory(make_record)  # Ray puts a field of its own on every record of this process
+            logging.setLogRecordFactory(make_record)  # Ray adds a field to every log record of this process
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING, configure_logging=False, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Running one trial, wherever that is: in a process of this machine or on a node of a cluster."""
+"""Run one trial, in a process of this machine or on a node of a cluster."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _PARTS: Final = 20
 _LOSS_DIGITS: Final = 6
-"""More than a picture could show: the files stay small."""
+"""Decimals of the losses in a result: more than a picture can show, but the files stay small."""
 
 
 def run_trial(trial: Trial, *, on_event: EventSink = ignore, stop: Callable[[], bool] | None = None) -> Outcome:
-    """Train, and tell what came of it; one thread. Only TrainingInterrupted is raised, when ``stop`` said so."""
+    """Train in one thread, and return the outcome. Only raises TrainingInterrupted, when ``stop`` returned True."""
     try:
         trained = train(
             trial.recipe,
@@ -42,17 +42,17 @@ def run_trial(trial: Trial, *, on_event: EventSink = ignore, stop: Callable[[], 
         raise
     except ModelsError as error:
         return TrialFailure(trial, type(error).__name__, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other trials can go on
+    except Exception as error:  # noqa: BLE001 - the other trials can go on
         return TrialFailure(trial, type(error).__name__, str(error), traceback.format_exc())
 
 
 def _curve_steps(steps: int) -> set[int]:
-    """Where a curve has its points: close together at the start, and at every twentieth of the run, for tables."""
+    """The steps of a curve's points: close together at the start, and at every twentieth of the run, for tables."""
     return {*curve_steps(steps), *(max(1, steps * part // _PARTS) for part in range(1, _PARTS + 1))}
 
 
 def _result(trial: Trial, trained: TrainedNetwork) -> TrialResult:
-    # The evaluation of the step that the weights are of; there is always one.
+    # There is always an evaluation at the step of the final weights.
     scores: dict[str, Score] = {
         event.split: Score(event.accuracy, event.loss) for event in trained.history if event.step == trained.steps
     }

@@ -1,4 +1,4 @@
-"""What a handful of figures say about the many that could have been measured: mean, spread, confidence interval."""
+"""Statistics of a few figures: mean, range, standard deviation, and the confidence interval of the mean."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 CONFIDENCE: Final = 0.95
 _BISECTIONS: Final = 64
-"""One for each bit of a float: afterwards the two ends are neighbours."""
+"""One for each bit of a float; afterwards the two ends are neighbouring floats."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Figures of the same kind, one for each seed."""
+    """Statistics of figures of one kind, one for each seed."""
 
     count: int
     mean: float
@@ -25,7 +25,7 @@ class Spread:
     deviation: float | None
     """Sample standard deviation (divided by ``count`` - 1); None for a single figure."""
     interval: tuple[float, float] | None
-    """Interval of the mean at 95 % confidence, by Student's t, which assumes about normally distributed figures; None
+    """Interval of the mean at 95 % confidence, by Student's t, which assumes roughly normal figures; None
     for a single figure."""
 
     @staticmethod
@@ -42,7 +42,7 @@ class Spread:
         return Spread(count, mean, min(values), max(values), deviation, (mean - half, mean + half))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The statistics as plain values for JSON."""
         return {
             "count": self.count,
             "mean": self.mean,
@@ -62,7 +62,7 @@ def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
         raise ValueError(f"degrees_of_freedom must be at least 1, got {degrees_of_freedom}")
     if probability < 0.5:
         return -student_t_quantile(1 - probability, degrees_of_freedom)
-    # Sought as an angle, of which all values lie between 0 and a right one: t = tan(angle) sqrt(degrees_of_freedom).
+    # Bisect the angle between 0 and pi / 2, where t = tan(angle) sqrt(degrees_of_freedom).
     low, high = 0.0, math.pi / 2
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2

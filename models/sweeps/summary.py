@@ -1,6 +1,6 @@
-"""What the results of a sweep say: for each recipe and network the mean over seeds, and how sure that is. No torch.
+"""The summary of a sweep: for each recipe and network the mean over seeds, with its confidence interval. No torch.
 
-Recipes are compared on examples that were held out of the training set. The test set is reported, and chooses nothing.
+Recipes are compared on examples that were held out of the training set. The test set is reported, and decides nothing.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """The results of one network with one recipe: a figure for each seed."""
+    """The results of one network with one recipe, one for each seed."""
 
     network: str
     label: str
-    """The recipe, as `Trial.label` has it."""
+    """The recipe, as in `Trial.label`."""
     results: tuple[TrialResult, ...]
-    """By seed; at least one."""
+    """Sorted by seed; at least one."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Ascending."""
+        """The seeds of the results, ascending."""
         return tuple(result.trial.recipe.seed for result in self.results)
 
     @property
     def steps(self) -> int:
-        """The most steps that a seed's weights are of."""
+        """The largest number of steps behind the final weights of a seed."""
         return max(result.steps for result in self.results)
 
     def accuracies(self, split: str) -> tuple[float, ...]:
-        """Accuracy on a split for each seed; empty where nothing was held out."""
+        """Accuracy on a split for each seed; empty if the split has no examples."""
         return tuple(result.scores[split].accuracy for result in self.results if split in result.scores)
 
     def spread(self, split: str) -> Spread | None:
-        """Spread of the accuracy on a split; None where nothing was held out."""
+        """Statistics of the accuracy on a split; None if the split has no examples."""
         accuracies = self.accuracies(split)
         return Spread.of(accuracies) if accuracies else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The cell as plain values for JSON."""
         spreads = {split: self.spread(split) for split in ("test", "validation", "train")}
         return {
             "network": self.network,
@@ -59,7 +59,7 @@ class Cell:
 
 
 def cells(results: Iterable[TrialResult]) -> list[Cell]:
-    """Results by network and recipe, in the order in which those first occur."""
+    """Group results by network and recipe, in the order in which these first occur."""
     groups: dict[str, list[TrialResult]] = {}
     for result in results:
         groups.setdefault(result.trial.cell.digest, []).append(result)
@@ -76,7 +76,7 @@ def cells(results: Iterable[TrialResult]) -> list[Cell]:
 def choice(of: Sequence[Cell]) -> Cell | None:
     """The cell with the highest mean accuracy on held-out examples.
 
-    None where there is nothing to choose from, or a cell whose recipe held nothing out.
+    None if there are fewer than two cells, or if the recipe of one held nothing out.
     """
     means = [(spread.mean, cell) for cell in of if (spread := cell.spread("validation")) is not None]
     if len(of) < 2 or len(means) < len(of):

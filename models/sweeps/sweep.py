@@ -1,7 +1,7 @@
-"""A sweep: run the trials that have no result yet, and keep each as soon as it is there. No torch.
+"""A sweep: run the trials that have no result yet, and write each outcome at once. No torch.
 
-Running a sweep again adds what is missing. What failed before is missing. A sweep that is stopped, or killed, has lost
-the trials that were running and no others.
+Running a sweep again runs the missing trials, including those that failed before. A sweep that is stopped or killed
+loses only the trials that were running.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Told of a sweep as it goes on."""
+    """Is notified of the progress of a sweep."""
 
     def begins(self, missing: Sequence[Trial], present: int) -> None:
-        """So many trials will be run, and so many have a result already."""
+        """The trials ``missing`` will be run; ``present`` trials have a result already."""
         ...
 
     def progresses(self, trial: Trial, step: int) -> None:
-        """A trial has come to a step."""
+        """A trial has reached a step."""
         ...
 
     def ends(self, outcome: Outcome) -> None:
-        """A trial is done, and its file written."""
+        """A trial is done, and its file is written."""
         ...
 
 
 class Nobody:
-    """The watcher for those who do not look."""
+    """A watcher that ignores everything."""
 
     def begins(self, missing: Sequence[Trial], present: int) -> None:
-        """Nothing."""
+        """Ignore the notification."""
 
     def progresses(self, trial: Trial, step: int) -> None:
-        """Nothing."""
+        """Ignore the notification."""
 
     def ends(self, outcome: Outcome) -> None:
-        """Nothing."""
+        """Ignore the notification."""
 
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """What a sweep has come to."""
+    """The outcome of a sweep."""
 
     trials: tuple[Trial, ...]
     results: Mapping[str, TrialResult]
-    """By digest: those that were there before and those that this sweep added."""
+    """Results by digest: those that were there before and those that this sweep added."""
     added: int
-    """Trials that were done now."""
+    """Number of results that this sweep added."""
     failures: tuple[TrialFailure, ...]
     stopped: bool
-    """Whether it ended before every trial was tried."""
+    """Whether it ended before every trial was run."""
 
     @property
     def found(self) -> list[TrialResult]:
@@ -79,8 +79,8 @@ def run(
 ) -> SweepOutcome:
     """Run those of ``trials`` that have no result in ``folder``.
 
-    A trial that fails is a file in a folder of its own, and the others go on. TrialFileError if the folder cannot be
-    read or written; what the executor raises if it cannot begin.
+    A failure is written to a subfolder, and the other trials go on. Raises TrialFileError if the folder cannot be read
+    or written, and the exceptions of the executor if it cannot begin.
     """
     watcher = Nobody() if watcher is None else watcher
     results = folder.results(trials)

@@ -1,4 +1,4 @@
-"""The cells of a sweep as rows of text, for a terminal and for Markdown. Knows neither."""
+"""The cells of a sweep as rows of text, for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from models.sweeps.summary import Cell
 
 RECIPE: Final = "recipe"
-"""The column whose text has no bounds."""
+"""The column whose text may have any length."""
 COLUMNS: Final = (
     "network",
     "parameters",
@@ -28,13 +28,13 @@ COLUMNS: Final = (
     "train %",
 )
 DISPENSABLE: Final = ("range", "parameters", "train %", "deviation")
-"""Columns to leave out where there is no room for all, the first one first."""
+"""Columns to leave out, in this order, if there is no room for all."""
 NONE: Final = "–"
-"""Where there is no figure."""
+"""The text of a cell without a figure."""
 
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """A row for each cell, as `COLUMNS`; that of the chosen one has a star behind its validation accuracy."""
+    """A row for each cell, with the `COLUMNS`; the chosen cell has a star after its validation accuracy."""
     chosen = choice(cells)
     return [
         (
@@ -51,7 +51,7 @@ def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 
 def spread_in_words(spread: Spread | None) -> tuple[str, str, str, str]:
-    """Mean, interval, deviation and range in percent."""
+    """Format mean, interval, deviation and range in percent."""
     if spread is None:
         return (NONE,) * 4
     mean = mean_in_words(spread)
@@ -67,11 +67,11 @@ def spread_in_words(spread: Spread | None) -> tuple[str, str, str, str]:
 
 
 def mean_in_words(spread: Spread | None) -> str:
-    """The mean in percent, two digits behind the point."""
+    """Format the mean in percent, with two decimals."""
     return NONE if spread is None else f"{100 * spread.mean:.2f}"
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, a newline at the end."""
+    """A table in Markdown that ends with a newline."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -1,7 +1,7 @@
-"""One trial: a recipe with its seed, what identifies it, and what came of it. No torch.
+"""One trial: a recipe with its seed, and what identifies it. No torch.
 
-Two trials are the same if they lead to the same weights and the same curves, whatever they are called: the digest is of
-the recipe's fields but for its name.
+Two trials are the same if they lead to the same weights and the same curves, even if their names differ: the digest
+covers the recipe's fields except its name.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ class Trial:
 
     recipe: TrainingRecipe
     engine: EngineChoice = "auto"
-    """Who is to take the steps. Where it is left open, whoever takes them makes the same trial."""
+    """Training backend. With ``auto`` it is the same trial for any backend."""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What decides the outcome, as plain values.
+        """The plain values that decide the outcome.
 
-        Fields that are at their default are left out: a version with more fields still knows its old trials.
+        Fields that are at their default are left out, so a version with more fields still recognises old trials.
         """
         asked = {} if self.engine == "auto" else {"engine": self.engine}
         return {"data": CANONICAL_SHA256["train_x"], "recipe": _changed_fields(self.recipe), **asked}
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal characters that stand for `identity`."""
+        """Hash of `identity`, 16 hexadecimal characters."""
         text = json.dumps(self.identity, sort_keys=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def file_name(self) -> str:
-        """``conv-seed0-1f0c6ab2d9e47358.json``: the digest, and something for people in front of it."""
+        """File name of the outcome, such as ``conv-seed0-1f0c6ab2d9e47358.json``: network, seed and digest."""
         return f"{self.recipe.network}-seed{self.recipe.seed}-{self.digest}.json"
 
     @property
     def cell(self) -> Trial:
-        """The trial with the seed taken out: trials of the same cell differ by their seed only."""
+        """The trial with seed 0, the same for all trials that differ by their seed only."""
         return Trial(self.recipe.replace(seed=0), self.engine)
 
     @property
     def label(self) -> str:
-        """``best steps=10000``: the recipe's name, what differs from it, and the engine if one was asked for."""
+        """A label such as ``best steps=10000``: the recipe's name, its changed fields, and the engine unless auto."""
         base = RECIPES.get(self.recipe.name)
         changes = [] if base is None else _differences(base, self.recipe)
         return " ".join([self.recipe.name, *changes, *([] if self.engine == "auto" else [f"engine={self.engine}"])])
@@ -69,7 +69,7 @@ class Trial:
         return f"{self.recipe.network} {self.label} seed {self.recipe.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The trial as plain values for JSON."""
         return {"recipe": self.recipe.to_dict(), "engine": self.engine}
 
     @staticmethod
@@ -79,7 +79,7 @@ class Trial:
 
 
 def _changed_fields(value: TrainingRecipe | Augmentation) -> dict[str, Any]:
-    """Fields that are not at the default of their class, but for the name; whole numbers without a point."""
+    """Fields that are not at the default of their class, except the name; whole numbers as int."""
     changed = {}
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
@@ -92,9 +92,9 @@ def _changed_fields(value: TrainingRecipe | Augmentation) -> dict[str, Any]:
 
 
 def _differences(base: TrainingRecipe, changed: TrainingRecipe) -> list[str]:
-    """``field=value``, as ``parse_override`` reads it, for each field but network and seed.
+    """Changed fields as ``field=value``, as ``parse_override`` reads them, except network and seed.
 
-    A warm-up that only follows from the steps is none.
+    A warm-up that only follows from the steps does not count.
     """
     differences = []
     base = dataclasses.replace(base, warmup_steps=base.replace(steps=changed.steps).warmup_steps)

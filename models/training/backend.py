@@ -1,7 +1,7 @@
-"""Who takes the steps of a training run: PyTorch, or code compiled for these networks. No torch, no numba.
+"""Training backends (engines): PyTorch, or code compiled for these networks. Imports neither torch nor numba itself.
 
 Both engines take the same steps: the same first weights, the same batches in the same order, the same optimiser. They
-round differently, so their weights part slowly, as those of two versions of PyTorch do. ``torch`` is the reference;
+round differently, so their weights diverge slowly, as those of two versions of PyTorch do. ``torch`` is the reference;
 ``fused`` (`models.training.fused`) is many times as fast, and needs numba.
 
 Shapes: S steps, B batch, L = 40 samples, N examples, P weights.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EngineName: TypeAlias = Literal["fused", "torch"]
 EngineChoice: TypeAlias = Literal["auto", "fused", "torch"]
 ENGINES: Final[tuple[EngineChoice, ...]] = get_args(EngineChoice)
-"""What ``--engine`` can be; ``auto`` is ``fused`` where that can be, else ``torch``."""
+"""Values of ``--engine``; ``auto`` is ``fused`` where that is possible, else ``torch``."""
 
 
 class Engine(Protocol):
@@ -36,28 +36,28 @@ class Engine(Protocol):
 
     @property
     def name(self) -> EngineName:
-        """Which engine it is."""
+        """Name of the engine."""
         ...
 
     @property
     def steps_at_once(self) -> int:
-        """How many steps one call of ``advance`` should take: so many that the call costs nothing beside them."""
+        """How many steps one call of ``advance`` should take, so that the cost of the call is negligible."""
         ...
 
     def prepare(self) -> None:
-        """Does what may take seconds before the first step."""
+        """Do work before the first step that may take seconds, such as compilation."""
         ...
 
     def distort(self, x_NL: NDArray[np.float32], distortions: Distortions) -> NDArray[np.float32]:
-        """`augmentation.distort`, to the bit, as fast as the engine can."""
+        """Distort examples with the same bits as `augmentation.distort`, as fast as the engine can."""
         ...
 
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
-        """Takes one step with each batch; ``step`` is the number of the first of them, 0 in a new run."""
+        """Take one step with each batch; ``step`` is the number of the first of them, 0 in a new run."""
         ...
 
     def scores(self) -> tuple[float, float]:
-        """Mean cross-entropy and share of right answers in the training batches since it was asked last."""
+        """Mean cross-entropy and share of right answers on the training batches since the last call."""
         ...
 
     def is_finite(self) -> bool:
@@ -65,26 +65,26 @@ class Engine(Protocol):
         ...
 
     def average(self) -> NDArray[np.float32]:
-        """A copy of the averaged weights, (P,), in the engine's own order; the weights if the recipe averages none."""
+        """A copy of the averaged weights, (P,), in the engine's order; the weights if the recipe does not average."""
         ...
 
     def store(self, weights_P: NDArray[np.float32], network: nn.Module) -> None:
-        """Writes weights in the engine's own order into the parameters of ``network``."""
+        """Write weights in the engine's order into the parameters of ``network``."""
         ...
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of all that is needed to go on."""
+        """Copies of all arrays that are needed to resume."""
         ...
 
     def restore(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Puts a ``state`` back; it has the names and shapes of this engine's own."""
+        """Restore a ``state``, which has the names and shapes of this engine's arrays."""
         ...
 
 
 def chosen(choice: EngineChoice, recipe: TrainingRecipe) -> EngineName:
-    """The engine for a new run of ``recipe``. EngineUnavailable if ``fused`` is asked for and cannot be.
+    """The engine for a new run of ``recipe``. EngineUnavailable if ``fused`` is asked for but cannot train it.
 
-    ValueError for a choice that is none of `ENGINES`.
+    ValueError for a choice that is not in `ENGINES`.
     """
     if choice not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {choice!r}")

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a training run needs to go on as if it had never stopped. NumPy and JSON only.
+"""Checkpoints: all that a training run needs to resume as if it had never stopped. NumPy and JSON only.
 
 A checkpoint is one file, ``checkpoint.npz``: the arrays, and a JSON header with the recipe, the data's hashes, the step
 and a hash of the arrays. Nothing in it is ever unpickled. It is written beside its final place, flushed to the disk and
-renamed, so that whoever looks finds the old one or the new one, whole. No random state is kept because there is none:
+renamed, so that readers find either the old file or the new one, complete. No random state is kept, for there is none:
 order and augmentation of an epoch are functions of the seed and the epoch's number.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FILE_NAME: Final = "checkpoint.npz"
 FORMAT: Final = 2
 _READABLE: Final = (1, FORMAT)
-"""1 knew one engine only, torch."""
+"""Formats that can be read; format 1 had only the engine torch."""
 _HEADER: Final = "header"
 
 
@@ -41,24 +41,24 @@ class Checkpoint:
 
     step: int
     recipe: Mapping[str, Any]
-    """``TrainingRecipe.to_dict()``."""
+    """The recipe as ``TrainingRecipe.to_dict()``."""
     data_sha256: Mapping[str, str]
-    """``Dataset.sha256``."""
+    """The hashes of the data, ``Dataset.sha256``."""
     arrays: Mapping[str, NDArray[Any]]
     """Weights, average, optimiser state, best weights."""
     progress: Mapping[str, Any] = field(default_factory=dict)
     """Plain values: history of evaluations, early stopping."""
     engine: str = "torch"
-    """Which engine made it: the other one keeps its arrays in another order."""
+    """The engine that made it; the other engine keeps its arrays in another order."""
 
 
 def path_in(directory: Path) -> Path:
-    """Where the checkpoint of a run with this checkpoint directory lies, whether or not there is one yet."""
+    """Path of the checkpoint in a checkpoint directory, whether or not it exists yet."""
     return directory / FILE_NAME
 
 
 def save(checkpoint: Checkpoint, directory: Path) -> Path:
-    """Writes the checkpoint, replacing an older one, and returns its path. CheckpointError if the disk refuses."""
+    """Write the checkpoint, replacing an older one, and return its path. CheckpointError if the disk refuses."""
     header = {
         "format": FORMAT,
         "step": checkpoint.step,
@@ -84,13 +84,13 @@ def save(checkpoint: Checkpoint, directory: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {path}: {error.strerror}") from error
     finally:
-        with contextlib.suppress(OSError):  # the first failure is the one to tell
+        with contextlib.suppress(OSError):  # the first failure is the one to report
             temporary.unlink(missing_ok=True)
     return path
 
 
 def check_writable(directory: Path) -> None:
-    """CheckpointError unless `save` could write to ``directory`` now; asked before a run, and leaves nothing behind."""
+    """Raise CheckpointError unless `save` could write to ``directory`` now; leaves nothing behind."""
     why_not = why_not_writable(directory)
     if why_not is None and path_in(directory).is_dir():
         why_not = f"{path_in(directory)} is a directory"
@@ -128,7 +128,7 @@ def load(directory: Path) -> Checkpoint:
 
 
 def check_belongs(checkpoint: Checkpoint, recipe: Mapping[str, Any], data_sha256: Mapping[str, str]) -> None:
-    """CheckpointError, naming what differs, unless the checkpoint is of this recipe and these data."""
+    """Raise CheckpointError, naming the difference, unless the checkpoint is of this recipe and these data."""
     for name in sorted(recipe.keys() | checkpoint.recipe.keys()):
         theirs, ours = checkpoint.recipe.get(name), recipe.get(name)
         if theirs != ours:

@@ -1,4 +1,4 @@
-"""How good a network is on a set of examples: accuracy, loss, every class, and what is taken for what.
+"""Evaluate a network on a set of examples: accuracy, loss, accuracy of each class, and confusion matrix.
 
 Shapes: B batch, L = 40 samples, K = 10 classes.
 """
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answers of a network on ``count`` labelled examples."""
+    """The scores of a network on ``count`` labelled examples."""
 
     accuracy: float
-    """Share that was right, 0 to 1."""
+    """Share of right answers, 0 to 1."""
     loss: float
     """Mean cross-entropy in nats; not finite where logits are not."""
     per_class: tuple[float, ...]
     """Accuracy among the examples of each digit; NaN for a digit that has none."""
     confusion_KK: NDArray[np.int64]
-    """(10, 10): how many examples of the row's digit were taken for the column's."""
+    """Confusion matrix (10, 10): how many examples of the row's digit were taken for the column's."""
     count: int
     """Number of examples."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the accuracy of a digit without examples becomes None."""
+        """The evaluation as plain values for JSON; the accuracy of a digit without examples becomes None."""
         return {
             "accuracy": self.accuracy,
             "loss": self.loss,
@@ -58,7 +58,7 @@ def predict_logits(network: nn.Module, x_BL: NDArray[np.float32], batch: int = 1
     network.eval()
     try:
         with torch.inference_mode():
-            # torch.tensor copies: the arrays of a dataset are read-only, which torch.from_numpy does not like
+            # torch.tensor copies: the arrays of a dataset are read-only, which torch.from_numpy warns of
             parts = [
                 network(torch.tensor(x_BL[start : start + batch], dtype=dtype)).numpy()
                 for start in range(0, max(1, len(x_BL)), batch)
@@ -69,12 +69,12 @@ def predict_logits(network: nn.Module, x_BL: NDArray[np.float32], batch: int = 1
 
 
 def evaluate(network: nn.Module, examples: Examples) -> Evaluation:
-    """Runs ``network`` over all ``examples``. ValueError if there are none."""
+    """Run ``network`` over all ``examples`` and score its answers. ValueError if there are none."""
     return evaluate_logits(predict_logits(network, examples.x_BL), examples.y_B)
 
 
 def evaluate_logits(logits_BK: NDArray[np.floating[Any]], y_B: NDArray[np.int64]) -> Evaluation:
-    """The evaluation of answers that somebody else computed, a server for instance. ValueError if there are none."""
+    """Score logits that were computed elsewhere, by a server for instance. ValueError if there are none."""
     count = len(y_B)
     if count == 0:
         raise ValueError("there must be at least 1 example, got 0")
@@ -82,7 +82,7 @@ def evaluate_logits(logits_BK: NDArray[np.floating[Any]], y_B: NDArray[np.int64]
         raise ValueError(f"logits must have shape ({count}, {CLASSES}), got {logits_BK.shape}")
     logits_BK = logits_BK.astype(np.float64)
     top_B1 = logits_BK.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # infinite logits, of training that diverges: the loss says so
+    with np.errstate(invalid="ignore"):  # diverging training makes infinite logits, which show in the loss
         log_sum_B = np.log(np.exp(logits_BK - top_B1).sum(axis=1)) + top_B1[:, 0]
         loss = float((log_sum_B - logits_BK[np.arange(count), y_B]).mean())
     confusion_KK = np.zeros((CLASSES, CLASSES), np.int64)

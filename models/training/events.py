@@ -1,7 +1,7 @@
-"""What a run tells while it runs: frozen facts, one class each, and their JSON lines for other programs.
+"""The events of a training run, a frozen dataclass each, and their JSON lines for other programs.
 
 A run calls its ``EventSink`` with each event as it happens; a progress bar, a log, a file of JSON lines and a training
-service are all sinks. A sink must be quick, and must not raise unless the run is to fail.
+service are all sinks. A sink must be quick, and an exception from it fails the run.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any, Literal, TypeAlias
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins, or goes on from a checkpoint."""
+    """Training begins, or resumes from a checkpoint."""
 
     total_steps: int
     start_step: int
     """0, or the steps already taken by the run that is resumed."""
     recipe: Mapping[str, Any]
-    """``TrainingRecipe.to_dict()``."""
+    """The recipe as ``TrainingRecipe.to_dict()``."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Some steps were taken. At most about ten a second."""
+    """Some steps were taken; reported at most about ten times a second."""
 
     step: int
     total_steps: int
@@ -54,7 +54,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """Everything needed to go on after ``step`` lies at ``path``."""
+    """Everything needed to resume after ``step`` was saved to ``path``."""
 
     step: int
     path: Path
@@ -73,10 +73,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins: of the pipeline, or what comes before it and may take seconds.
+    """A stage of the pipeline begins, or work before it that may take seconds.
 
-    ``load`` (PyTorch), ``data``, ``train`` and in it, before its first step, ``prepare`` (the engine, which may have to
-    compile), ``evaluate``, ``export``, ``prove``, ``gate``, ``publish``.
+    Stages are ``load`` (PyTorch), ``data``, ``train`` and in it, before its first step, ``prepare`` (the engine, which
+    may have to compile), ``evaluate``, ``export``, ``prove``, ``gate``, ``publish``.
     """
 
     stage: str
@@ -84,7 +84,7 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class StageFinished:
-    """A stage is done, with whatever is worth knowing of it."""
+    """A stage is done; ``detail`` has its results in brief."""
 
     stage: str
     duration_s: float
@@ -96,12 +96,12 @@ EventSink: TypeAlias = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """The sink for those who do not listen."""
+    """The sink that discards all events."""
 
 
 @contextlib.contextmanager
 def stage(name: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
-    """Announce a stage, and its end with what was put into the dict; a stage that raises has no end."""
+    """Report a stage, and its end with what was put into the yielded dict; a stage that raises has no end."""
     on_event(StageStarted(name))
     started_s = time.monotonic()
     detail: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def stage(name: str, on_event: EventSink) -> Iterator[dict[str, Any]]:
 def to_json_line(event: Event) -> str:
     """One line of strict JSON, no newline: ``{"event": "progress", "step": 100, ...}``.
 
-    The name is the class's in snake case. Numbers that JSON cannot hold (a diverging loss) become null.
+    The event's name is that of its class in snake case. Numbers that JSON cannot hold (a diverging loss) become null.
     """
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
     values = {item.name: _plain(getattr(event, item.name)) for item in fields(event)}

@@ -1,7 +1,7 @@
-"""How a run came to its result: loss and accuracy on every split, step after step. Kept beside the manifest.
+"""The history of a run: loss and accuracy on every split, step after step. Stored beside the manifest.
 
-The curve of a run has about as many points whatever its length, close together at the start, where most happens. What
-is measured on the way to a curve decides nothing: neither the weights nor when training stops. Torch-free.
+The curves of all runs have about the same number of points, close together at the start, where most happens. The
+evaluations for a curve decide nothing: neither the weights nor when training stops. Torch-free.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION: Final = 1
 SPLITS: Final = ("train", "validation", "test")
 CURVE_POINTS: Final = 60
-"""Evaluations of a run for its curve."""
+"""Number of evaluations of a run for its curve."""
 _CROWDING: Final = 1.5
 """Points lie evenly along the 1.5th root of the steps: the first gap is 0.2 percent of the run, the last one 2.5."""
 
@@ -41,14 +41,14 @@ def curve_steps(steps: int, points: int = CURVE_POINTS) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Curve:
-    """One split, seen N times. ValueError unless all are of one length, steps ascend and values are possible."""
+    """N evaluations of one split. ValueError unless all fields have one length, steps ascend and values are valid."""
 
     steps_N: tuple[int, ...]
-    """Updates of the weights so far."""
+    """Number of updates of the weights so far."""
     loss_N: tuple[float, ...]
     """Mean cross-entropy in nats."""
     accuracy_N: tuple[float, ...]
-    """Share that was right, 0 to 1."""
+    """Share of right answers, 0 to 1."""
 
     def __post_init__(self) -> None:
         if not len(self.steps_N) == len(self.loss_N) == len(self.accuracy_N):
@@ -65,19 +65,19 @@ class Curve:
 
     @property
     def error_N(self) -> tuple[float, ...]:  # noqa: N802 - a shape in its name, as the fields have
-        """Share that was wrong, 0 to 1."""
+        """Share of wrong answers, 0 to 1."""
         return tuple(1 - accuracy for accuracy in self.accuracy_N)
 
 
 @dataclass(frozen=True)
 class History:
-    """The curves of a run by split: those of `SPLITS` that there were examples for."""
+    """The curves of a run by split, for those of `SPLITS` that have examples."""
 
     curves: Mapping[str, Curve]
 
     @classmethod
     def of(cls, evaluations: Iterable[Evaluated]) -> History:
-        """The history that a run's evaluations tell, ``TrainedNetwork.history`` for instance.
+        """The history of a run from its evaluations, ``TrainedNetwork.history`` for instance.
 
         A step that was evaluated again after a resumption counts once.
         """
@@ -112,7 +112,7 @@ class History:
 
     @classmethod
     def read(cls, directory: Path) -> History | None:
-        """The history of a published version; None for a version that kept none. ArtifactError if it is damaged."""
+        """The history of a published version; None for a version without one. ArtifactError if it is damaged."""
         try:
             return cls.from_json(read_regular(directory / HISTORY_FILE, HISTORY_FILE))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a lost terminal as a polite request: finish the step, leave a checkpoint, say so."""
+"""Handle Ctrl-C, SIGTERM and a lost terminal as a request to finish the step and leave a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether SIGINT, SIGTERM or SIGHUP has come; hand it to ``train`` as ``stop``.
+    """Yield a function that returns whether SIGINT, SIGTERM or SIGHUP was received; pass it to ``train`` as ``stop``.
 
-    SIGHUP comes when the terminal goes away, as with a lost ssh; where it is ignored (nohup) it stays ignored.
-    The first signal only sets the flag. A second SIGINT raises KeyboardInterrupt at once, for those who cannot wait.
-    The former handlers come back at the end. Only the main thread may enter: signal handlers live there.
+    SIGHUP is sent when the terminal goes away, as with a lost ssh; if it is ignored (nohup) it stays ignored.
+    The first signal only sets the flag. A second SIGINT raises KeyboardInterrupt at once.
+    The former handlers are restored at the end. Only the main thread may enter: no other can set signal handlers.
     """
     requested = False
 

@@ -2,7 +2,7 @@
 
 Same recipe, same data, same engine, same machine: same weights, bit for bit, whether or not the run was interrupted and
 resumed on the way. All examples are in memory; each epoch is gathered once (`batches`), and the engine takes the steps,
-as many at once as it is good for (`engine`). One thread: these nets are too small to share.
+several in one call if it can (`backend`). Training uses one thread: these networks are too small for more.
 
 Shapes: S steps, P weights.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from models.training.recipes import TrainingRecipe
 
 VALIDATION_SEED: Final = 0
-"""Which examples are held out: the same ones whatever the recipe's seed, so that runs can be compared."""
+"""Seed of the choice of held-out examples, the same for all seeds of a recipe, so that runs can be compared."""
 REPORT_EVERY_S: Final = 0.1
 CHECKPOINT_EVERY: Final = 5_000
 """Steps between two checkpoints, unless the caller chooses."""
@@ -50,17 +50,17 @@ class TrainedNetwork:
     """The result of a run."""
 
     network: nn.Module
-    """In eval mode, with the averaged weights if the recipe averages, the best ones if it stops early."""
+    """The network in eval mode, with the averaged weights if the recipe averages, the best ones if it stops early."""
     recipe: TrainingRecipe
     steps: int
     """The step that the weights are of: ``recipe.steps``, or that of the lowest validation loss."""
     weights_sha256: str
     history: tuple[Evaluated, ...]
-    """Every evaluation, in order, those before a resumption included."""
+    """Every evaluation in order, including those before a resumption."""
     duration_s: float
     """Seconds that this process's part of the run took."""
     engine: EngineName
-    """Which one took the steps."""
+    """The engine that took the steps."""
 
 
 def train(
@@ -75,20 +75,20 @@ def train(
     curve_steps: Iterable[int] = (),
     stop: Callable[[], bool] | None = None,
 ) -> TrainedNetwork:
-    """Trains the recipe's network on ``data.train``; ``data.test`` is evaluated and reported, and decides nothing.
+    """Train the recipe's network on ``data.train``; ``data.test`` is evaluated and reported, and decides nothing.
 
-    After ``curve_steps`` (see ``history``) every split is evaluated too, to be looked at; this decides nothing either.
+    Every split is also evaluated after each of ``curve_steps`` (see ``history``); this decides nothing either.
 
-    ``engine`` says who takes the steps; ``auto`` resumes with the engine that the checkpoint was made by.
+    ``engine`` is the training backend; ``auto`` resumes with the one that made the checkpoint.
 
-    With a ``checkpoint_dir`` the state is kept there every ``checkpoint_every`` steps (0: only when stopped) and at the
-    end; ``resume`` goes on from it. ``stop`` is asked before each step or, by a fast engine, every few
-    milliseconds, see ``interruption.interruptible``.
+    With a ``checkpoint_dir`` the state is saved there every ``checkpoint_every`` steps (0: only when stopped) and at
+    the end; ``resume`` continues from it. ``stop`` is called before each step or, by a fast engine, every few
+    milliseconds; ``interruption.interruptible`` makes such a function.
 
     Raises InvalidRecipe if the recipe does not fit the data, EngineUnavailable if ``engine`` cannot train it here,
     CheckpointError if there is nothing to resume, it belongs to another run or engine, or none can be written (noticed
-    before the first step), TrainingInterrupted when ``stop`` said so, TrainingDiverged when the loss is no longer
-    finite, and ValueError for ``resume`` without a directory or a negative ``checkpoint_every``.
+    before the first step), TrainingInterrupted if ``stop`` returned True, TrainingDiverged if the loss is no
+    longer finite, and ValueError for ``resume`` without a directory or a negative ``checkpoint_every``.
     """
     if checkpoint_every < 0:
         raise ValueError(f"checkpoint_every must be at least 0, got {checkpoint_every}")
@@ -102,7 +102,7 @@ def train(
         if checkpoint is not None:
             run.restore(checkpoint)
         if checkpoint_dir is not None:
-            checkpoints.check_writable(checkpoint_dir)  # now, and not when there is something to lose
+            checkpoints.check_writable(checkpoint_dir)  # now, not after work that would be lost
         with stage("prepare", on_event) as detail:
             run.engine.prepare()
             detail.update(engine=run.engine.name)
@@ -138,7 +138,7 @@ def train(
 
 
 def _engine_of(checkpoint: Checkpoint, choice: EngineChoice, recipe: TrainingRecipe) -> EngineName:
-    """The engine that goes on from ``checkpoint``: the one that made it. CheckpointError if another was asked for."""
+    """The engine that resumes from ``checkpoint``: the one that made it. CheckpointError if another was asked for."""
     if choice == "auto" and checkpoint.engine in ENGINES:
         choice = checkpoint.engine
     engine = chosen(choice, recipe)
@@ -148,7 +148,7 @@ def _engine_of(checkpoint: Checkpoint, choice: EngineChoice, recipe: TrainingRec
 
 
 class _Run:
-    """The state of a run, and what a few steps do to it."""
+    """The state of a training run."""
 
     def __init__(self, recipe: TrainingRecipe, data: Dataset, engine: EngineName, curve_steps: Iterable[int]) -> None:
         recipe.check_fits(len(data.train))
@@ -177,12 +177,12 @@ class _Run:
 
     @property
     def _is_choice_due(self) -> bool:
-        """Whether the recipe itself asks for an evaluation now; those for a curve must not change when it stops."""
+        """Whether the recipe itself asks for an evaluation now; those for a curve must not affect early stopping."""
         every = self._recipe.evaluate_every
         return self.step == self._recipe.steps or (every > 0 and self.step % every == 0)
 
     def advance(self, checkpoint_every: int) -> None:
-        """Updates that the engine takes in one call, ending before anything that must happen between two of them."""
+        """Take the steps of one call of the engine, ending before anything that must happen between two steps."""
         count = min(self.engine.steps_at_once, self._recipe.steps - self.step, self._epochs.steps_left(self.step))
         for every in (self._recipe.evaluate_every, checkpoint_every):
             if every:
@@ -200,7 +200,7 @@ class _Run:
             raise TrainingDiverged(self.step, self._recipe.learning_rate_at(self.step - 1))
 
     def evaluate(self) -> list[Evaluated]:
-        """Evaluates the averaged weights on every split; only the validation loss is remembered for a choice."""
+        """Evaluate the averaged weights on every split; only the validation loss is used for early stopping."""
         self._check_finite()
         average = self.engine.average()
         self.engine.store(average, self._network)
@@ -222,7 +222,7 @@ class _Run:
             self._best = _Best(self._best.loss, self._best.step, self._best.evaluations_since + 1)
 
     def result(self) -> tuple[nn.Module, int]:
-        """The trained network, and the step that its weights are of."""
+        """The trained network, and the step that its weights are from."""
         if self._recipe.early_stopping_patience:
             weights, step = self._best_weights, self._best.step
         else:
@@ -244,7 +244,7 @@ class _Run:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Puts a snapshot back. CheckpointError if it is of another recipe, other data, or does not fit."""
+        """Restore a snapshot. CheckpointError if it is of another recipe, other data, or does not fit."""
         checkpoints.check_belongs(checkpoint, self._recipe.to_dict(), self._data_sha256)
         if _shapes(checkpoint.arrays) != _shapes(self.snapshot().arrays):
             raise CheckpointError("the checkpoint's arrays do not fit this recipe's network and optimiser")
@@ -261,7 +261,7 @@ def _shapes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class _Best:
-    """Early stopping: the lowest validation loss so far."""
+    """The lowest validation loss so far, for early stopping."""
 
     loss: float
     step: int

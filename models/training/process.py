@@ -1,8 +1,8 @@
-"""One training run as a process of its own, for whoever supervises it: ``python -m models.training.process``.
+"""Run one training run in a separate process for a supervisor: ``python -m models.training.process``.
 
 The first line of standard input says what to do (`Job`). Standard output has one JSON line for each event of
-`models.training.events`, and at last one of those of `main`. It shares its machine politely: low priority, one thread,
-a limit of memory; and it is killed when the process that started it ends.
+`models.training.events`, and a last line that `main` describes. The process has low priority, one thread and a memory
+limit, and is killed when the process that started it ends.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from models.training.backend import EngineChoice
 
 EXIT_FAILED: Final = 1
-"""An expected failure; the last line says which."""
+"""Exit code of an expected failure; the last line says which."""
 EXIT_INTERRUPTED: Final = 75
-"""A signal asked it to stop, and a checkpoint was left."""
+"""Exit code after a signal to stop, with a checkpoint left; also if the parent had ended before the start."""
 
 LOCK_FILE: Final = "run.lock"
 _LOCK_WAIT_S: Final = 10.0
@@ -40,44 +40,44 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class Job:
-    """What a supervisor asks for."""
+    """The training job that a supervisor asks for."""
 
     run_id: str
     recipe: Mapping[str, Any]
-    """``TrainingRecipe.to_dict()``."""
+    """The recipe as ``TrainingRecipe.to_dict()``."""
     repository: str
     publish_as: str
     work_dir: str
-    """Checkpoints; a lock keeps two processes of a run apart."""
+    """Directory of the checkpoints; a lock in it keeps two processes of a run apart."""
     checkpoint_every: int
-    """Steps."""
+    """Steps between two checkpoints."""
     engine: EngineChoice = "auto"
-    """What takes the steps; see `models.training.backend`."""
+    """Training backend; see `models.training.backend`."""
     gate: str = ""
-    """``serving`` (asks on standard output and reads the version's number, or null, from standard input),
-    ``NAME/VERSION``, ``NAME``, or empty."""
+    """The version to compare with: ``serving`` (asks on standard output and reads the version's number, or null, from
+    standard input), ``NAME/VERSION``, ``NAME``, or empty for no gate."""
     parent_pid: int = 0
-    """Who started it; 0: it may outlive them."""
+    """Process that started this one; 0 if this one may outlive it."""
     niceness: int = 0
-    """Added to this process's."""
+    """Niceness that is added to this process's."""
     memory_bytes: int = 0
-    """Limit of its data (``RLIMIT_DATA``); 0: none."""
+    """Limit of the process's data (``RLIMIT_DATA``); 0 for none."""
 
     def to_json(self) -> str:
-        """One line, without its end."""
+        """The job as one line of JSON, without a newline."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """The reverse of `to_json`."""
+        """The inverse of `to_json`."""
         return cls(**json.loads(text))
 
 
 def main() -> int:
-    """Do what standard input says; the exit code.
+    """Do the job on standard input, and return the exit code.
 
     The last line is ``{"event": "published", ...}``, ``{"event": "interrupted", ...}`` or ``{"event": "failed", ...}``
-    with the error's class, message and what else it carries. Without one of these the process died.
+    with the error's class, message and attributes. If none of these is there, the process died.
     """
     events = _take_stdout()
     job = Job.from_json(sys.stdin.readline())
@@ -128,7 +128,7 @@ def _run(job: Job, events: TextIO) -> int:
 
 
 def failure(error: Exception) -> dict[str, Any]:
-    """An expected failure as an event."""
+    """Describe an expected failure as an event."""
     cause = error.__cause__
     return {
         "event": "failed",
@@ -140,7 +140,7 @@ def failure(error: Exception) -> dict[str, Any]:
 
 
 def _gate(job: Job, tell: Callable[[str], None]) -> Gate | None:
-    """Where to find the version that the gate names, at the moment it is asked."""
+    """The job's gate, which looks up the version to compare with when it is called; None without a gate."""
     if not job.gate:
         return None
     from models.artifact.publication import versions
@@ -154,24 +154,24 @@ def _gate(job: Job, tell: Callable[[str], None]) -> Gate | None:
 
     def named() -> Path:
         name, _, version = job.gate.partition("/")
-        # Where there is none, what is not there cannot be compared with.
+        # Without versions this names a missing one, which cannot be compared with.
         return repository / name / (version or str(max(versions(repository / name), default=1)))
 
     return serving if job.gate == "serving" else named
 
 
-# ---- manners -----------------------------------------------------------------------------------------------------
+# ---- process setup -----------------------------------------------------------------------------------------------
 
 
 def _take_stdout() -> TextIO:
-    """Standard output for events alone: what libraries print goes to standard error from now on."""
+    """Reserve standard output for events: what libraries print goes to standard error from now on."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return events
 
 
 def _belong_to(parent_pid: int) -> None:
-    """Be killed by Linux when the parent ends; leave at once if it has ended already."""
+    """Have Linux kill this process when the parent ends; exit at once if it has ended already."""
     if not parent_pid:
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -183,13 +183,13 @@ def _be_polite(job: Job) -> None:
     os.nice(job.niceness)
     if job.memory_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
-    # A core dump of a process of this size is of no use to anybody, and may fill the disk.
+    # A core dump of a process of this size is of no use, and may fill the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @contextmanager
 def _alone(work_dir: Path) -> Iterator[None]:
-    """The only process of this run; raises BlockingIOError where another one does not leave."""
+    """Hold the lock that only one process of a run can have; BlockingIOError if another one keeps it."""
     work_dir.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(work_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     until_s = time.monotonic() + _LOCK_WAIT_S
@@ -211,4 +211,4 @@ def _alone(work_dir: Path) -> Iterator[None]:
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    os._exit(code)  # all that counts is on the disk; taking torch down tidily would take longer than starting it
+    os._exit(code)  # everything is on the disk; shutting torch down cleanly would take longer than starting it

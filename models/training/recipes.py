@@ -25,7 +25,7 @@ MAX_STEPS: Final = 100_000_000
 MAX_LEARNING_RATE: Final = 1e6
 MAX_SEED: Final = 2**63 - 1
 SHORTEST_IN_WARMUPS: Final = 8
-"""A run is at least so many times as long as a warm-up that nobody asked for."""
+"""A run is at least this many times as long as its warm-up, unless ``warmup_steps`` was set explicitly."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class TrainingRecipe:
     """How a network is trained. InvalidRecipe, naming field, value and bound, if something is out of bounds."""
 
     name: str
-    """What it is called in tables and manifests; overrides do not change it."""
+    """Name in tables and manifests; overrides do not change it."""
     network: str = "conv"
     """Name of an architecture: conv, fc, conv25 or fc-slide."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    """sgd, or adamw with betas 0.9 and 0.999 and epsilon 1e-8."""
+    """The optimiser: sgd, or adamw with betas 0.9 and 0.999 and epsilon 1e-8."""
     learning_rate: float = 0.01
     """Peak learning rate; above 0, at most 1,000,000."""
     momentum: float = 0.0
     """Momentum of sgd; 0 up to, not including, 1. 0 for adamw."""
     weight_decay: float = 0.0
-    """0 to 100. Added to the gradient by sgd (an L2 penalty), taken off the weights by adamw (decoupled)."""
+    """Weight decay, 0 to 100: added to the gradient by sgd (an L2 penalty), taken off the weights by adamw."""
     steps: int = 100_000
     """Updates of the weights; 1 to 100,000,000."""
     batch_size: int = 100
@@ -51,15 +51,15 @@ class TrainingRecipe:
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate after the warm-up: constant, or half a cosine down to 0 at the last step."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly to its peak; at least 0 and below ``steps``. Where `replace`
-    changes ``steps`` alone, it comes down to an eighth of them, so that a short run has a peak too."""
+    """Steps over which the learning rate rises linearly to its peak; at least 0 and below ``steps``. If `replace`
+    changes ``steps`` alone, it is limited to an eighth of them, so that a short run reaches the peak too."""
     ema: float = 0.0
     """Decay of the exponential moving average of the weights that becomes the result; 0 (off) up to, not including, 1.
     At step t the decay is at most (1 + t) / (10 + t), so that short runs forget their random start."""
     init: Literal["he", "pytorch"] = "he"
     """First weights: he (normal, zero biases) or pytorch (that library's default, uniform)."""
     seed: int = 0
-    """Decides first weights, order and augmentation; 0 to 2^63 - 1."""
+    """Seed of first weights, order and augmentation; 0 to 2^63 - 1."""
     augmentation: Augmentation | None = None
     """Distortions of the training examples, new ones each epoch; None for the examples as they are."""
     validation: int = 0
@@ -102,14 +102,14 @@ class TrainingRecipe:
             raise InvalidRecipe("early_stopping_patience", self.early_stopping_patience, bound)
 
     def _check_types(self) -> None:
-        """Values from JSON or a caller without a type checker must not fail somewhere in the middle of a run."""
+        """Reject values of a wrong type, from JSON for instance, which would fail in the middle of a run."""
         for field in dataclasses.fields(self):
             value, expected = getattr(self, field.name), _TYPES[field.name]
             if isinstance(value, bool) or not isinstance(value, expected):
                 raise InvalidRecipe(field.name, value, f"must be {_KINDS[expected]}")
 
     def check_fits(self, examples: int) -> None:
-        """InvalidRecipe unless a training set of so many examples is enough for it."""
+        """Raise InvalidRecipe unless a training set of ``examples`` examples is large enough for the recipe."""
         if self.validation >= examples:
             raise InvalidRecipe("validation", self.validation, f"must be below {examples:,}, all examples")
         if self.batch_size > examples - self.validation:
@@ -126,7 +126,7 @@ class TrainingRecipe:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` reads them back."""
+        """The recipe as plain values for JSON; ``from_dict`` reads them back."""
         return dataclasses.asdict(self)
 
     @staticmethod
@@ -145,7 +145,7 @@ class TrainingRecipe:
         return TrainingRecipe(**values)
 
     def describe(self) -> tuple[tuple[str, str], ...]:
-        """(field, value) pairs for a table, augmentation spelt out."""
+        """The recipe as (field, value) pairs for a table, with a row for each field of the augmentation."""
         rows = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -160,10 +160,10 @@ class TrainingRecipe:
         return tuple(rows)
 
     def replace(self, **overrides: object) -> TrainingRecipe:
-        """A copy with some fields changed; ``augmentation.noise`` and its like reach into the augmentation.
+        """A copy with some fields changed; names such as ``augmentation.noise`` change the augmentation.
 
-        Other ``steps`` bring a warm-up that is not given down to an eighth of them. InvalidRecipe for an unknown field,
-        a value out of bounds, and a part of an augmentation that is off.
+        If ``steps`` changes and ``warmup_steps`` is not given, the warm-up is limited to an eighth of the steps.
+        InvalidRecipe for an unknown field, a value out of bounds, and a part of an augmentation that is off.
         """
         for field, value in overrides.items():
             _known_field(field, value)
@@ -177,7 +177,7 @@ class TrainingRecipe:
             return changed
         if changed.augmentation is None:
             field, value = next(iter(nested.items()))
-            # What turns it on is called otherwise in a request than on a command line.
+            # Requests and command lines turn it on in different ways, so the message names the field only.
             bound = "cannot be set while augmentation is none; turn it on as well, with the field augmentation"
             raise InvalidRecipe(field, value, bound)
         parts: dict[str, Any] = {key.removeprefix(_NESTED): value for key, value in nested.items()}
@@ -204,7 +204,7 @@ _TYPES: Final[Mapping[str, Any]] = {
     "evaluate_every": int,
     "early_stopping_patience": int,
 }
-"""What ``isinstance`` accepts for each field; a test keeps it complete."""
+"""Types of each field for ``isinstance``; a test keeps the table complete."""
 _KINDS: Final[Mapping[Any, str]] = {
     str: "a string",
     int: "a whole number",
@@ -227,7 +227,7 @@ def fields() -> tuple[str, ...]:
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """``"steps=500"`` -> ``("steps", 500)``, the value in the type of the field.
+    """Parse ``"steps=500"`` -> ``("steps", 500)``, with the value in the type of the field.
 
     Numbers may be written 100_000 or 1e-2, whole ones 1e5 too; ``augmentation`` is ``none`` or ``default``.
     InvalidRecipe for an unknown field, listing the known ones, and for a value that cannot be read.

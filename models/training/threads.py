@@ -1,4 +1,4 @@
-"""One torch thread: these networks are too small to share, and one thread keeps the order of every sum."""
+"""Limit torch to one thread: these networks are too small for more, and one thread keeps the order of every sum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread inside the block, and as many as before behind it."""
+    """Let torch use one thread inside the block, and as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ServerStopping
 from service.repository.control_mode import Mode
-from service.training.serving import Standing
+from service.training.serving import VersionStatus
 
 if TYPE_CHECKING:
     from service.repository.control import RepositoryControl
@@ -26,17 +26,17 @@ class ServedModels:
         served = self._repository.current(model)
         return served.ready[-1].version if served is not None and served.ready else None
 
-    def standing(self, model: str, version: int) -> Standing:
+    def version_status(self, model: str, version: int) -> VersionStatus:
         """The present state of a version and its reason."""
         served = self._repository.models.get(model)
         found = served.versions.get(version) if served is not None else None
         if found is not None:
-            return Standing(found.state.value, found.reason)
+            return VersionStatus(found.state.value, found.reason)
         if self._control.mode is not Mode.POLL:
-            return Standing(
+            return VersionStatus(
                 "UNKNOWN", f"this server does not look by itself (model_control_mode {self._control.mode.value})"
             )
-        return Standing("UNKNOWN", "not among the versions that this server has looked at")
+        return VersionStatus("UNKNOWN", "not among the versions that this server has looked at")
 
     async def look(self) -> None:
         """Scan the repository now, if the server polls it; return when all new versions are proven or refused."""

@@ -35,7 +35,7 @@ from service.runtime.batcher import Batching
 from service.server.listeners import Listeners
 from service.server.served_models import ServedModels
 from service.signals import Stopping, rescan_on_hangup
-from service.status import Standing
+from service.status import ServerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,10 +165,10 @@ class Server:
         """URL of the metrics; None if they are turned off."""
         return self._metrics.url if self._metrics is not None else None
 
-    def standing(self) -> Standing:
+    def status(self) -> ServerStatus:
         """Describe the present state of the server and its models."""
         models = self.repository.models
-        return Standing(
+        return ServerStatus(
             port=self.port,
             is_ready=self.readiness.server_is_ready(),
             models={name: len(model.ready) for name, model in models.items()},
@@ -207,21 +207,21 @@ class Server:
         await self._listen()
         if self._training is not None:
             self._training.start()
-        standing = self.standing()
+        status = self.status()
         who = "server" if self._member is None else "worker"
         _log.log(
-            logging.INFO if standing.is_ready else logging.WARNING,
-            f"{who} ready" if standing.is_ready else f"{who} is up and not ready",
+            logging.INFO if status.is_ready else logging.WARNING,
+            f"{who} ready" if status.is_ready else f"{who} is up and not ready",
             extra={
                 "address": f"{self._config.host}:{self.port}",
                 "control": self._listeners.control_address,
                 "metrics": self.metrics_url,
-                "models": standing.models,
+                "models": status.models,
                 "took_ms": round(1e3 * (time.perf_counter() - began)),
             },
         )
         if self._member is not None:
-            self._member.up(standing)
+            self._member.up(status)
 
     async def _listen(self) -> None:
         if self._is_listening:
@@ -345,7 +345,7 @@ def _tracing(control: TraceControl) -> Tracing:
 
 
 async def serve(
-    config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, member: Membership | None = None
+    config: ServerConfig, on_ready: Callable[[ServerStatus], None] = lambda _: None, member: Membership | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
@@ -365,7 +365,7 @@ async def serve(
             # Objects that exist now stay: exclude them from garbage collection, which would delay calls.
             gc.freeze()
             if not stopping.is_asked:
-                on_ready(server.standing())
+                on_ready(server.status())
             await stopping.wait()
             _log.info(
                 "signal received, draining" if member is None else "draining",

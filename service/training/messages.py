@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from service.training.serving import Standing
+    from service.training.serving import VersionStatus
 
 Operation = message_class("google.longrunning.Operation")
 RpcStatus = message_class("google.rpc.Status")
@@ -26,10 +26,10 @@ def name_of(run_id: str) -> str:
     return f"operations/{run_id}"
 
 
-def operation(run: Run, standing: Standing | None = None) -> Any:  # noqa: ANN401 - a class generated at run time
-    """The run as a ``google.longrunning.Operation``; ``standing`` is the present state of the published version."""
+def operation(run: Run, version_status: VersionStatus | None = None) -> Any:  # noqa: ANN401 - a class generated at run time
+    """The run as a ``google.longrunning.Operation``; ``version_status`` is the published version's state."""
     message = Operation(name=name_of(run.run_id), done=run.state.is_done)
-    message.metadata.Pack(metadata(run, standing))
+    message.metadata.Pack(metadata(run, version_status))
     if run.failure is not None:
         message.error.CopyFrom(status(run.failure))
     elif run.result is not None:
@@ -37,7 +37,7 @@ def operation(run: Run, standing: Standing | None = None) -> Any:  # noqa: ANN40
     return message
 
 
-def metadata(run: Run, standing: Standing | None = None) -> pb.TrainingRunMetadata:
+def metadata(run: Run, version_status: VersionStatus | None = None) -> pb.TrainingRunMetadata:
     """The metadata of a run's operation: its state and its latest snapshot."""
     snapshot, recipe = run.snapshot, run.spec.recipe
     message = pb.TrainingRunMetadata(
@@ -68,8 +68,8 @@ def metadata(run: Run, standing: Standing | None = None) -> pb.TrainingRunMetada
     ):
         if time_s is not None:
             field.FromMicroseconds(round(1e6 * time_s))
-    if standing is not None:
-        message.serving.CopyFrom(pb.Serving(state=standing.state, reason=standing.reason))
+    if version_status is not None:
+        message.serving.CopyFrom(pb.Serving(state=version_status.state, reason=version_status.reason))
     return message
 
 

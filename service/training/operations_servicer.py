@@ -94,10 +94,10 @@ class OperationsServicer:
         )
 
     def _operation(self, run: Run) -> Any:  # noqa: ANN401
-        standing = None
+        version_status = None
         if run.result is not None:
-            standing = self._serving.standing(run.result["model_name"], run.result["model_version"])
-        return messages.operation(run, standing)
+            version_status = self._serving.version_status(run.result["model_name"], run.result["model_version"])
+        return messages.operation(run, version_status)
 
 
 def _named(request: Any) -> dict[str, str]:  # noqa: ANN401

@@ -287,8 +287,8 @@ class Jobs:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PROVE_S):
                 await self._serving.look()
-        standing = self._serving.standing(manifest.name, manifest.version)
-        await self._end(run, result={**result_of(manifest), "serving": asdict(standing)})
+        version_status = self._serving.version_status(manifest.name, manifest.version)
+        await self._end(run, result={**result_of(manifest), "serving": asdict(version_status)})
 
     async def _end(self, run: Run, *, result: dict[str, Any] | None = None, failure: Failure | None = None) -> None:
         """Store the end of a run, retrying while the disk is full, unless the server stops meanwhile."""

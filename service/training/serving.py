@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Standing:
+class VersionStatus:
     """The state of a version in this server."""
 
     state: str
@@ -22,7 +22,7 @@ class Serving(Protocol):
         """The version that serves for a model; None if none does."""
         ...
 
-    def standing(self, model: str, version: int) -> Standing:
+    def version_status(self, model: str, version: int) -> VersionStatus:
         """The present state of a version."""
         ...
 

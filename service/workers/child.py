@@ -43,7 +43,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Birth:
+class WorkerConfig:
     """A worker's start parameters, passed as JSON on its standard input."""
 
     number: int
@@ -58,8 +58,8 @@ class Birth:
     max_body_bytes: int
 
     @classmethod
-    def from_json(cls, text: str) -> Birth:
-        """Parse the output of ``json.dumps(vars(birth))``."""
+    def from_json(cls, text: str) -> WorkerConfig:
+        """Parse the output of ``json.dumps(vars(worker_config))``."""
         return cls(**json.loads(text))
 
 
@@ -107,7 +107,7 @@ class Child:
         self._handing, taking = socket.socketpair()
         self._handing.setblocking(False)
         with theirs, taking:
-            birth = Birth(
+            worker_config = WorkerConfig(
                 self.number,
                 config,
                 listens_at_once,
@@ -124,7 +124,7 @@ class Child:
             )
         await self.backplane.open(ours)
         if self._process.stdin is not None:
-            self._process.stdin.write(json.dumps(vars(birth)).encode())
+            self._process.stdin.write(json.dumps(vars(worker_config)).encode())
             with contextlib.suppress(OSError):  # It is gone already, as `wait` will tell.
                 await self._process.stdin.drain()
             self._process.stdin.close()

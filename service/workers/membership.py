@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from service.rpc.methods import Method
     from service.server.listeners import Listeners
     from service.signals import Stopping
-    from service.status import Standing
-    from service.workers.child import Birth
+    from service.status import ServerStatus
+    from service.workers.child import WorkerConfig
 
 _log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
-_FAREWELL_S = 1.0
+_FINAL_METRICS_S = 1.0
 """Time to send the supervisor the last metrics."""
 
 
 class Membership:
     """A worker's membership in a server: its connection to the supervisor. Belongs to one event loop."""
 
-    def __init__(self, birth: Birth) -> None:
-        self.number = birth.number
-        self.listens_at_once = birth.listens_at_once
-        self._connection = socket.socket(fileno=birth.backplane_fd)
-        self._connections = socket.socket(fileno=birth.connections_fd)
+    def __init__(self, worker_config: WorkerConfig) -> None:
+        self.number = worker_config.number
+        self.listens_at_once = worker_config.listens_at_once
+        self._connection = socket.socket(fileno=worker_config.backplane_fd)
+        self._connections = socket.socket(fileno=worker_config.connections_fd)
         self._connections.setblocking(False)
         self._adopting: set[asyncio.Task[None]] = set()
-        self._backplane = Backplane(max_body_bytes=birth.max_body_bytes)
-        self._shared = SharedMethods(self._backplane, birth.number)
+        self._backplane = Backplane(max_body_bytes=worker_config.max_body_bytes)
+        self._shared = SharedMethods(self._backplane, worker_config.number)
         self._families: Callable[[], Iterable[Family]] = tuple
         self._tasks: list[asyncio.Task[None]] = []
         self._backplane.on("ping", _pong)
@@ -109,9 +109,9 @@ class Membership:
         """Report that the first scan of the models is over; return when this worker has made all earlier changes."""
         await self._backplane.call("join", timeout_s=2 * CHANGE_S)
 
-    def up(self, standing: Standing) -> None:
+    def up(self, status: ServerStatus) -> None:
         """Report that this worker's start is complete, and how it stands."""
-        self._backplane.notify("up", standing.to_dict())
+        self._backplane.notify("up", status.to_dict())
 
     def leave(self) -> None:
         """Report that this worker takes no new calls from now on."""
@@ -125,7 +125,7 @@ class Membership:
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(BackplaneClosed, BackplaneFailed, TimeoutError):
             page = totals.dump(self._families())
-            await self._backplane.call("farewell", body=page, timeout_s=_FAREWELL_S)
+            await self._backplane.call("final metrics", body=page, timeout_s=_FINAL_METRICS_S)
         await self._backplane.close()
 
     def _take(self, listeners: Listeners) -> None:

@@ -21,7 +21,7 @@ from service.observability.exposition import Across, Family, Kind
 from service.observability.machine import Machine
 from service.security.credentials import certificates_of, tokens_of
 from service.signals import Stopping, rescan_on_hangup
-from service.status import Standing
+from service.status import ServerStatus
 from service.workers import totals
 from service.workers.addresses import Addresses
 from service.workers.backplane import BackplaneClosed, BackplaneFailed, Message
@@ -50,7 +50,9 @@ _ROOM_BYTES = 16 * 1024 * 1024
 """Bytes by which a message between processes may exceed the largest request: metrics, statistics of all workers."""
 
 
-async def supervise(config: ServerConfig, count: int, on_ready: Callable[[Standing], None] = lambda _: None) -> None:
+async def supervise(
+    config: ServerConfig, count: int, on_ready: Callable[[ServerStatus], None] = lambda _: None
+) -> None:
     """Serve with ``count`` workers until SIGTERM or SIGINT, then let them drain and return.
 
     Raises:
@@ -90,7 +92,7 @@ class Supervisor:
         self._restarts = [Restarts() for _ in range(count)]
         self._settled = [asyncio.Event() for _ in range(count)]
         """Set for each worker once its first start has succeeded or failed."""
-        self._standings: dict[int, Standing] = {}
+        self._standings: dict[int, ServerStatus] = {}
         """How each worker stood when it last came up."""
         self._came_up = asyncio.Event()
         self._failure: WorkersFailed | None = None
@@ -101,7 +103,7 @@ class Supervisor:
         self.agreement = Agreement(self._living)
         self._dealer = Dealer(self._living)
 
-    async def run(self, on_ready: Callable[[Standing], None]) -> None:
+    async def run(self, on_ready: Callable[[ServerStatus], None]) -> None:
         """Run the workers until a stop is requested; raises as `supervise` does."""
         config = self._config
         metrics = MetricsEndpoint(self._families, config.metrics_host, config.metrics_port) if config.metrics else None
@@ -201,7 +203,7 @@ class Supervisor:
             await self.agreement.admit(child, child.serves)
 
         async def up(message: Message) -> None:
-            self._standings[number] = Standing.from_dict(message.fields)
+            self._standings[number] = ServerStatus.from_dict(message.fields)
             child.is_up()
             self._came_up.set()
             self._restarts[number].came_up()
@@ -223,14 +225,14 @@ class Supervisor:
         async def leaving(_: Message) -> None:
             child.phase = Phase.LEAVING
 
-        async def farewell(message: Message) -> None:
+        async def final_metrics(message: Message) -> None:
             self._totals.update(str(number), totals.load(message.body))
 
         async def ask_all(message: Message) -> Message:
             return await self.agreement.ask_all(child, message)
 
-        handlers = (began, ready, join, up, takes_connections, takes_no_connections, connection_gone, leaving, farewell,
-                    ask_all)  # fmt: skip
+        handlers = (began, ready, join, up, takes_connections, takes_no_connections, connection_gone, leaving,
+                    final_metrics, ask_all)  # fmt: skip
         for handler in handlers:
             child.on(handler.__name__.replace("_", " "), handler)
         return child
@@ -258,7 +260,7 @@ class Supervisor:
         self._stopping.ask()
         return True
 
-    async def _announce(self, metrics: MetricsEndpoint | None, on_ready: Callable[[Standing], None]) -> None:
+    async def _announce(self, metrics: MetricsEndpoint | None, on_ready: Callable[[ServerStatus], None]) -> None:
         """Log how the server stands and call ``on_ready``, once each worker's first start has succeeded or failed."""
         began_s = time.perf_counter()
         for settled in self._settled:
@@ -280,7 +282,7 @@ class Supervisor:
                 "took_ms": round(1e3 * (time.perf_counter() - began_s)),
             },
         )
-        on_ready(Standing(**{**vars(first), "is_ready": is_ready}))
+        on_ready(ServerStatus(**{**vars(first), "is_ready": is_ready}))
 
     # ---- the end ------------------------------------------------------------------------------------------------
 

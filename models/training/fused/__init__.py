@@ -1,1 +1,1 @@
-"""The fused engine: whole training steps, compiled at run time by numba. No torch."""
+"""The fused engine: whole training steps, compiled at run time by numba."""

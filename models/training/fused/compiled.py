@@ -1,7 +1,7 @@
-"""numba's compiler as this project uses it: float arithmetic as it is written, and a cache that may be broken.
+"""numba's compiler as this project uses it: float arithmetic in the written order, and a cache that may be damaged.
 
-Compiled code is kept where numba keeps it: in ``__pycache__`` beside the sources, in the user's cache directory where
-nothing can be written there, or in ``NUMBA_CACHE_DIR``. What cannot be read from there is compiled again; what cannot
+Compiled code is cached where numba caches it: in ``__pycache__`` beside the sources, in the user's cache directory if
+that is not writable, or in ``NUMBA_CACHE_DIR``. Code that cannot be read from there is compiled again; code that cannot
 be written there is compiled in each process.
 
 ``error_model="numpy"``: a division by zero gives an infinity and no exception, so that loops can be vectorised. There
@@ -26,22 +26,22 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 def inlined(function: _Function) -> _Function:
-    """A part of `compiled` functions, which they call at no cost."""
+    """Compile a helper function that `compiled` functions call at no cost."""
     return cast("_Function", numba.njit(error_model="numpy")(function))
 
 
 def compiled(function: _Function) -> _Function:
-    """A function that is compiled when it is first called, or taken from the cache. Lets other threads run."""
+    """Compile a function when it is first called, or load it from the cache. It releases the GIL while it runs."""
     dispatcher: Any = numba.njit(error_model="numpy", nogil=True)(function)
-    with contextlib.suppress(OSError, RuntimeError):  # numba's way to say that there is nowhere to write to
+    with contextlib.suppress(OSError, RuntimeError):  # numba raises these if it can write nowhere
         dispatcher._cache = _Cache(function)
     return cast("_Function", dispatcher)
 
 
 class _Cache(FunctionCache):
-    """numba's cache, but that it never fails, and is stale when any file of this package has changed.
+    """numba's cache, except that it never fails, and is invalid after a change of any file of this package.
 
-    numba itself looks at the file of the function only, and would go on with old code of what that function calls.
+    numba itself checks the file of the function only, and would keep old code of the functions that it calls.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -56,7 +56,7 @@ class _Cache(FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:  # noqa: ANN401  (numba's own)
-        """Keeps compiled code if that is possible."""
+        """Store compiled code if that is possible."""
         try:
             try:
                 super().save_overload(sig, data)  # type: ignore[no-untyped-call]  # numba is typed in part

@@ -1,4 +1,4 @@
-"""`models.data.augmentation.distort`, compiled: the same numbers to the bit, in one pass over each signal.
+"""`models.data.augmentation.distort`, compiled: the same bits, in one pass over each signal.
 
 Shapes: B batch, L samples.
 """

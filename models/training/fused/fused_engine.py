@@ -1,10 +1,10 @@
 """The engine that runs whole training steps in compiled code. See `models.training.backend`.
 
-Compiled once for all networks, on the first use on a machine (some seconds), and kept (`compiled`). The code reads from
-the top: `steps` is the loop, `passes` what it does to a batch, `updates` what that does to the weights; all matrix
-products are sums over a `tile`, and `layout` puts every number where such sums read it.
+The code is compiled once for all networks, on the first use on a machine (some seconds), and cached (`compiled`).
+`steps` is the loop, `passes` has the forward and backward pass of a batch, and `updates` changes the weights. All
+matrix products are sums over a `tile`, and `layout` puts every number where such sums read it.
 
-Shapes: S steps, P weights in the module's own order, Q the same with padding.
+Shapes: S steps, P weights in the module's order, Q the same with padding.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from models.training.recipes import TrainingRecipe
 
 STEPS_AT_ONCE: Final = 100
-"""At most: some milliseconds, after which Ctrl-C and a display have their turn."""
+"""Largest number of steps in one call: some milliseconds, so that Ctrl-C and a progress display are not delayed."""
 
 
 class FusedEngine:
-    """Prepare training. Raises TypeError for a network that is neither a ConvNet nor FullyConnected."""
+    """The fused backend: takes steps in compiled code; a `models.training.backend.Engine`.
+
+    Raises TypeError for a network that is neither a ConvNet nor FullyConnected.
+    """
 
     name: Final[EngineName] = "fused"
     steps_at_once: Final = STEPS_AT_ONCE
@@ -68,33 +71,33 @@ class FusedEngine:
         self._losses, self._rights, self._steps = 0.0, 0, 0
 
     def prepare(self) -> None:
-        """Compiles, unless that was done before: see `models.training.backend.Engine`."""
+        """Compile unless the code is cached, as `models.training.backend.Engine.prepare` describes."""
         x_SBL = np.empty((0, self._batch_size, LENGTH), np.float32)
         take_steps(self._network, self._update, x_SBL, np.empty((0, self._batch_size), np.int64), 0, np.empty(0))
 
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
-        """Do what must precede the first step, as `models.training.backend.Engine.prepare` describes."""
+        """Take the steps of these batches, as `models.training.backend.Engine.advance` describes."""
         losses, rights = take_steps(self._network, self._update, batches.x_SBL, batches.y_SB, step, learning_rate_S)
         self._losses += losses
         self._rights += rights
         self._steps += len(batches)
 
     def scores(self) -> tuple[float, float]:
-        """Take the steps of these batches, as `models.training.backend.Engine.advance` describes."""
+        """Loss and accuracy of the last steps, as `models.training.backend.Engine.scores` describes."""
         scores = self._losses / self._steps, self._rights / (self._steps * self._batch_size)
         self._losses, self._rights, self._steps = 0.0, 0, 0
         return scores
 
     def is_finite(self) -> bool:
-        """Loss and accuracy of the last steps, as `models.training.backend.Engine.scores` describes."""
+        """Whether all weights are finite."""
         return bool(np.isfinite(self._network.weights).all())
 
     def average(self) -> NDArray[np.float32]:
-        """Whether all weights are finite."""
+        """Averaged weights, as `models.training.backend.Engine.average` describes."""
         return self._update.average[self._place_P]
 
     def store(self, weights_P: NDArray[np.float32], network: nn.Module) -> None:
-        """Averaged weights, as `models.training.backend.Engine.average` describes."""
+        """Write weights into a network, as `models.training.backend.Engine.store` describes."""
         parameters = list(network.parameters())
         ends = np.cumsum([parameter.numel() for parameter in parameters])
         with torch.no_grad():
@@ -102,11 +105,11 @@ class FusedEngine:
                 parameter.copy_(torch.from_numpy(part).view_as(parameter))
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """Write weights into a network, as `models.training.backend.Engine.store` describes."""
+        """Arrays to keep in a checkpoint, as `models.training.backend.Engine.state` describes."""
         return {name: array[self._place_P] for name, array in self._arrays().items()}
 
     def restore(self, state: Mapping[str, NDArray[np.float32]]) -> None:
-        """Arrays to keep in a checkpoint, as `models.training.backend.Engine.state` describes."""
+        """Continue from a checkpoint, as `models.training.backend.Engine.restore` describes."""
         for name, array in self._arrays().items():
             array[self._place_P] = state[name]
 

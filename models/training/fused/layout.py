@@ -1,14 +1,14 @@
-"""Where the numbers of a network lie, so that every layer is the same kind of matrix product over tiles.
+"""The memory layout of a network, in which every layer is the same kind of matrix product over tiles.
 
 A layer here is always a convolution. A fully connected layer is the convolution whose one window is all of its input;
 so is the linear layer behind the convolutions, with one tap for each of their positions. Signals are kept channel-last,
 ``[example][sample][channel]``, and weights ``[tap][channel in][channel out]``, so that a window and the weights that it
 meets are read in the same order.
 
-Rows are padded with zeros to whole tiles (``pitch``). What is padded stays zero through training: its weights are
-zero, so its units are zero, so its gradients are.
+Rows are padded with zeros to whole tiles (``pitch``). The padding stays zero through training: its weights are zero, so
+its units are zero, and so are its gradients.
 
-Shapes: B batch, P weights in the module's own order, Q numbers with the padding.
+Shapes: B batch, P weights in the module's order, Q numbers with the padding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Layer(Protocol):
-    """One layer for compiled code: its geometry, and where its numbers begin in the arrays they lie in."""
+    """One layer for compiled code: its geometry, and the offsets of its numbers in the arrays."""
 
     taps: int
     stride: int
@@ -37,9 +37,9 @@ class Layer(Protocol):
     channels_in: int
     channels_out: int
     pitch_in: int
-    """From one sample of the input to the next."""
+    """Distance from one sample of the input to the next."""
     pitch_out: int
-    """From one position of the output to the next, and from one row of the weights to the next."""
+    """Distance from one position of the output to the next, and from one row of the weights to the next."""
     weight_at: int
     bias_at: int
     turned_at: int
@@ -62,37 +62,37 @@ class Geometry:
 
     @property
     def length_out(self) -> int:
-        """Positions of the window."""
+        """Number of positions of the window."""
         return (self.length_in - self.taps) // self.stride + 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of a network's numbers in the arrays that compiled code works on."""
+    """The offsets of a network's numbers in the arrays that compiled code works on, and the sizes of these arrays."""
 
     layers: NDArray[np.void]
-    """A `Layer` each, the first one first."""
+    """One `Layer` record for each layer, in order."""
     place_P: NDArray[np.int64]
-    """Where in the weights, (Q,), each number of the module lies, parameter after parameter."""
+    """Index in the weights, (Q,), of each number of the module, parameter after parameter."""
     weights: int
-    """Q, the numbers in the weights with padding."""
+    """Q, the size of the weights with padding."""
     turned: int
-    """The numbers in the weights turned for the way back, ``[tap][channel out][channel in]``."""
+    """Size of the weights transposed for the backward pass, ``[tap][channel out][channel in]``."""
     signals: int
-    """The numbers in the signals of one batch, input and logits included."""
+    """Size of the signals of one batch, input and logits included."""
     examples: int
-    """Rows of the signals: the batch size, made up to whole tiles."""
+    """Rows of the signals: the batch size, rounded up to whole tiles."""
 
 
 def lay_out(geometries: Sequence[Geometry], batch_size: int) -> Layout:
     """The layout of a network whose layers are ``geometries``, for batches of ``batch_size``.
 
-    A module's weight is taken to be ``[channel out][channel in][tap]``, its bias to follow it: so it is in torch's
+    A module's weight must be ``[channel out][channel in][tap]``, followed by its bias, as it is in torch's
     convolutions, in its linear layers (one tap), and in a linear layer behind a flattened ``(channel, sample)``.
     """
     layers = np.zeros(len(geometries), LAYER)
     examples = _up_to(batch_size, ROWS)
-    # Every window holds a whole tile's rows at least, so that no product needs an end of another size.
+    # Every window has at least as many rows as a tile, so that no product needs a smaller tile at its end.
     pitch_in = max(geometries[0].channels_in, math.ceil(ROWS / geometries[0].taps))
     weights = turned = 0
     signals = _up_to(examples * geometries[0].length_in * pitch_in, COLUMNS)
@@ -128,7 +128,7 @@ def lay_out(geometries: Sequence[Geometry], batch_size: int) -> Layout:
 
 
 def aligned_zeros(count: int) -> NDArray[np.float32]:
-    """Zeros that begin where a cache line begins, (count,): a vector that lies across two lines costs twice."""
+    """Zeros aligned to a cache line, (count,): a vector that lies across two lines costs twice."""
     buffer = np.zeros(count + COLUMNS, np.float32)
     skip = -(buffer.ctypes.data // buffer.itemsize) % COLUMNS
     return buffer[skip : skip + count]

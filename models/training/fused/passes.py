@@ -1,7 +1,7 @@
-"""Forward and backward pass of a batch: every layer three times the same product over tiles.
+"""Forward and backward pass of a batch: every layer uses the same product over tiles three times.
 
-Shapes: B batch, E examples (the batch made up to whole tiles), T taps, C channels in, K channels out (K classes at the
-end). Places and strides as in `layout`.
+Shapes: B batch, E examples (the batch rounded up to whole tiles), T taps, C channels in, K channels out (K classes at
+the end). Offsets and strides are those of `layout`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def product(
     outer: int,
     inner: int,
 ) -> Tile:
-    """``tile[r, :] += a[r, o, i] * b[o, i, :]`` summed over o and i: a matrix product whose sum has two parts.
+    """Add ``a[r, o, i] * b[o, i, :]``, summed over o and i, to ``tile[r, :]``: a matrix product with a double sum.
 
-    ``a`` and ``b`` are views: ``a_at`` is where the first number lies, ``a_row``, ``a_outer`` and ``a_inner`` how far
-    the next one is in each direction.
+    ``a`` and ``b`` are views: ``a_at`` is the offset of the first number, ``a_row``, ``a_outer`` and ``a_inner`` are
+    the strides in each direction.
     """
     for _ in range(outer):
         a_place, b_place = a_at, b_at
@@ -67,7 +67,7 @@ def product(
 
 @inlined
 def forward(layers: NDArray[np.void], weights: Floats, signals: Floats, examples: int) -> None:
-    """The signals of all layers from those of the first: ``relu(W * h + bias)``, the last without ReLU."""
+    """Compute the signals of all layers from those of the first: ``relu(W * h + bias)``, the last without ReLU."""
     for index in range(len(layers)):
         at = layers[index]
         row_in, row_out = at.length_in * at.pitch_in, at.length_out * at.pitch_out
@@ -93,7 +93,7 @@ def forward(layers: NDArray[np.void], weights: Floats, signals: Floats, examples
 def logit_gradient(
     layers: NDArray[np.void], signals: Floats, deltas: Floats, y_B: NDArray[np.int64]
 ) -> tuple[float, int]:
-    """Writes (softmax - one hot) / B behind the last layer; the batch's mean cross-entropy, and its right answers."""
+    """Write (softmax - one hot) / B as the last deltas; return mean cross-entropy and number of right answers."""
     at = layers[len(layers) - 1]
     share = np.float32(1 / len(y_B))
     loss, right = 0.0, 0
@@ -128,7 +128,7 @@ def backward(
     batch: int,
     examples: int,
 ) -> None:
-    """The gradient of all weights, and of all signals but the first, from that of the logits."""
+    """Compute the gradient of all weights, and of all signals but the first, from that of the logits."""
     for index in range(len(layers) - 1, -1, -1):
         at = layers[index]
         weight_gradient(at, signals, deltas, gradient, batch)
@@ -140,11 +140,11 @@ def backward(
 
 @inlined
 def weight_gradient(at: Layer, signals: Floats, deltas: Floats, gradient: Floats, batch: int) -> None:
-    """[window, examples and positions] x [examples and positions, channels out]."""
+    """Compute the weights' gradient: [window, examples and positions] x [examples and positions, channels out]."""
     row_in, row_out = at.length_in * at.pitch_in, at.length_out * at.pitch_out
     window = at.taps * at.pitch_in
     for start in range(0, window, ROWS):
-        number = min(start, window - ROWS)  # the last tile may do some rows a second time
+        number = min(start, window - ROWS)  # the last tile may compute some rows a second time
         for channel in range(0, at.pitch_out, COLUMNS):
             tile = product(
                 zeros(),
@@ -157,7 +157,7 @@ def weight_gradient(at: Layer, signals: Floats, deltas: Floats, gradient: Floats
 
 @inlined
 def bias_gradient(at: Layer, deltas: Floats, gradient: Floats, examples: int) -> None:
-    """The sum over examples and positions."""
+    """Compute the biases' gradient: the sum over examples and positions."""
     for channel in range(0, at.pitch_out, COLUMNS):
         tile = zeros()
         for place in range(0, examples * at.length_out, ROWS):
@@ -167,7 +167,7 @@ def bias_gradient(at: Layer, deltas: Floats, gradient: Floats, examples: int) ->
 
 @inlined
 def turn(at: Layer, weights: Floats, turned: Floats) -> None:
-    """[tap][channel in][channel out] as [tap][channel out][channel in]."""
+    """Transpose the weights from [tap][channel in][channel out] to [tap][channel out][channel in]."""
     for tap in range(at.taps):
         for k in range(at.channels_out):
             place = at.turned_at + (tap * at.channels_out + k) * at.pitch_in
@@ -178,7 +178,10 @@ def turn(at: Layer, weights: Floats, turned: Floats) -> None:
 
 @inlined
 def signal_gradient(at: Layer, turned: Floats, signals: Floats, deltas: Floats, examples: int) -> None:
-    """[examples, channels out] x [channels out, channels in], summed over the windows that a sample is in."""
+    """Compute the signals' gradient, summed over the windows that a sample is in.
+
+    Each window gives [examples, channels out] x [channels out, channels in].
+    """
     row_in, row_out = at.length_in * at.pitch_in, at.length_out * at.pitch_out
     tap_size = at.channels_out * at.pitch_in
     for example in range(0, examples, ROWS):

@@ -1,4 +1,4 @@
-"""The loop: batch after batch forward, backward, update and average, without Python in between."""
+"""The training loop: forward, backward, update and average of each batch, without Python in between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Network(NamedTuple):
-    """What a step works on. Places as in `layout.Layout`, which says how large each array is."""
+    """The arrays that a step works on; `layout.Layout` has their sizes, and the offsets in them."""
 
     layers: NDArray[np.void]
     examples: int
@@ -31,7 +31,7 @@ class Update(NamedTuple):
     """How a gradient changes the weights: the recipe's optimiser with its state, and the average."""
 
     adamw: bool
-    """AdamW; if not, SGD."""
+    """Whether the optimiser is AdamW; if not, it is SGD."""
     momentum: float
     weight_decay: float
     ema: float
@@ -40,7 +40,7 @@ class Update(NamedTuple):
     second: NDArray[np.float32]
     """AdamW's mean of squares."""
     average: NDArray[np.float32]
-    """Is not touched if ``ema`` is 0."""
+    """Averaged weights; not changed if ``ema`` is 0."""
 
 
 @compiled
@@ -52,7 +52,7 @@ def take_steps(
     step: int,
     learning_rate_S: NDArray[np.float64],
 ) -> tuple[float, int]:
-    """One step with each batch; the sum of their mean cross-entropies, and how many answers were right."""
+    """Take one step with each batch; return the sum of their mean cross-entropies and the number of right answers."""
     losses, rights = 0.0, 0
     for s in range(len(x_SBL)):
         give(network, x_SBL[s])
@@ -96,7 +96,7 @@ def take_steps(
 
 @inlined
 def give(network: Network, x_BL: NDArray[np.float32]) -> None:
-    """Puts a batch where the first layer reads it."""
+    """Copy a batch to where the first layer reads it."""
     at = network.layers[0]
     place = at.in_at
     for b in range(len(x_BL)):

@@ -1,12 +1,12 @@
-"""A tile of a matrix in vector registers: the one thing here that is written for the processor.
+"""A tile of a matrix in vector registers: the only part that is written for the processor.
 
 Every product of the fused engine is a sum of outer products, ``tile[r, :] += a[r] * b[:]``, over a tile of `ROWS` rows
 and `COLUMNS` columns that stays in registers until the sum is done. Python has no vectors, so the operations on a tile
-are given to numba as LLVM code. LLVM makes of 16 floats what the processor has: one register with AVX-512, two with
-AVX2, four with NEON.
+are given to numba as LLVM code. LLVM maps 16 floats to the registers of the processor: one with AVX-512, two with AVX2,
+four with NEON.
 
-The operations are for functions that `compiled` compiles. Arrays are float32, one-dimensional and contiguous; places
-and strides in them are counted in elements, and nothing checks them.
+The operations are for functions that `compiled` compiles. Arrays are float32, one-dimensional and contiguous; offsets
+and strides in them are counted in elements, and are not checked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = 16
 ROWS: Final = 12 if "+avx512f" in get_host_cpu_features().split(",") else 6
-"""Rows for which registers are left beside those for ``b`` and for one number of ``a``."""
+"""Number of rows that fit into registers beside ``b`` and one number of ``a``."""
 
 _VECTOR: Final = ir.VectorType(ir.FloatType(), COLUMNS)
 _TILE: Final = ir.ArrayType(_VECTOR, ROWS)
@@ -37,7 +37,7 @@ _ONLY_FIRST_LANE: Final = ir.Constant(ir.VectorType(ir.IntType(32), COLUMNS), [0
 
 
 class Tile(types.Type):
-    """The type of a tile, which compiled code only can have one of."""
+    """numba's type of a tile; only compiled code can have tiles."""
 
     def __init__(self) -> None:
         super().__init__(name=f"Tile({ROWS}, {COLUMNS})")
@@ -55,7 +55,7 @@ _tile: Final = Tile()
 
 
 def _operation(returns: types.Type, *parameters: types.Type) -> Callable[[Callable[..., Any]], Any]:
-    """Makes a function that numba can call of one that emits LLVM code for it; arrays become pointers."""
+    """Turn a function that emits LLVM code into one that numba can call; arrays become pointers."""
 
     def of(emit: Callable[..., Any]) -> Any:  # noqa: ANN401  (only numba knows)
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:  # noqa: ANN401  (numba's own)
@@ -93,7 +93,7 @@ def repeated(builder: ir.IRBuilder, b: ir.Value, at: ir.Value) -> ir.Value:
 def multiply_add(
     builder: ir.IRBuilder, tile: ir.Value, a: ir.Value, a_at: ir.Value, a_row: ir.Value, b: ir.Value, b_at: ir.Value
 ) -> ir.Value:
-    """``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, fused if the processor can."""
+    """Return ``tile[r] + a[a_at + r * a_row] * b[b_at:b_at + COLUMNS]`` for each row r, fused if the processor can."""
     b_row = _load(builder, b, b_at)
     rows = []
     for sums in _rows(builder, tile):
@@ -107,42 +107,42 @@ def multiply_add(
 
 @_operation(_tile, _tile, _ARRAY, _PLACE, _PLACE)
 def add(builder: ir.IRBuilder, tile: ir.Value, b: ir.Value, at: ir.Value, row: ir.Value) -> ir.Value:
-    """``tile[r] + b[at + r * row:][:COLUMNS]`` for each row r."""
+    """Return ``tile[r] + b[at + r * row:][:COLUMNS]`` for each row r."""
     pairs = zip(_rows(builder, tile), _places(builder, at, row), strict=True)
     return _packed(builder, [builder.fadd(sums, _load(builder, b, place)) for sums, place in pairs])
 
 
 @_operation(_tile, _tile)
 def positive(builder: ir.IRBuilder, tile: ir.Value) -> ir.Value:
-    """ReLU of each number."""
+    """Apply ReLU to each number of a tile."""
     rows = _rows(builder, tile)
     return _packed(builder, [_where_positive(builder, numbers, numbers) for numbers in rows])
 
 
 @_operation(_tile, _tile, _ARRAY, _PLACE, _PLACE)
 def where_positive(builder: ir.IRBuilder, tile: ir.Value, h: ir.Value, at: ir.Value, row: ir.Value) -> ir.Value:
-    """``tile[r]`` where ``h[at + r * row:][:COLUMNS]`` is positive, and 0 elsewhere: the gradient of ReLU."""
+    """Return ``tile[r]`` where ``h[at + r * row:][:COLUMNS]`` is positive, else 0: the gradient of ReLU."""
     pairs = zip(_rows(builder, tile), _places(builder, at, row), strict=True)
     return _packed(builder, [_where_positive(builder, _load(builder, h, place), numbers) for numbers, place in pairs])
 
 
 @_operation(types.void, _tile, _ARRAY, _PLACE, _PLACE)
 def write(builder: ir.IRBuilder, tile: ir.Value, out: ir.Value, at: ir.Value, row: ir.Value) -> None:
-    """``out[at + r * row:][:COLUMNS] = tile[r]`` for each row r."""
+    """Write a tile: ``out[at + r * row:][:COLUMNS] = tile[r]`` for each row r."""
     for numbers, place in zip(_rows(builder, tile), _places(builder, at, row), strict=True):
         builder.store(numbers, _vector_at(builder, out, place), align=4)
 
 
 @_operation(types.void, _tile, _ARRAY, _PLACE)
 def write_total(builder: ir.IRBuilder, tile: ir.Value, out: ir.Value, at: ir.Value) -> None:
-    """``out[at:at + COLUMNS]`` = the sum of all rows."""
+    """Write the sum of all rows to ``out[at:at + COLUMNS]``."""
     total, *others = _rows(builder, tile)
     for numbers in others:
         total = builder.fadd(total, numbers)
     builder.store(total, _vector_at(builder, out, at), align=4)
 
 
-# ---- what they are made of -----------------------------------------------------------------------------------------
+# ---- building blocks -----------------------------------------------------------------------------------------------
 
 
 def _rows(builder: ir.IRBuilder, tile: ir.Value) -> list[ir.Value]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def sgd(
     weights: Floats, gradient: Floats, velocity: Floats, momentum: float, weight_decay: float, learning_rate: float
 ) -> None:
-    """Stochastic gradient descent with momentum and an L2 penalty; ``velocity`` is not touched without momentum."""
+    """Stochastic gradient descent with momentum and an L2 penalty; ``velocity`` does not change without momentum."""
     rate, decay, kept = np.float32(learning_rate), np.float32(weight_decay), np.float32(momentum)
     if momentum:
         for i in range(len(weights)):
@@ -57,7 +57,7 @@ def adamw(
 
 @inlined
 def take_in(average: Floats, weights: Floats, decay: float, step: int) -> None:
-    """Moves the average towards the weights after the update at ``step`` (0 is the first)."""
+    """Move the average towards the weights after the update at ``step`` (0 is the first)."""
     new = np.float32(1 - min(decay, (1 + step) / (10 + step)))
     for i in range(len(weights)):
         average[i] += new * (weights[i] - average[i])

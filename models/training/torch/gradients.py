@@ -6,7 +6,7 @@ gradient in another, so that an optimiser is a handful of operations on one arra
 to rounding; the tests compare them for every architecture.
 
 Signals are kept channel-last, so that the window of an output position is one contiguous stretch of memory, and a batch
-of windows is a view. Weights are kept in the layout that the products want, and turned on the way in and out.
+of windows is a view. Weights are kept in the layout that the products need, and transposed on the way in and out.
 
 Shapes: B batch, L length, C channels in, K channels out (K classes at the end), T taps, I and O units in and out; N
 rows, one for each output position of each example.
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class Gradients(Protocol):
-    """A network as two flat vectors, and the function from a batch to the second of them."""
+    """A network as two flat vectors, weights and gradient, and the function that computes the gradient of a batch."""
 
     weights: Tensor
-    """Every weight, (P,)."""
+    """All weights, (P,)."""
     gradient: Tensor
     """Gradient of the mean loss over the last batch, (P,)."""
 
@@ -40,7 +40,7 @@ class Gradients(Protocol):
         ...
 
     def store(self, weights: Tensor, network: nn.Module) -> None:
-        """Writes a flat vector, ``weights`` or an average of several, into the parameters of ``network``."""
+        """Write a flat vector, ``weights`` or an average of several, into the parameters of ``network``."""
         ...
 
 
@@ -55,14 +55,14 @@ def gradients_of(network: nn.Module) -> Gradients:
 
 @dataclass(frozen=True)
 class _Entry:
-    """One parameter: where it lies in the flat vector, and how to turn it."""
+    """One parameter: its place in the flat vector, and how its layout is converted."""
 
     name: str
     start: int
     shape: torch.Size
-    """In the flat vector."""
+    """Shape in the flat vector."""
     turn: Callable[[Tensor], Tensor]
-    """From the module's layout to that of the flat vector; ``turn_back`` undoes it."""
+    """Converts the module's layout to that of the flat vector; ``turn_back`` is the inverse."""
     turn_back: Callable[[Tensor], Tensor]
 
 
@@ -95,7 +95,7 @@ class _Flat:
         }
 
     def store(self, weights: Tensor, network: nn.Module) -> None:
-        """Writes a flat vector into the parameters of ``network``."""
+        """Write a flat vector into the parameters of ``network``."""
         views = self._views(weights)
         with torch.no_grad():
             for entry in self._entries:
@@ -103,14 +103,14 @@ class _Flat:
 
 
 class FullyConnectedGradients(_Flat):
-    """h = relu(W h + beta) layer by layer, and the chain rule backwards."""
+    """The passes of a fully connected net: h = relu(W h + beta) layer by layer, and the chain rule backwards."""
 
     def __init__(self, network: FullyConnected) -> None:
         super().__init__(network, {})
         self._layers = (*network.hidden_names, "output")
 
     def step(self, x_BL: Tensor, onehot_BK: Tensor) -> Tensor:
-        """Loss and gradients of one batch, as ``Gradients.step`` describes."""
+        """Log-probabilities and gradient of one batch, as ``Gradients.step`` describes."""
         w, g = self._w, self._g
         inputs: list[Tensor] = []
         h_BI = x_BL
@@ -131,7 +131,7 @@ class FullyConnectedGradients(_Flat):
 
 
 class ConvGradients(_Flat):
-    """Three strided convolutions as matrix products over windows, then a linear layer."""
+    """The passes of a convolutional net: three strided convolutions as products over windows, then a linear layer."""
 
     def __init__(self, network: ConvNet) -> None:
         channels = network.channels
@@ -150,7 +150,7 @@ class ConvGradients(_Flat):
         return views[f"conv{layer}.weight"].flatten(0, 1)
 
     def step(self, x_BL: Tensor, onehot_BK: Tensor) -> Tensor:
-        """Loss and gradients of one batch, as ``Gradients.step`` describes."""
+        """Log-probabilities and gradient of one batch, as ``Gradients.step`` describes."""
         w, g, batch = self._w, self._g, len(x_BL)
         lengths = conv_lengths()
 
@@ -195,7 +195,7 @@ def _logit_gradient(log_p_BK: Tensor, onehot_BK: Tensor) -> Tensor:
 
 
 def _through_relu(d: Tensor, h: Tensor) -> Tensor:
-    """The gradient where the unit was on, 0 where it was off."""
+    """The gradient through ReLU: ``d`` where the unit was positive, 0 elsewhere."""
     masked: Tensor = torch.ops.aten.threshold_backward(d, h, 0)
     return masked
 
@@ -210,10 +210,10 @@ def _windows(h: Tensor, batch: int, length: int, out_length: int) -> Tensor:
 
 
 def _merge_windows(d_windows: Tensor, batch: int, length: int, out_length: int) -> Tensor:
-    """The reverse of ``_windows``: every sample's gradient is the sum over the windows that read it. (B*L, C).
+    """The reverse of ``_windows``: every sample's gradient is the sum over the windows that read it, (B*L, C).
 
     With kernel 3 and stride 2 the first two taps of all windows tile the signal without overlap; the third falls on the
-    first of the next window.
+    first tap of the next window.
     """
     channels = d_windows.shape[1] // LAYER.kernel
     d_BMW = d_windows.view(batch, out_length, -1)

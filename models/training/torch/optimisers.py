@@ -24,10 +24,10 @@ EPSILON: Final = 1e-8
 
 
 class Optimiser(Protocol):
-    """Changes weights by a gradient."""
+    """An optimiser, which changes weights by a gradient."""
 
     def update(self, weights: Tensor, gradient: Tensor, step: int, learning_rate: float) -> None:
-        """Changes ``weights`` in place; ``step`` is 0 at the first update. ``gradient`` may be overwritten."""
+        """Change ``weights`` in place; ``step`` is 0 at the first update. ``gradient`` may be overwritten."""
         ...
 
     def state(self) -> Mapping[str, Tensor]:
@@ -88,13 +88,13 @@ class AdamW:
 
 
 class WeightAverage:
-    """Exponential moving average of the weights; with decay 0 simply the weights themselves."""
+    """Exponential moving average of the weights; with decay 0 the weights themselves."""
 
     def __init__(self, weights: Tensor, decay: float) -> None:
         self._decay = decay
         self.weights = weights.clone() if decay else weights
 
     def update(self, weights: Tensor, step: int) -> None:
-        """Takes in the weights after the update at ``step`` (0 is the first)."""
+        """Include the weights after the update at ``step`` (0 is the first)."""
         if self._decay:
             self.weights.lerp_(weights, 1 - min(self._decay, (1 + step) / (10 + step)))

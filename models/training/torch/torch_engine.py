@@ -1,4 +1,4 @@
-"""The engine that is the reference: PyTorch's operations, the gradient by hand. See `models.training.backend`.
+"""The reference engine: PyTorch's operations with hand-written gradients. See `models.training.backend`.
 
 Shapes: S steps, B batch, L = 40 samples, K = 10 classes, P weights.
 """
@@ -41,7 +41,7 @@ class TorchEngine:
         self._answers: list[tuple[Tensor, Tensor]] = []
 
     def prepare(self) -> None:
-        """Do what must precede the first step, as `models.training.backend.Engine.prepare` describes."""
+        """Do nothing: this engine needs no preparation."""
 
     def advance(self, batches: Batches, step: int, learning_rate_S: NDArray[np.float64]) -> None:
         """Take the steps of these batches, as `models.training.backend.Engine.advance` describes."""

@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.config import ServerConfig
-    from service.status import Standing
-    from service.workers.child import Birth
+    from service.status import ServerStatus
+    from service.workers.child import WorkerConfig
 
 _STUCK_AFTER_S = 0.5
 
 
 def run_server(
-    config: ServerConfig, on_ready: Callable[[Standing], None] = lambda _: None, *, birth: Birth | None = None
+    config: ServerConfig,
+    on_ready: Callable[[ServerStatus], None] = lambda _: None,
+    *,
+    worker_config: WorkerConfig | None = None,
 ) -> None:
     """Serve until a signal, with the configured number of workers; returns when drained.
 
-    ``birth``: this process is itself one of the workers. Exits with code 1 if an address cannot be bound or the
+    ``worker_config``: this process is itself one of the workers. Exits with code 1 if an address cannot be bound or the
     workers fail, 2 if a file with certificates or tokens is invalid.
     """
     # grpcio's C core writes unstructured lines to standard error, among the JSON logs. What they report (a port in use,
@@ -42,25 +45,27 @@ def run_server(
     from service.server import event_loop
 
     with _failures_told():
-        if birth is None and (count := _workers(config)) > 1:
+        if worker_config is None and (count := _workers(config)) > 1:
             from service.workers.supervisor import supervise
 
             asyncio.run(supervise(config, count, on_ready))
             _ignore_late_signals()
             return
-        event_loop.run(_serve(config, on_ready, birth), transport=config.transport)
+        event_loop.run(_serve(config, on_ready, worker_config), transport=config.transport)
         _leave_stuck_threads()
 
 
-async def _serve(config: ServerConfig, on_ready: Callable[[Standing], None], birth: Birth | None) -> None:
+async def _serve(
+    config: ServerConfig, on_ready: Callable[[ServerStatus], None], worker_config: WorkerConfig | None
+) -> None:
     from service.server.server import serve
 
-    if birth is None:
+    if worker_config is None:
         await serve(config, on_ready)
     else:
         from service.workers.membership import Membership
 
-        await serve(config, on_ready, Membership(birth))
+        await serve(config, on_ready, Membership(worker_config))
     _ignore_late_signals()
 
 

@@ -21,7 +21,7 @@ from service.config import TRAINING_MODULES, ServerConfig, join_address
 if TYPE_CHECKING:
     from models.export.lowering import Lowering
     from models.training.backend import EngineChoice
-    from service.status import Standing
+    from service.status import ServerStatus
 
 NETWORKS = ("conv", "fc")
 """Networks to train: the convolutional net and its fully connected baseline."""
@@ -67,7 +67,7 @@ def command(
             stderr().print(f"mnist1d-{network} is there: nothing to train")
         return
     config = config_from(repository, options)
-    run_server(config, lambda standing: _print_next_steps(standing, config))
+    run_server(config, lambda status: _print_next_steps(status, config))
 
 
 def _is_default(option: str) -> bool:
@@ -123,31 +123,31 @@ def _report(networks: list[str], repository: Path) -> None:
         subprocess.run([sys.executable, "-m", "service.cli", *arguments], check=False)  # noqa: S603 - our own program
 
 
-def _print_next_steps(standing: Standing, config: ServerConfig) -> None:
-    address = f"{_reachable(config.host)}:{standing.port}"
+def _print_next_steps(status: ServerStatus, config: ServerConfig) -> None:
+    address = f"{_reachable(config.host)}:{status.port}"
     elsewhere = "" if address == "127.0.0.1:8001" else f" --server {address}"
     console = stdout()
-    if standing.is_ready:
-        console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(standing.serving))
+    if status.is_ready:
+        console.print(f"\n[bold green]Ready[/] on [bold]{address}[/]:", ", ".join(status.serving))
     else:
         console.print(f"\n[bold red]Not ready[/]. Listening on [bold]{address}[/]:")
-        for line in (*standing.serving, *standing.problems):
+        for line in (*status.serving, *status.problems):
             console.print(f"    {line}", markup=False)
     console.print("\nIn another terminal, from this folder:\n")
     for line in (
         f".venv/bin/mnist1d predict{elsewhere}",
         f".venv/bin/mnist1d predict --model mnist1d-fc{elsewhere}",
         ".venv/bin/mnist1d models",
-        *_training_steps(config, standing),
+        *_training_steps(config, status),
         f"grpcurl -plaintext {address} list",
     ):
         console.print(f"    [cyan]{line}[/]")
     console.print("\nCtrl-C stops the server.\n")
 
 
-def _training_steps(config: ServerConfig, standing: Standing) -> list[str]:
+def _training_steps(config: ServerConfig, status: ServerStatus) -> list[str]:
     """The command that requests a training run, if the server trains and its control port is known."""
-    port = standing.port if config.control_on_main_port else config.control_port
+    port = status.port if config.control_on_main_port else config.control_port
     if not config.training_slots or not port:
         return []
     host = config.host if config.control_on_main_port else config.control_host

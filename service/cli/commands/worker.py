@@ -14,7 +14,7 @@ from service.cli.commands.serve import run_server
 from service.cli.display.output import guarded
 from service.cli.options import set_up_logs
 from service.config import ServerConfig
-from service.workers.child import Birth
+from service.workers.child import WorkerConfig
 from service.workers.membership import belong_to_parent
 
 
@@ -26,14 +26,14 @@ def command(number: int) -> None:
     text = sys.stdin.read()
     if not text:
         raise click.UsageError("this is a part of `mnist1d serve --workers`, and nothing to be started by hand")
-    birth = Birth.from_json(text)
-    config = ServerConfig.from_dict(birth.config)
+    worker_config = WorkerConfig.from_json(text)
+    config = ServerConfig.from_dict(worker_config.config)
     set_up_logs(config)
     output = logs.current_output()
     if output is not None:
         output.fields = {"worker": number}
-        output.lock_fd = birth.log_lock_fd
-    run_server(config, birth=birth)
+        output.lock_fd = worker_config.log_lock_fd
+    run_server(config, worker_config=worker_config)
 
 
 if __name__ == "__main__":

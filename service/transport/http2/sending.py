@@ -48,7 +48,7 @@ class Sender:
         self._is_flush_due = False
         self._blocked: dict[Stream, None] = {}
         """Streams that wait for the connection's window or for a full transport."""
-        self._shut: dict[Stream, None] = {}
+        self._stream_blocked: dict[Stream, None] = {}
         """Streams that wait for the stream's window; opening the connection's does not help them."""
         self._unread_replies = 0
 
@@ -145,9 +145,9 @@ class Sender:
         # A peer that does not read gets no ends of responses either: they would let it begin any number of calls.
         if stream.pending and not self.is_paused and stream.send_window <= 0:
             self._blocked.pop(stream, None)
-            self._shut[stream] = None
+            self._stream_blocked[stream] = None
             return
-        self._shut.pop(stream, None)
+        self._stream_blocked.pop(stream, None)
         if stream.pending or self.is_paused:
             self._blocked[stream] = None
             return
@@ -180,26 +180,26 @@ class Sender:
 
     def windows_changed(self) -> None:
         """Send for all waiting streams: SETTINGS changed their windows."""
-        for stream in list(self._shut):
+        for stream in list(self._stream_blocked):
             if not stream.is_over:
                 self.pump(stream)
         self.pump_all()
 
     def window_grew(self, stream: Stream) -> None:
         """Send for a waiting stream whose window grew."""
-        if stream in self._shut or stream in self._blocked:
+        if stream in self._stream_blocked or stream in self._blocked:
             self.pump(stream)
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream from those that wait."""
         self._blocked.pop(stream, None)
-        self._shut.pop(stream, None)
+        self._stream_blocked.pop(stream, None)
 
     def close(self) -> None:
         """Discard data that were not flushed, and forget all waiting streams."""
         self._out.clear()
         self._blocked.clear()
-        self._shut.clear()
+        self._stream_blocked.clear()
 
 
 class Flushing:

@@ -6,7 +6,7 @@ import socket
 
 from service.workers import child as module
 from service.workers.backplane import Backplane
-from service.workers.child import CONTROL, MAIN, Birth, Child, Phase
+from service.workers.child import CONTROL, MAIN, Child, Phase, WorkerConfig
 
 MOST = 1_000_000
 
@@ -90,5 +90,5 @@ def test_connections_are_handed_over_with_their_kind_until_the_line_is_full() ->
 
 
 def test_a_birth_goes_there_and_back() -> None:
-    birth = Birth(1, {"port": 5}, True, 3, 4, 5, MOST)
-    assert Birth.from_json(json.dumps(vars(birth))) == birth
+    worker_config = WorkerConfig(1, {"port": 5}, True, 3, 4, 5, MOST)
+    assert WorkerConfig.from_json(json.dumps(vars(worker_config))) == worker_config

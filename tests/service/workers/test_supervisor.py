@@ -10,14 +10,14 @@ import pytest
 from service.config import ServerConfig
 from service.errors import WorkersFailed
 from service.signals import Stopping
-from service.status import Standing
+from service.status import ServerStatus
 from service.workers import supervisor as module
 from service.workers.addresses import Addresses
 from service.workers.backplane import Message
 from service.workers.child import Child
 from service.workers.supervisor import Supervisor
 
-STANDING = Standing(port=1, is_ready=True, models={}, serving=(), problems=())
+STANDING = ServerStatus(port=1, is_ready=True, models={}, serving=(), problems=())
 
 
 class ActedChild(Child):
