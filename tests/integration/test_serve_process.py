@@ -248,6 +248,28 @@ def test_a_signal_ends_the_server_while_runs_go_on_that_have_no_end(repository, 
     assert [failure.code for failure in failures] == [Code.UNAVAILABLE] * 3
 
 
+SERVE = """
+from service.cli import main
+main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])
+"""
+
+
+def log_of_a_stop(repository, log, program: str, *, said: str) -> str:
+    """The log of a server that ran a program before it served, and got SIGTERM once it had printed ``said``."""
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-c", program + SERVE, str(repository)], stdout=file, stderr=file)
+    try:
+        while said not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    return log.read_text()
+
+
 def test_a_signal_ends_a_server_whose_proof_has_no_end(repository, tmp_path) -> None:
     model_bytes = loop_of_x()
     right = alone(model_bytes, np.array([3]))
@@ -275,23 +297,10 @@ def told(*arguments):
     print("replaying", flush=True)
     return run(*arguments)
 Model.run = told
-from service.cli import main
-main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])
 """
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", program, str(repository)], stdout=file, stderr=file)
-    try:
-        while "replaying" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-    assert "server stopped" in log.read_text()
-    assert "left while threads were busy" not in log.read_text()
+    log = log_of_a_stop(repository, tmp_path / "log", program, said="replaying")
+    assert "server stopped" in log
+    assert "left while threads were busy" not in log
 
 
 def test_liveness_is_answered_while_a_long_run_computes(repository, tmp_path) -> None:
@@ -363,20 +372,7 @@ def hang(self):
     time.sleep(600)
 import service.repository.repository as module
 module.Repository.load_all = hang
-from service.cli import main
-main(["serve", sys.argv[1], "--port", "0", "--metrics-port", "0", "--control-port", "0", "--log-format", "json"])
 """
-    log = tmp_path / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, "-c", program, str(repository)], stdout=file, stderr=file)
-    try:
-        while "hanging" not in log.read_text():
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait()
-    assert "interrupted while the models were loading" in log.read_text()
-    assert "server stopped" in log.read_text()
+    log = log_of_a_stop(repository, tmp_path / "log", program, said="hanging")
+    assert "interrupted while the models were loading" in log
+    assert "server stopped" in log
