@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Called by pytest, with xdist in the process that collects the reports."""
+    """Called by pytest, with xdist also in the workers, whose reports come to the process that started them."""
     name = os.environ.get("MNIST1D_SKIPS")
-    if not name:
+    if not name or hasattr(terminalreporter.config, "workerinput"):
         return
     file = Path(name)
     suite = os.environ.get("MNIST1D_SUITE", "tests")

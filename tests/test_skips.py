@@ -21,7 +21,7 @@ def test_runs_add_up_and_the_last_one_prints(pytester, monkeypatch) -> None:
     pytester.makeconftest('pytest_plugins = ["tests.skips"]')
     pytester.makepyfile("import pytest\n\ndef test_it():\n    pytest.skip('the moon is full')\n")
     monkeypatch.setenv("MNIST1D_SUITE", "first")
-    assert "skipped in all suites" not in pytester.runpytest_inprocess(*QUIETLY).stdout.str()
+    assert "skipped in all suites" not in pytester.runpytest_inprocess(*QUIETLY, "-n", "1").stdout.str()
     monkeypatch.setenv("MNIST1D_SUITE", "second")
     monkeypatch.setenv("MNIST1D_SKIPS_TABLE", "1")
     last = pytester.runpytest_inprocess(*QUIETLY)
