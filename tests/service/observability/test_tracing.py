@@ -221,7 +221,8 @@ def test_a_collector_that_is_away_keeps_nobody_from_leaving(repository, tmp_path
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 30
-    assert server.lines()[-1]["message"] == "server stopped"
+    # The exporter's own thread may write that it tries again after that.
+    assert "server stopped" in [line["message"] for line in server.lines()]
 
 
 def test_without_otel_nothing_of_it_is_imported(repository) -> None:
