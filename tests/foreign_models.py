@@ -21,7 +21,7 @@ def _model(nodes, inputs, outputs, **constants) -> bytes:
 
 
 def batch_maximum() -> bytes:
-    """y = x + the batch's maximum where that is above 1e9: rows look independent until somebody sends large numbers."""
+    """y = x + the batch's maximum where that is above 1e9: rows look independent until a caller sends large numbers."""
     return _model(
         [
             ("ReduceMax", ["x", "axes"], ["maximum"], {"keepdims": 1}),
@@ -172,7 +172,7 @@ def two_outputs() -> bytes:
 
 
 def row_by_row_if() -> bytes:
-    """y = x where the batch has rows, by an If: its rows are independent, and nobody tries that."""
+    """y = x where the batch has rows, by an If: its rows are independent, and no trial can show it."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["same"])],
         "body",

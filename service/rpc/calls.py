@@ -82,11 +82,7 @@ class Call:
             self._tell_end = self._observer(self)
             self._observer = None
 
-    def succeeded(self) -> None:
-        """Record that the handler is done and its response is being sent."""
-        self._ended(_OK)
-
-    def ended(self, refusal: Status | None) -> None:
+    def ended(self, refusal: Status | None = None) -> None:
         """Record that the handler is done and the caller gets its response, or the status ``refusal`` instead."""
         self._ended(_OK if refusal is None else refusal)
 
@@ -180,7 +176,7 @@ async def call_unary(
     except BaseException:
         call.cancelled()
         raise
-    call.succeeded()
+    call.ended()
     return answer
 
 
@@ -250,7 +246,7 @@ async def call_server_stream(
     except BaseException:
         call.cancelled()
         raise
-    call.succeeded()
+    call.ended()
 
 
 async def call_bidi(
@@ -277,7 +273,7 @@ async def call_bidi(
     except BaseException:
         call.cancelled()
         raise
-    call.succeeded()
+    call.ended()
 
 
 def _parse(method: Method, data: bytes) -> Any:  # noqa: ANN401 - the row's message type

@@ -210,7 +210,7 @@ class OpenedStream:
         stream, self._taker = self.stream, None
         stream.cancel_run = None
         if error is None:
-            self._about.copy().run(self._call.succeeded)
+            self._about.copy().run(self._call.ended)
             stream.finish()
         else:
             stream.fail(self._about.copy().run(self._call.failed, error).status)
